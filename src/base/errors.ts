@@ -1,0 +1,41 @@
+/**
+ * What a person can mend: a bad file, key, option or row. The message is one sentence that names the
+ * place, what was found and what was expected; the command line prints it alone, without a stack trace.
+ */
+export class UserError extends Error {
+  override readonly name = 'UserError';
+}
+
+/** The message of anything thrown, whatever its type. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * The entry of `choices` nearest to `word` by edit distance, for "did you mean …"; undefined when
+ * nothing is near (more than a third of the letters differ).
+ */
+export function nearest(word: string, choices: Iterable<string>): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
+  for (const choice of choices) {
+    const distance = editDistance(word.toLowerCase(), choice.toLowerCase());
+    if (distance < bestDistance) {
+      best = choice;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length];
+}

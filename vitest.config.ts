@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+// Unit tests stand beside their source; end-to-end, golden and platform tests under test/.
+// One file at a time: every engine test may use all cores.
+export default defineConfig({
+  test: {
+    include: ['src/**/*.test.ts', 'test/{e2e,golden,platform}/**/*.test.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    fileParallelism: false,
+  },
+});
