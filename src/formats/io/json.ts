@@ -1,0 +1,98 @@
+/** JSON files from outside: bounded, checked against a zod schema, refused in one sentence. */
+import * as z from 'zod';
+import { messageOf, nearest, UserError } from '../../base/errors.js';
+
+/** Parses UTF-8 JSON. Throws UserError that begins with `place` (a file's name) and says where it breaks. */
+export function parseJson(place: string, bytes: Uint8Array): unknown {
+  return parseJsonText(place, decodeUtf8(place, bytes));
+}
+
+/** Strict UTF-8; a byte order mark is dropped. */
+export function decodeUtf8(place: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new UserError(`${place} is not UTF-8 text`);
+  }
+}
+
+/** As parseJson, for text. */
+export function parseJsonText(place: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new UserError(`${place} is not valid JSON: ${whereItBreaks(text, messageOf(error))}`);
+  }
+}
+
+/** V8 tells the position of some errors, the token of others, and of a cut file neither. */
+function whereItBreaks(text: string, message: string): string {
+  const position = /at position (\d+)/.exec(message)?.[1];
+  if (position !== undefined) {
+    const before = text.slice(0, Number(position)).split('\n');
+    return `line ${before.length}, column ${before[before.length - 1].length + 1}`;
+  }
+  const token = /^Unexpected token '(.)'/su.exec(message)?.[1];
+  return token === undefined ? 'it ends too early' : `unexpected ${JSON.stringify(token)}`;
+}
+
+/** Checks a parsed value. Throws UserError that begins with `place` and names the key. */
+export function checkJson<T>(place: string, value: unknown, schema: z.ZodType<T>): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const key = issue.path.map(String).join('.');
+  if (issue.code === 'unrecognized_keys') {
+    const unknown = [key, issue.keys[0]].filter((part) => part !== '').join('.');
+    const guess = nearest(issue.keys[0], knownKeys(schema, issue.path));
+    throw new UserError(
+      `${place}: unknown key "${unknown}"${guess === undefined ? '' : `, did you mean "${guess}"?`}`,
+    );
+  }
+  const what = issue.message.replace(/^Invalid input: /, '');
+  throw new UserError(`${place}: ${key === '' ? what : `key "${key}": ${what}`}`);
+}
+
+/** The keys that a schema's object at `path` declares, as far as plain objects lead there. */
+function knownKeys(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
+  let at: unknown = schema;
+  for (const step of path) {
+    if (!(at instanceof z.ZodObject)) return [];
+    at = unwrap(at.shape[String(step)]);
+  }
+  return at instanceof z.ZodObject ? Object.keys(at.shape) : [];
+}
+
+function unwrap(schema: unknown): unknown {
+  return schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault
+    ? unwrap(schema.unwrap())
+    : schema;
+}
+
+/**
+ * The first key that appears twice in one object of a valid JSON text, where JSON.parse would silently
+ * take the last; undefined when there is none.
+ */
+export function duplicateKey(text: string): string | undefined {
+  const open: (Set<string> | undefined)[] = [];
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i];
+    if (c === '{') open.push(new Set());
+    else if (c === '[') open.push(undefined);
+    else if (c === '}' || c === ']') open.pop();
+    else if (c === '"') {
+      const start = i;
+      for (i++; text[i] !== '"'; i++) if (text[i] === '\\') i++;
+      const keys = open[open.length - 1];
+      afterString.lastIndex = i + 1;
+      if (keys === undefined || !afterString.test(text)) continue;
+      const key: string = JSON.parse(text.slice(start, i + 1));
+      if (keys.has(key)) return key;
+      keys.add(key);
+    }
+  }
+  return undefined;
+}
+
+/** A string that a colon follows is a key. */
+const afterString = /\s*:/y;
