@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""Makes test/golden/fixtures: tiny random models of each architecture and what PyTorch + PEFT computes with them.
+
+    .venv/bin/python scripts/parity/make_fixtures.py            # all cases, in place of what is there
+    .venv/bin/python scripts/parity/make_fixtures.py qwen3      # one
+
+Each case is a folder:
+    config.json, model*.safetensors   the model, as save_pretrained writes it (some with the config keys of transformers 4)
+    batch.json                        ids [B, S] right-padded, lengths, supervised rows (flat) and the ids to predict there
+    adapter/                          a LoRA adapter with B != 0, written by PEFT
+    expected.safetensors              base_logits, adapted_logits, merged_logits [B, S, V] (zero at the padding) and
+                                      grad.<adapter key>: the gradient of the mean loss for every A and B
+    expected.json                     loss, the recipe and losses of 20 AdamW steps, a greedy generation, versions
+
+Weights are drawn so that logits are far from flat, norms far from ones and biases far from zero: a mistake shows.
+Everything is float32 with eager attention on one thread. Runs in about ten seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+
+import reference as ref
+
+FIXTURES = Path(__file__).resolve().parents[2] / "test" / "golden" / "fixtures"
+VOCAB = 96
+LENGTHS = (16, 11, 7)
+PROMPTS = (6, 4, 2)
+LEARNING_RATE = 1e-2
+NEW_TOKENS = 12
+
+TINY = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    config: PreTrainedConfig
+    lora: dict = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    shard: str = "1GB"
+    # Keys that config.json gets besides; a None value removes the key.
+    patch: dict = field(default_factory=dict)
+    # Values with which a model that misreads the config would compute: they have to give other logits.
+    misread: dict = field(default_factory=dict)
+
+
+# Folders written before transformers 5 hold rope_theta and rope_scaling where today's hold rope_parameters.
+def v4_keys(theta: float, scaling: dict | None) -> dict:
+    return {
+        "rope_parameters": None,
+        "rope_theta": theta,
+        "rope_scaling": scaling,
+        "dtype": None,
+        "torch_dtype": "float32",
+        "head_dim": None,
+    }
+
+
+LLAMA3_SCALING = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+CASES = {
+    # Multi-head attention, output matrix of its own, several shards.
+    "llama2": Case(LlamaConfig(**TINY, num_key_value_heads=4, tie_word_embeddings=False), shard="40KB"),
+    # Wavelengths on all three sides of the llama3 rule; keys of transformers 5.
+    "llama3": Case(
+        LlamaConfig(
+            **TINY | {"hidden_size": 64, "num_attention_heads": 4},
+            num_key_value_heads=2,
+            rms_norm_eps=1e-5,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_theta": 10000.0, **LLAMA3_SCALING},
+        ),
+        lora={"target_modules": ["q_proj", "v_proj"]},
+        dtype=torch.bfloat16,
+        misread={"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+    ),
+    # The oldest spelling: rope_scaling.type.
+    "llama-linear-rope": Case(
+        LlamaConfig(
+            **TINY,
+            num_key_value_heads=2,
+            tie_word_embeddings=False,
+            rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 5000.0},
+        ),
+        lora={"use_rslora": True},
+        patch=v4_keys(5000.0, {"type": "linear", "factor": 4.0}),
+        misread={"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}},
+    ),
+    "smollm2": Case(
+        LlamaConfig(
+            **TINY | {"hidden_size": 24, "num_attention_heads": 3},
+            num_key_value_heads=1,
+            rms_norm_eps=1e-5,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
+        ),
+        patch=v4_keys(100000.0, None),
+        misread={"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+    ),
+    # A window shorter than the sequence; heads wider than hidden_size / num_attention_heads.
+    "mistral": Case(
+        MistralConfig(
+            **TINY, num_key_value_heads=2, head_dim=16, sliding_window=6, rms_norm_eps=1e-5, tie_word_embeddings=False
+        ),
+        dtype=torch.float16,
+        misread={"sliding_window": None},
+    ),
+    # Biases on q, k and v; a window in the config that use_sliding_window turns off.
+    "qwen2": Case(
+        Qwen2Config(**TINY, num_key_value_heads=2, tie_word_embeddings=True),
+        patch={"use_sliding_window": False, "sliding_window": 4, "max_window_layers": 1, "layer_types": None},
+        misread={"use_sliding_window": True, "sliding_window": 4, "layer_types": ["full_attention", "sliding_attention"]},
+    ),
+    # Norms on q and k; heads wider than hidden_size / num_attention_heads.
+    "qwen3": Case(
+        Qwen3Config(
+            **TINY | {"intermediate_size": 40}, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True
+        )
+    ),
+}
+
+
+@torch.no_grad()
+def randomize(model: torch.nn.Module, generator: torch.Generator) -> None:
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm.weight"):
+            parameter.uniform_(0.5, 1.5, generator=generator)
+        elif name.endswith("bias"):
+            parameter.normal_(0, 0.3, generator=generator)
+        elif name.endswith("embed_tokens.weight"):
+            parameter.normal_(0, 0.3, generator=generator)
+        else:
+            parameter.normal_(0, parameter.shape[1] ** -0.5, generator=generator)
+
+
+def write_model(case: Case, folder: Path, generator: torch.Generator) -> None:
+    model = AutoModelForCausalLM.from_config(case.config)
+    randomize(model, generator)
+    model.to(case.dtype).save_pretrained(folder, max_shard_size=case.shard)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | case.patch
+    dropped = {key for key, value in case.patch.items() if value is None and key != "rope_scaling"}
+    path.write_text(json.dumps({key: config[key] for key in config if key not in dropped}, indent=1) + "\n")
+
+
+def random_ids(count: int, generator: torch.Generator) -> list[int]:
+    return torch.randint(3, VOCAB, (count,), generator=generator).tolist()
+
+
+def attach_adapter(name: str, case: Case, folder: Path, generator: torch.Generator) -> PeftModel:
+    options = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    model = get_peft_model(ref.load(folder), LoraConfig(**options | case.lora))
+    with torch.no_grad():
+        for key, parameter in ref.adapter_parameters(model).items():
+            scale = 0.1 if ".lora_B." in key else parameter.shape[1] ** -0.5
+            parameter.normal_(0, scale, generator=generator)
+    adapter = folder / "adapter"
+    model.save_pretrained(adapter)
+    (adapter / "README.md").unlink()
+    path = adapter / "adapter_config.json"
+    config = json.loads(path.read_text()) | {"base_model_name_or_path": f"fixtures/{name}"}
+    config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set: its order is not reproducible
+    path.write_text(json.dumps(config, indent=1) + "\n")
+    return model.eval()
+
+
+def generation(model: torch.nn.Module, generator: torch.Generator) -> dict:
+    """A greedy generation whose every choice is clear enough to survive another order of summation."""
+    for _ in range(300):
+        prompt = random_ids(5, generator)
+        tokens, lead = ref.greedy(model, prompt, NEW_TOKENS)
+        if lead > 0.03 and len(set(tokens)) >= NEW_TOKENS // 3:
+            return {"prompt": prompt, "tokens": tokens, "smallest_lead": lead}
+    raise RuntimeError("no prompt gives a clear greedy generation")
+
+
+def check_sharpness(
+    name: str, case: Case, folder: Path, expected: dict[str, torch.Tensor], batch: ref.Batch
+) -> None:
+    """The fixture is worth something only if it can tell right from wrong."""
+    if case.misread:
+        config = AutoConfig.from_pretrained(folder)
+        for key, value in case.misread.items():
+            setattr(config, key, value)
+        wrong = ref.logits_of(ref.load(folder, config=config), batch)
+        assert ref.relative_error(wrong, expected["base_logits"]) > 1e-2, f"{name}: a misread config would go unseen"
+    rows = expected["base_logits"].flatten(0, 1)[batch.mask.flatten().bool()]
+    assert rows.std(-1).min() > 0.3, f"{name}: flat logits"
+    assert ref.relative_error(expected["adapted_logits"], expected["base_logits"]) > 0.05, f"{name}: idle adapter"
+    assert ref.relative_error(expected["merged_logits"], expected["adapted_logits"]) < 1e-5, f"{name}: merge differs"
+    assert all(gradient.norm() > 1e-4 for key, gradient in expected.items() if key.startswith("grad.")), name
+
+
+def make(name: str, case: Case, folder: Path, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    write_model(case, folder, generator)
+    batch = ref.Batch.of([random_ids(length, generator) for length in LENGTHS], list(PROMPTS))
+    batch.write(folder / "batch.json")
+
+    model = attach_adapter(name, case, folder, generator)
+    with model.disable_adapter():
+        expected = {"base_logits": ref.logits_of(model, batch)}
+    expected["adapted_logits"] = ref.logits_of(model, batch)
+    loss, gradients = ref.gradients_of(model, batch)
+    expected |= {f"grad.{key}": gradient for key, gradient in gradients.items()}
+    greedy = generation(model, generator)
+    log = ref.train(model, batch, LEARNING_RATE)
+    # Training changed the adapter in place: merge the one that was saved.
+    saved = PeftModel.from_pretrained(ref.load(folder), folder / "adapter")
+    expected["merged_logits"] = ref.logits_of(saved.merge_and_unload(), batch)
+    check_sharpness(name, case, folder, expected, batch)
+
+    save_file({key: tensor.contiguous() for key, tensor in expected.items()}, folder / "expected.safetensors")
+    recipe = ref.RECIPE | {"learning_rate": LEARNING_RATE}
+    ref.write_json(
+        folder / "expected.json",
+        {"versions": ref.versions(), "loss": loss, "recipe": recipe, **log, "greedy": greedy},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the golden fixtures of the tiny models.")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"which ones: {', '.join(CASES)} (default: all)")
+    args = parser.parse_args()
+    unknown = set(args.cases) - set(CASES)
+    if unknown:
+        parser.error(f"no case called {', '.join(sorted(unknown))}; known: {', '.join(CASES)}")
+    ref.be_deterministic(threads=1)
+    FIXTURES.mkdir(parents=True, exist_ok=True)
+    for seed, (name, case) in enumerate(CASES.items()):
+        if args.cases and name not in args.cases:
+            continue
+        with tempfile.TemporaryDirectory(dir=FIXTURES, prefix=".new-") as scratch:
+            folder = Path(scratch) / name
+            folder.mkdir()
+            make(name, case, folder, seed)
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            shutil.rmtree(FIXTURES / name, ignore_errors=True)
+            folder.rename(FIXTURES / name)
+        print(f"{name}: {size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
