@@ -6,10 +6,10 @@ import type { StoredDType } from '../base/tensor.js';
 
 const F32_INFINITY = 0x7f800000;
 
-let halfTable: Float32Array | undefined;
+let halfTable: Uint32Array | undefined;
 
-/** The float32 value of each of the 65,536 binary16 bit patterns. */
-function halfValues(): Float32Array {
+/** The float32 bits of each of the 65,536 binary16 patterns. Bits, because JavaScript may change a NaN's payload. */
+function halfBitsTable(): Uint32Array {
   if (halfTable !== undefined) return halfTable;
   const bits = new Uint32Array(65536);
   const values = new Float32Array(bits.buffer);
@@ -21,19 +21,20 @@ function halfValues(): Float32Array {
     else if (exponent === 31) bits[half] = sign | F32_INFINITY | (mantissa << 13);
     else bits[half] = sign | ((exponent + 112) << 23) | (mantissa << 13);
   }
-  halfTable = values;
-  return values;
+  halfTable = bits;
+  return bits;
 }
 
-/** The value of one binary16 bit pattern. */
-export function halfToNumber(half: number): number {
-  return halfValues()[half];
+/** The float32 value of each of the 65,536 binary16 bit patterns. */
+export function halfValues(): Float32Array {
+  return new Float32Array(halfBitsTable().buffer);
 }
 
 /** binary16 bits to float32, exactly. Arrays of one length; `source` may be the upper half of `target`'s memory. */
 export function f16ToF32(source: Uint16Array, target: Float32Array): void {
-  const values = halfValues();
-  for (let i = 0; i < source.length; i++) target[i] = values[source[i]];
+  const table = halfBitsTable();
+  const bits = bitsOf(target);
+  for (let i = 0; i < source.length; i++) bits[i] = table[source[i]];
 }
 
 /** float32 to the nearest binary16, ties to even; beyond 65,520 to infinity. Arrays of one length. */
