@@ -26,11 +26,6 @@ export function f32(data: Float32Array, dims: readonly number[]): F32Tensor {
   return { dtype: 'float32', dims, data };
 }
 
-/** A float32 array of `length` zeros in memory that a worker thread can read and write without a copy. */
-export function sharedF32(length: number): Float32Array {
-  return new Float32Array(new SharedArrayBuffer(length * 4));
-}
-
 /** The first element of a float32 tensor, for scalars such as a loss. */
 export function scalarOf(t: HostTensor | undefined): number {
   if (t?.dtype !== 'float32') throw new UserError('expected a float32 scalar');

@@ -1,0 +1,282 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { type Dim, factorsOf, type Shape } from '../base/dims.js';
+import type { DType, HostTensor, StoredDType } from '../base/tensor.js';
+import {
+  type AttributeProto,
+  AttributeProto_AttributeType,
+  AttributeProtoSchema,
+  type ModelProto,
+  ModelProtoSchema,
+  type NodeProto,
+  NodeProtoSchema,
+  type TensorProto,
+  TensorProto_DataLocation,
+  TensorProto_DataType,
+  TensorProtoSchema,
+  type ValueInfoProto,
+  ValueInfoProtoSchema,
+} from '../formats/onnx/onnx-ml_pb.js';
+import type { Device, EmitContext, NodeOptions, OnnxAttrs } from './op.js';
+import { opOf, type WeightAttrs } from './ops/index.js';
+import { rewrite, validate } from './rewrite.js';
+import { reachable, type Tensor } from './tensor.js';
+
+const OPSET = 17n;
+const IR_VERSION = 8n;
+
+const ONNX_TYPE: Record<DType | StoredDType, TensorProto_DataType> = {
+  float32: TensorProto_DataType.FLOAT,
+  float16: TensorProto_DataType.FLOAT16,
+  bfloat16: TensorProto_DataType.BFLOAT16,
+  int32: TensorProto_DataType.INT32,
+  int64: TensorProto_DataType.INT64,
+  bool: TensorProto_DataType.BOOL,
+};
+
+/** A graph compiled for the engine. */
+export interface CompiledGraph {
+  /** ONNX model bytes; frozen weights are references into files of the model folder. */
+  readonly bytes: Uint8Array;
+  readonly inputs: readonly { name: string; dtype: DType; shape: Shape }[];
+  readonly outputs: readonly string[];
+  readonly nodeCount: number;
+}
+
+/** Compiles named outputs to one ONNX model: rewrite, validate, emit. */
+export function compile(outputs: Record<string, Tensor>, device: Device = 'cpu'): CompiledGraph {
+  const names = Object.keys(outputs);
+  const roots = rewrite(Object.values(outputs));
+  validate(roots);
+  const emitter = new Emitter(device);
+  for (const node of reachable(roots)) emitter.add(node);
+  roots.forEach((t, i) => {
+    emitter.output(names[i], t);
+  });
+  return emitter.finish();
+}
+
+class Emitter implements EmitContext {
+  private readonly model: ModelProto;
+  private readonly values = new Map<Tensor, string>();
+  private readonly inputs: { name: string; dtype: DType; shape: Shape }[] = [];
+  private readonly outputs: string[] = [];
+  private readonly constants = new Map<string, string>();
+  private readonly shapes = new Map<string, string>();
+  private count = 0;
+
+  constructor(readonly device: Device) {
+    this.model = create(ModelProtoSchema, {
+      irVersion: IR_VERSION,
+      producerName: 'lowrank',
+      opsetImport: [
+        { domain: '', version: OPSET },
+        { domain: 'com.microsoft', version: 1n },
+      ],
+      graph: { name: 'lowrank' },
+    });
+  }
+
+  private get graph() {
+    return this.model.graph!;
+  }
+
+  add(node: Tensor['node']): void {
+    switch (node.op) {
+      case 'input': {
+        const attrs = node.attrs as { name: string; dtype: DType; shape: Shape };
+        this.inputs.push(attrs);
+        this.graph.input.push(valueInfo(attrs.name, attrs.dtype, attrs.shape));
+        this.values.set(node.outputs[0], attrs.name);
+        return;
+      }
+      case 'weight':
+        this.values.set(node.outputs[0], this.weight(node.attrs as WeightAttrs));
+        return;
+      case 'constant':
+        this.values.set(node.outputs[0], this.constant((node.attrs as { value: HostTensor }).value));
+        return;
+      default: {
+        const inputs = node.inputs.map((t) => this.nameOf(t));
+        const names = opOf(node.op).emit(this, inputs, node.attrs, node);
+        node.outputs.forEach((t, i) => {
+          this.values.set(t, names[i]);
+          this.graph.valueInfo.push(valueInfo(names[i], t.dtype, t.shape));
+        });
+      }
+    }
+  }
+
+  output(name: string, t: Tensor): void {
+    this.pushNode('Identity', [this.nameOf(t)], [name], {});
+    this.graph.output.push(valueInfo(name, t.dtype, t.shape));
+    this.outputs.push(name);
+  }
+
+  finish(): CompiledGraph {
+    return {
+      bytes: toBinary(ModelProtoSchema, this.model),
+      inputs: this.inputs,
+      outputs: this.outputs,
+      nodeCount: this.graph.node.length,
+    };
+  }
+
+  node(
+    opType: string,
+    inputs: readonly string[],
+    attrs: OnnxAttrs = {},
+    options: NodeOptions = {},
+  ): string[] {
+    const outputs = Array.from({ length: options.outputs ?? 1 }, () => this.fresh());
+    this.pushNode(opType, inputs, outputs, attrs, options.domain);
+    return outputs;
+  }
+
+  constant(value: HostTensor): string {
+    const key = `${value.dtype} ${value.dims} ${value.data.join()}`;
+    const known = this.constants.get(key);
+    if (known) return known;
+    const name = this.fresh();
+    const bytes = new Uint8Array(value.data.buffer, value.data.byteOffset, value.data.byteLength);
+    this.initializer(name, value.dtype, value.dims, { rawData: bytes.slice() });
+    this.constants.set(key, name);
+    return name;
+  }
+
+  shapeVector(shape: Shape, oneUnknown = false): string {
+    const symbolic = shape.filter((d) => typeof d === 'string').length;
+    if (symbolic === 0 || (oneUnknown && symbolic === 1)) {
+      return this.int64(shape.map((d) => (typeof d === 'number' ? d : -1)));
+    }
+    const key = shape.join(',');
+    const known = this.shapes.get(key);
+    if (known) return known;
+    const parts = shape.map((d) => this.dimension(d));
+    const name = this.node('Concat', parts, { axis: 0 })[0];
+    this.shapes.set(key, name);
+    return name;
+  }
+
+  /** One dimension as an int64 [1]: read off the shape of an input that has it. */
+  private dimension(d: Dim): string {
+    if (typeof d === 'number') return this.int64([d]);
+    const known = this.shapes.get(d);
+    if (known) return known;
+    const { factor, names } = factorsOf(d);
+    let name: string | undefined = factor === 1 ? undefined : this.int64([factor]);
+    for (const atom of names) {
+      const piece = names.length === 1 && factor === 1 ? this.inputSize(atom) : this.dimension(atom);
+      name = name === undefined ? piece : this.node('Mul', [name, piece])[0];
+    }
+    this.shapes.set(d, name!);
+    return name!;
+  }
+
+  private inputSize(atom: string): string {
+    for (const { name, shape } of this.inputs) {
+      const axis = shape.indexOf(atom);
+      if (axis >= 0) return this.node('Shape', [name], { start: axis, end: axis + 1 })[0];
+    }
+    throw new Error(`no input tells the size "${atom}"`);
+  }
+
+  private weight(w: WeightAttrs): string {
+    const stored = w.stored === 'float32' ? w.name : `${w.name}:${w.stored}`;
+    this.initializer(stored, w.stored, w.shape, {
+      dataLocation: TensorProto_DataLocation.EXTERNAL,
+      externalData: [
+        { key: 'location', value: w.file },
+        { key: 'offset', value: String(w.offset) },
+        { key: 'length', value: String(w.length) },
+      ],
+    });
+    if (stored !== w.name) this.pushNode('Cast', [stored], [w.name], { to: TensorProto_DataType.FLOAT });
+    return w.name;
+  }
+
+  int64(values: readonly number[]): string {
+    return this.constant({ dtype: 'int64', dims: [values.length], data: BigInt64Array.from(values, BigInt) });
+  }
+
+  scalar(value: number): string {
+    return this.constant({ dtype: 'float32', dims: [], data: Float32Array.of(value) });
+  }
+
+  private initializer(
+    name: string,
+    dtype: DType | StoredDType,
+    dims: readonly number[],
+    data: Partial<Pick<TensorProto, 'rawData' | 'dataLocation'>> & {
+      externalData?: { key: string; value: string }[];
+    },
+  ): void {
+    this.graph.initializer.push(
+      create(TensorProtoSchema, { name, dataType: ONNX_TYPE[dtype], dims: dims.map(BigInt), ...data }),
+    );
+  }
+
+  private pushNode(
+    opType: string,
+    inputs: readonly string[],
+    outputs: readonly string[],
+    attrs: OnnxAttrs,
+    domain = '',
+  ): void {
+    const node: NodeProto = create(NodeProtoSchema, {
+      opType,
+      domain,
+      input: [...inputs],
+      output: [...outputs],
+      attribute: Object.entries(attrs).map(([name, value]) => attribute(name, value)),
+    });
+    this.graph.node.push(node);
+  }
+
+  private nameOf(t: Tensor): string {
+    return this.values.get(t)!;
+  }
+
+  private fresh(): string {
+    return `v${++this.count}`;
+  }
+}
+
+function attribute(name: string, value: OnnxAttrs[string]): AttributeProto {
+  if (typeof value === 'string') {
+    const s = new TextEncoder().encode(value);
+    return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.STRING, s });
+  }
+  if (typeof value === 'number') {
+    return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.INT, i: BigInt(value) });
+  }
+  if ('float' in value) {
+    return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.FLOAT, f: value.float });
+  }
+  return create(AttributeProtoSchema, {
+    name,
+    type: AttributeProto_AttributeType.INTS,
+    ints: value.map(BigInt),
+  });
+}
+
+function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoProto {
+  return create(ValueInfoProtoSchema, {
+    name,
+    type: {
+      value: {
+        case: 'tensorType',
+        value: {
+          elemType: ONNX_TYPE[dtype],
+          shape: {
+            dim: shape.map((d) => ({
+              value:
+                typeof d === 'number'
+                  ? { case: 'dimValue' as const, value: BigInt(d) }
+                  : { case: 'dimParam' as const, value: d },
+            })),
+          },
+        },
+      },
+    },
+  });
+}

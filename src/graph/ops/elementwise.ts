@@ -1,0 +1,108 @@
+import { broadcast } from '../../base/dims.js';
+import { apply, type Op } from '../op.js';
+import type { Tensor, TensorType } from '../tensor.js';
+import { hostMap } from './host.js';
+import { scalar } from './leaf.js';
+
+type NoAttrs = null;
+type BinaryVjp = (a: Tensor, b: Tensor, g: Tensor, y: Tensor) => [Tensor, Tensor];
+
+function inferBroadcast([a, b]: readonly TensorType[]): TensorType[] {
+  if (a.dtype !== b.dtype) throw new Error(`element types differ: ${a.dtype}, ${b.dtype}`);
+  return [{ dtype: a.dtype, shape: broadcast(a.shape, b.shape) }];
+}
+
+function binary(onnx: string, fn: (a: number, b: number) => number, vjp: BinaryVjp): Op<NoAttrs> {
+  return {
+    infer: inferBroadcast,
+    emit: (ctx, inputs) => ctx.node(onnx, inputs),
+    vjp: ({ inputs: [a, b], outputs: [y] }, [g]) => (g ? vjp(a, b, g, y) : []),
+    reference: (inputs) => [hostMap(inputs, fn)],
+    samples: [
+      { attrs: null, inputs: [{ dims: [2, 3] }, { dims: [2, 3], values: [1, 2, -3, 1.5, -2, 0.7] }] },
+      { attrs: null, inputs: [{ dims: [2, 3] }, { dims: [3], values: [1.3, -2, 0.8] }] },
+      { attrs: null, inputs: [{ dims: [2, 1] }, { dims: [4, 2, 3], values: positives(24) }] },
+      { attrs: null, inputs: [{ dims: [2, 3] }, { dims: [], values: [2.5] }] },
+    ],
+  };
+}
+
+function unary(
+  onnx: string,
+  fn: (x: number) => number,
+  vjp: (x: Tensor, g: Tensor, y: Tensor) => Tensor,
+  values?: number[],
+): Op<NoAttrs> {
+  return {
+    infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
+    emit: (ctx, inputs) => ctx.node(onnx, inputs),
+    vjp: ({ inputs: [x], outputs: [y] }, [g]) => [g && vjp(x, g, y)],
+    reference: (inputs) => [hostMap(inputs, fn)],
+    samples: [{ attrs: null, inputs: [{ dims: [2, 3], values }] }],
+  };
+}
+
+const positives = (n: number): number[] => Array.from({ length: n }, (_, i) => 0.5 + ((i * 7) % 10) / 5);
+
+export const addOp = binary(
+  'Add',
+  (a, b) => a + b,
+  (_a, _b, g) => [g, g],
+);
+export const subOp = binary(
+  'Sub',
+  (a, b) => a - b,
+  (_a, _b, g) => [g, neg(g)],
+);
+export const mulOp = binary(
+  'Mul',
+  (a, b) => a * b,
+  (a, b, g) => [mul(g, b), mul(g, a)],
+);
+export const divOp = binary(
+  'Div',
+  (a, b) => a / b,
+  (_a, b, g, y) => [div(g, b), neg(div(mul(g, y), b))],
+);
+
+export const negOp = unary(
+  'Neg',
+  (x) => -x,
+  (_x, g) => neg(g),
+);
+export const expOp = unary('Exp', Math.exp, (_x, g, y) => mul(g, y));
+export const logOp = unary('Log', Math.log, (x, g) => div(g, x), positives(6));
+export const sqrtOp = unary('Sqrt', Math.sqrt, (_x, g, y) => div(mul(g, scalar(0.5)), y), positives(6));
+export const sigmoidOp = unary('Sigmoid', sigmoidOf, (_x, g, y) => mul(g, mul(y, sub(scalar(1), y))));
+
+/** SiLU(x) = x·σ(x); one node on the CPU (QuickGelu with alpha 1), two elsewhere. */
+export const siluOp: Op<NoAttrs> = {
+  infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
+  emit: (ctx, [x]) =>
+    ctx.device === 'cpu'
+      ? ctx.node('QuickGelu', [x], { alpha: { float: 1 } }, { domain: 'com.microsoft' })
+      : ctx.node('Mul', [x, ctx.node('Sigmoid', [x])[0]]),
+  // σ + y(1 - σ) = σ·(x - y) + σ
+  vjp: ({ inputs: [x], outputs: [y] }, [g]) => {
+    if (!g) return [];
+    const s = sigmoid(x);
+    return [mul(g, add(mul(sub(x, y), s), s))];
+  },
+  reference: (inputs) => [hostMap(inputs, (x) => x * sigmoidOf(x))],
+  samples: [{ attrs: null, inputs: [{ dims: [2, 3] }] }],
+};
+
+function sigmoidOf(x: number): number {
+  return 1 / (1 + Math.exp(-x));
+}
+
+export const add = (a: Tensor, b: Tensor): Tensor => apply('add', addOp, [a, b], null)[0];
+export const sub = (a: Tensor, b: Tensor): Tensor => apply('sub', subOp, [a, b], null)[0];
+export const mul = (a: Tensor, b: Tensor): Tensor => apply('mul', mulOp, [a, b], null)[0];
+export const div = (a: Tensor, b: Tensor): Tensor => apply('div', divOp, [a, b], null)[0];
+export const neg = (x: Tensor): Tensor => apply('neg', negOp, [x], null)[0];
+export const exp = (x: Tensor): Tensor => apply('exp', expOp, [x], null)[0];
+export const log = (x: Tensor): Tensor => apply('log', logOp, [x], null)[0];
+export const sqrt = (x: Tensor): Tensor => apply('sqrt', sqrtOp, [x], null)[0];
+export const sigmoid = (x: Tensor): Tensor => apply('sigmoid', sigmoidOp, [x], null)[0];
+export const silu = (x: Tensor): Tensor => apply('silu', siluOp, [x], null)[0];

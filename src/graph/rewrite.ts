@@ -1,0 +1,98 @@
+import { sameShape } from '../base/dims.js';
+import { addmm, gather, matmul, mul, opOf, sub } from './ops/index.js';
+import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
+
+/**
+ * Rewrites a differentiated graph to a cheaper equal one:
+ * - equal nodes become one (constants, the tables' shapes, a negated sine);
+ * - (w ∘ (P - onehot))·E, the loss's gradient through the LM head, becomes w ∘ (P·E - E[target]): the
+ *   rows of E are looked up instead of copying the tokens × vocabulary array to change one element a row;
+ * - x + A·B of matrices becomes one addmm (ONNX Gemm): a node and a buffer less for every LoRA branch and
+ *   residual.
+ * Order of nodes follows the order in which they were first built, so activations die early.
+ */
+export function rewrite(roots: readonly Tensor[]): Tensor[] {
+  const uses = countUses(roots);
+  const done = new Map<Tensor, Tensor>();
+  const known = new Map<string, readonly Tensor[]>();
+  const ids = new Map<Tensor, number>();
+  const idOf = (t: Tensor): number => {
+    const id = ids.get(t) ?? ids.size;
+    ids.set(t, id);
+    return id;
+  };
+
+  for (const node of reachable(roots)) {
+    const inputs = node.inputs.map((t) => done.get(t)!);
+    const key = keyOf(node, inputs.map(idOf));
+    let outputs = key === undefined ? undefined : known.get(key);
+    if (!outputs) {
+      const replaced = headGradient(node, inputs) ?? sumOfProduct(node, inputs, uses);
+      outputs = replaced ? [replaced] : makeNode(node.op, inputs, node.attrs, node.outputs);
+      if (key !== undefined) known.set(key, outputs);
+    }
+    node.outputs.forEach((t, i) => {
+      done.set(t, outputs[i]);
+    });
+  }
+  return roots.map((t) => done.get(t)!);
+}
+
+function countUses(roots: readonly Tensor[]): Map<Tensor, number> {
+  const uses = new Map<Tensor, number>();
+  for (const t of [...roots, ...reachable(roots).flatMap((n) => n.inputs)])
+    uses.set(t, (uses.get(t) ?? 0) + 1);
+  return uses;
+}
+
+/** What makes two nodes equal; undefined for leaves with large attributes that are unique anyway. */
+function keyOf(node: Node, inputs: number[]): string | undefined {
+  if (node.op === 'input' || node.op === 'weight')
+    return `${node.op} ${(node.attrs as { name: string }).name}`;
+  if (node.op === 'constant') {
+    const { value } = node.attrs as {
+      value: { dtype: string; dims: readonly number[]; data: ArrayLike<unknown> };
+    };
+    return value.data.length > 16
+      ? undefined
+      : `constant ${value.dtype} ${value.dims} ${Array.from(value.data)}`;
+  }
+  return `${node.op} ${inputs} ${JSON.stringify(node.attrs)}`;
+}
+
+function headGradient(node: Node, [g, embedding]: Tensor[]): Tensor | undefined {
+  if (node.op !== 'matmul' || g.node.op !== 'mul' || embedding.rank !== 2) return undefined;
+  const { transA, transB, alpha } = node.attrs as { transA: boolean; transB: boolean; alpha: number };
+  const [difference, rowWeight] = g.node.inputs;
+  if (transA || transB || alpha !== 1 || difference.node.op !== 'addAt' || rowWeight.shape[1] !== 1)
+    return undefined;
+  const [p, targets] = difference.node.inputs;
+  if ((difference.node.attrs as { value: number }).value !== -1) return undefined;
+  return mul(sub(matmul(p, embedding), gather(embedding, targets)), rowWeight);
+}
+
+function sumOfProduct(node: Node, inputs: Tensor[], uses: Map<Tensor, number>): Tensor | undefined {
+  if (node.op !== 'add') return undefined;
+  // The later operand is the cheap branch (LoRA's, or a later gradient): prefer to accumulate onto the first.
+  for (const i of [1, 0]) {
+    const product = inputs[i];
+    const other = inputs[1 - i];
+    if (product.node.op !== 'matmul' || uses.get(node.inputs[i]) !== 1) continue;
+    const [a, b] = product.node.inputs;
+    if (a.rank !== 2 || b.rank !== 2 || !sameShape(other.shape, product.shape)) continue;
+    return addmm(other, a, b, product.node.attrs as Parameters<typeof addmm>[3]);
+  }
+  return undefined;
+}
+
+/** Re-infers every node's types: a broken rewrite or rule fails here, not inside the engine. */
+export function validate(roots: readonly Tensor[]): void {
+  for (const node of reachable(roots)) {
+    const types = opOf(node.op).infer(node.inputs, node.attrs);
+    for (const [i, t] of node.outputs.entries()) {
+      if (types[i].dtype !== t.dtype || !sameShape(types[i].shape, t.shape)) {
+        throw new Error(`${node.op}: output ${i} says [${t.shape}], its inputs give [${types[i].shape}]`);
+      }
+    }
+  }
+}

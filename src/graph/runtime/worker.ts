@@ -1,0 +1,45 @@
+import { parentPort } from 'node:worker_threads';
+import type { InferenceSession } from 'onnxruntime-node';
+import { messageOf } from '../../base/errors.js';
+import { createOrtSession, type LoadRequest, runOrt } from './ort.js';
+import type { Feeds } from './session.js';
+
+// The engine's thread. ONNX Runtime blocks the thread that calls it; here that hurts nobody.
+
+export type Request = { id: number } & (
+  | { kind: 'load'; session: number; request: LoadRequest }
+  | { kind: 'run'; session: number; feeds: Feeds; lent: readonly string[] }
+  | { kind: 'close'; session: number }
+);
+
+export type Reply = { id: number; lent?: Feeds } & ({ outputs: Feeds } | { error: string });
+
+const port = parentPort!;
+const sessions = new Map<number, InferenceSession>();
+
+port.on('message', async (message: Request) => {
+  const lent: Feeds = {};
+  if (message.kind === 'run') for (const name of message.lent) lent[name] = message.feeds[name];
+  let reply: Reply;
+  try {
+    reply = { id: message.id, lent, outputs: await handle(message) };
+  } catch (error) {
+    reply = { id: message.id, lent, error: messageOf(error) };
+  }
+  const moved = [...Object.values(lent), ...('outputs' in reply ? Object.values(reply.outputs) : [])];
+  port.postMessage(reply, [...new Set(moved.map((t) => t.data.buffer as ArrayBuffer))]);
+});
+
+async function handle(message: Request): Promise<Feeds> {
+  switch (message.kind) {
+    case 'load':
+      sessions.set(message.session, await createOrtSession(message.request));
+      return {};
+    case 'run':
+      return runOrt(sessions.get(message.session)!, message.feeds);
+    case 'close':
+      await sessions.get(message.session)?.release();
+      sessions.delete(message.session);
+      return {};
+  }
+}
