@@ -1,0 +1,172 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { UserError } from '../base/errors.js';
+import {
+  adapterKey,
+  adapterSites,
+  checkPeftConfig,
+  peftLoraConfig,
+  rankOf,
+  readAdapter,
+  scalingOf,
+  splitAdapterKey,
+  writeAdapter,
+} from './peft.js';
+
+/** Written by PEFT 0.21.2 (scripts/parity/peft_roundtrip.py --fixture). */
+const FIXTURE = fileURLToPath(new URL('./fixtures/peft', import.meta.url));
+
+let dir: string;
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'lowrank-peft-'));
+});
+afterEach(() => rm(dir, { recursive: true, force: true }));
+
+const json = async (path: string) => JSON.parse(await readFile(path, 'utf8'));
+
+describe('an adapter that PEFT wrote', () => {
+  it('reads value for value', async () => {
+    const { config, tensors } = await readAdapter(FIXTURE);
+    const expected: Record<string, { shape: number[]; data: number[] }> = await json(
+      join(FIXTURE, 'expected.json'),
+    );
+    expect(tensors.size).toBe(8);
+    for (const [name, { shape, data }] of Object.entries(expected)) {
+      const key = name.replace('base_model.model.', '').replace('.weight', '');
+      expect(tensors.get(key)).toEqual({ shape, data: Float32Array.from(data) });
+    }
+    expect(Object.keys(expected).length).toBe(8);
+    expect(adapterSites(tensors).sort()).toEqual([
+      'model.layers.0.mlp.down_proj',
+      'model.layers.0.self_attn.q_proj',
+      'model.layers.1.mlp.down_proj',
+      'model.layers.1.self_attn.q_proj',
+    ]);
+    expect([config.r, config.lora_alpha, config.target_modules]).toEqual([2, 6, ['down_proj', 'q_proj']]);
+    expect(rankOf(config, 'model.layers.1.self_attn.q_proj')).toBe(3);
+    expect(scalingOf(config, 'model.layers.1.self_attn.q_proj')).toBe(2);
+    expect(scalingOf(config, 'model.layers.0.mlp.down_proj')).toBe(2.5);
+  });
+
+  it('is written back byte for byte', async () => {
+    const { config, tensors } = await readAdapter(FIXTURE);
+    await writeAdapter(dir, config, tensors);
+    for (const file of ['adapter_model.safetensors', 'adapter_config.json']) {
+      const [ours, theirs] = await Promise.all(
+        [dir, FIXTURE].map((folder) => readFile(join(folder, file), 'latin1')),
+      );
+      expect(ours).toBe(theirs.replace('"lora_dropout": 0.0', '"lora_dropout": 0'));
+    }
+  });
+});
+
+describe('readAdapter refuses', () => {
+  beforeEach(() => cp(FIXTURE, dir, { recursive: true }));
+  const edit = async (change: Record<string, unknown>) => {
+    const path = join(dir, 'adapter_config.json');
+    await writeFile(path, JSON.stringify({ ...(await json(path)), ...change }));
+  };
+
+  it('a folder without its files', async () => {
+    await rm(join(dir, 'adapter_model.safetensors'));
+    await expect(readAdapter(dir)).rejects.toThrow(new UserError(`${dir} has no adapter_model.safetensors`));
+    await rm(join(dir, 'adapter_config.json'));
+    await expect(readAdapter(dir)).rejects.toThrow(/is not an adapter folder/);
+  });
+
+  it('another rank than its matrices have', async () => {
+    await edit({ r: 4 });
+    await expect(readAdapter(dir)).rejects.toThrow(
+      /lora_A of model.layers.0.mlp.down_proj has shape \[2, 12\], expected \[4, in\]$/,
+    );
+  });
+
+  it.each([
+    ['a renamed suffix', 'lora_A.weight', 'lora_Q.weight', /"base_model.*lora_Q.weight" is no LoRA matrix/],
+    ['another prefix', 'base_model.model.model', 'base_model.mxdel.model', /is no LoRA matrix/],
+    ['a lone half', 'layers.0.mlp.down_proj.lora_A', 'layers.5.mlp.down_proj.lora_A', /lacks its lora_/],
+  ])('%s', async (_, from, to, message) => {
+    const path = join(dir, 'adapter_model.safetensors');
+    await writeFile(path, Buffer.from((await readFile(path, 'latin1')).replace(from, to), 'latin1'));
+    const error = await readAdapter(dir).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(UserError);
+    expect(String(error)).toMatch(message);
+  });
+});
+
+describe('checkPeftConfig', () => {
+  const check = (more: object) => checkPeftConfig('c.json', { peft_type: 'LORA', ...more });
+
+  it('fills in the defaults of PEFT', async () => {
+    const { lora_dropout, r, lora_alpha, ...rest } = check({});
+    expect([r, lora_alpha, lora_dropout]).toEqual([8, 8, 0]);
+    expect(rest).toMatchObject({ use_rslora: false, init_lora_weights: true, rank_pattern: {} });
+  });
+
+  it.each([
+    [{ peft_type: 'IA3' }, /^c.json: key "peft_type": expected "LORA"/],
+    [{ use_dora: true }, /^c.json: use_dora true is not implemented$/],
+    [{ bias: 'all' }, /^c.json: bias "all" is not implemented$/],
+    [{ modules_to_save: ['lm_head'] }, /^c.json: modules_to_save \["lm_head"\] is not implemented$/],
+    [{ init_lora_weights: 'pissa' }, /^c.json: key "init_lora_weights": "pissa" is not implemented/],
+    [{ some_new_key: 3 }, /^c.json: some_new_key 3 is not implemented$/],
+    [{ constructor: 'x' }, /^c.json: constructor "x" is not implemented$/],
+    [{ r: 0 }, /^c.json: key "r": /],
+    [{ r: 1.5 }, /^c.json: key "r": /],
+    [{ lora_dropout: 1 }, /^c.json: key "lora_dropout": /],
+    [{ rank_pattern: { '(': 3 } }, /^c.json: the pattern "\(" is not a regular expression$/],
+  ])('refuses %j', (more, message) => {
+    expect(() => check(more)).toThrow(UserError);
+    expect(() => check(more)).toThrow(message);
+  });
+
+  it('lets keys pass that change nothing', () => {
+    const idle = {
+      eva_config: { rho: 2 },
+      qalora_group_size: 32,
+      runtime_config: { a: 1 },
+      some_new_key: {},
+    };
+    expect(check({ ...idle, bias: 'none', modules_to_save: [], rank_pattern: null })).toEqual(check({}));
+  });
+
+  it('throws nothing but UserError', () => {
+    const keys = ['peft_type', 'r', 'rank_pattern', 'target_modules', 'bias', '__proto__', 'x'];
+    const value = fc.oneof(fc.jsonValue(), fc.constantFrom('LORA', 8, 'none'));
+    fc.assert(
+      fc.property(fc.oneof(fc.jsonValue(), fc.dictionary(fc.constantFrom(...keys), value)), (config) => {
+        try {
+          checkPeftConfig('c.json', config);
+        } catch (error) {
+          expect(error).toBeInstanceOf(UserError);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe('patterns', () => {
+  it('match whole name endings, the first one wins', () => {
+    const config = peftLoraConfig({
+      rank_pattern: { proj: 2, q_proj: 3, 'layers\\.[01]\\..*v_proj': 4, '^model.x': 5 },
+      use_rslora: true,
+      lora_alpha: 6,
+    });
+    expect(rankOf(config, 'model.layers.0.q_proj')).toBe(3);
+    expect(rankOf(config, 'model.layers.1.self_attn.v_proj')).toBe(4);
+    expect(rankOf(config, 'model.layers.2.self_attn.v_proj')).toBe(8);
+    expect(rankOf(config, 'model.x')).toBe(5);
+    expect(scalingOf(config, 'a.proj')).toBeCloseTo(6 / Math.sqrt(2), 12);
+  });
+
+  it('adapterKey and splitAdapterKey are inverse', () => {
+    expect(splitAdapterKey(adapterKey('a.b', 'lora_B'))).toEqual({ site: 'a.b', part: 'lora_B' });
+    expect(splitAdapterKey('a.b.weight')).toBeUndefined();
+    expect(splitAdapterKey('lora_A')).toBeUndefined();
+  });
+});
