@@ -1,0 +1,375 @@
+/**
+ * Jinja templates rendered as Python's jinja2 renders them for Hugging Face chat templates. The parser and
+ * interpreter are @huggingface/jinja's; where it would silently print something else than Python (0.5.11:
+ * `strip(chars)`, `None`, `==` by JavaScript's rules, loop variables that outlive their iteration …) this
+ * file computes Python's answer or refuses. What the library does not know at all fails there by itself.
+ */
+import * as jinja from '@huggingface/jinja';
+import { messageOf, UserError } from '../base/errors.js';
+import { range, STRING_FILTERS, STRING_METHODS, strftime } from './pythonText.js';
+
+// The package's declarations do not resolve under NodeNext: these are the parts of its API used here.
+interface Node {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+interface Value {
+  readonly type: string;
+  readonly value: unknown;
+}
+interface Scope {
+  readonly variables: Map<string, Value>;
+  set(name: string, value: unknown): Value;
+}
+interface BaseInterpreter {
+  run(program: Node): Value;
+  evaluate(node: Node | undefined, scope: Scope): Value;
+}
+const { tokenize, parse } = jinja as {
+  tokenize(text: string, options: { lstrip_blocks: boolean; trim_blocks: boolean }): unknown[];
+  parse(tokens: unknown[]): Node & { readonly body: Node[] };
+};
+const Environment: new () => Scope = jinja.Environment;
+const Interpreter: new (globals: Scope) => BaseInterpreter = jinja.Interpreter;
+
+/** Real chat templates have at most some 30,000 characters. */
+const MAX_TEMPLATE_CHARACTERS = 200_000;
+/** The library's preprocessing takes quadratic time in a run of blanks. */
+const MAX_BLANK_RUN = 2_000;
+/** A thousand turns take some 100,000 steps; this many (two seconds) only a template that never ends. */
+const MAX_STEPS = 1_000_000;
+
+/** What a template is given besides its own text. */
+export interface JinjaContext {
+  /** The variables; undefined ones count as not defined, null is Python's None. */
+  variables: Readonly<Record<string, unknown>>;
+  /** What `strftime_now` takes for now. */
+  now: Date;
+}
+
+/** A template that was read and may be rendered any number of times. */
+export type JinjaTemplate = (context: JinjaContext) => string;
+
+/**
+ * Reads a template with the settings of transformers: trim_blocks, lstrip_blocks, loop controls,
+ * `tojson`, `raise_exception`, `strftime_now`; `{% generation %}` markers are dropped.
+ * @throws UserError when it cannot be read or would not be rendered as in Python; its function throws
+ * UserError when the template refuses its input or uses what is not supported.
+ */
+export function compileJinja(text: string): JinjaTemplate {
+  const source = text.replace(/\r\n?/g, '\n');
+  if (source.length > MAX_TEMPLATE_CHARACTERS) {
+    throw new UserError(
+      `the template has ${source.length} characters, more than the ${MAX_TEMPLATE_CHARACTERS} allowed`,
+    );
+  }
+  if (new RegExp(`\\s{${MAX_BLANK_RUN}}`).test(source)) {
+    throw new UserError(`the template has more than ${MAX_BLANK_RUN} blanks in a row`);
+  }
+  let program: Node & { readonly body: Node[] };
+  try {
+    program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+  } catch (error) {
+    // Running off the end of the tokens shows as a TypeError.
+    const what = error instanceof TypeError ? 'it ends inside a block or an expression' : messageOf(error);
+    throw new UserError(`the template cannot be read: ${what}`);
+  }
+  const printed = prepare(program);
+  return ({ variables, now }) => {
+    try {
+      const globals = globalScope(now);
+      for (const [name, value] of Object.entries(variables)) globals.set(name, value);
+      return String(new PythonInterpreter(globals, printed).run(program).value);
+    } catch (error) {
+      if (error instanceof UserError) throw error;
+      const what = error instanceof RangeError ? 'it never ends or nests too deeply' : messageOf(error);
+      throw new UserError(`the template cannot be rendered: ${what}`);
+    }
+  };
+}
+
+function globalScope(now: Date): Scope {
+  const scope = new Environment();
+  for (const name of ['true', 'True']) scope.set(name, true);
+  for (const name of ['false', 'False']) scope.set(name, false);
+  for (const name of ['none', 'None']) scope.set(name, null);
+  scope.set('raise_exception', (message: unknown) => {
+    throw new UserError(`the template refuses it: ${String(message)}`);
+  });
+  scope.set('range', range);
+  scope.set('strftime_now', (format: unknown) => strftime(String(format), now));
+  return scope;
+}
+
+const STATEMENTS = new Set(
+  'Program If For Break Continue Set Macro Comment CallStatement FilterStatement FreshIteration'.split(' '),
+);
+
+function isNode(value: unknown): value is Node {
+  return typeof value === 'object' && value !== null && 'type' in value && typeof value.type === 'string';
+}
+
+/** Everything a node holds: nodes, operators, and what stands in its lists and maps. */
+function childrenOf(node: Node): Node[] {
+  const children: Node[] = [];
+  const add = (value: unknown): void => {
+    if (isNode(value)) children.push(value);
+    else if (Array.isArray(value)) value.forEach(add);
+    else if (value instanceof Map) for (const [key, item] of value) [key, item].forEach(add);
+  };
+  Object.values(node).forEach(add);
+  return children;
+}
+
+/**
+ * Readies a parsed template for PythonInterpreter: gives each loop body a first statement that forgets the
+ * iteration before, and refuses what cannot be mended. Returns the expressions whose value is printed.
+ */
+function prepare(program: Node): ReadonlySet<Node> {
+  const printed = new Set<Node>();
+  const visit = (node: Node): void => {
+    for (const list of ['body', 'alternate', 'defaultBlock']) {
+      const statements = node[list];
+      if (!Array.isArray(statements)) continue;
+      for (const statement of statements as Node[]) {
+        if (!STATEMENTS.has(statement.type) && statement.type !== 'StringLiteral') printed.add(statement);
+      }
+    }
+    for (const child of childrenOf(node)) visit(child);
+    if (node.type === 'For') prepareLoop(node);
+    if (node.type === 'FilterStatement')
+      throw new UserError('the template uses {% filter %}, which is not supported');
+  };
+  visit(program);
+  return printed;
+}
+
+function prepareLoop(node: Node): void {
+  const body = node.body as Node[];
+  const { jumps, lost } = jumpsOf(body);
+  // The library drops what an iteration printed before it jumped, and counts it as no iteration.
+  if (lost || (jumps && (node.defaultBlock as Node[]).length > 0)) {
+    throw new UserError('the template prints before {% break %} or {% continue %}, which is not supported');
+  }
+  const target = node.loopvar as Node;
+  const names = target.type === 'Identifier' ? [target] : (target.value as Node[]);
+  body.unshift({ type: 'FreshIteration', keep: new Set(names.map((name) => name.value)) });
+}
+
+/** Whether a block may leave or restart its loop, and whether it may do so after it printed. */
+function jumpsOf(body: readonly Node[]): { prints: boolean; jumps: boolean; lost: boolean } {
+  const all = { prints: false, jumps: false, lost: false };
+  for (const node of body) {
+    if (node.type === 'Break' || node.type === 'Continue') {
+      all.lost ||= all.prints;
+      all.jumps = true;
+    } else if (node.type === 'If') {
+      const branches = [jumpsOf(node.body as Node[]), jumpsOf(node.alternate as Node[])];
+      for (const branch of branches) all.lost ||= branch.lost || (all.prints && branch.jumps);
+      all.prints ||= branches.some((branch) => branch.prints);
+      all.jumps ||= branches.some((branch) => branch.jumps);
+    } else if (!['Set', 'Macro', 'Comment', 'FreshIteration'].includes(node.type)) {
+      all.prints = true;
+    }
+  }
+  return all;
+}
+
+const isString = (value: Value): value is Value & { value: string } => value.type === 'StringValue';
+const isNumber = (value: Value): value is Value & { value: number | boolean } =>
+  ['IntegerValue', 'FloatValue', 'BooleanValue'].includes(value.type);
+const isList = (value: Value): value is Value & { value: Value[] } =>
+  value.type === 'ArrayValue' || value.type === 'TupleValue';
+
+const PYTHON_TYPES: Record<string, string> = {
+  StringValue: 'a string',
+  IntegerValue: 'an integer',
+  FloatValue: 'a float',
+  BooleanValue: 'a bool',
+  NullValue: 'None',
+  UndefinedValue: 'something undefined',
+  ArrayValue: 'a list',
+  TupleValue: 'a tuple',
+  ObjectValue: 'a dict',
+};
+
+function typeOf(value: Value): string {
+  return PYTHON_TYPES[value.type] ?? 'a function';
+}
+
+/** Python's str(). The forms of lists and dicts (their repr) are refused: no chat template prints them. */
+function pythonStr(value: Value): string {
+  switch (value.type) {
+    case 'StringValue':
+    case 'IntegerValue':
+    case 'FloatValue':
+      return value.toString();
+    case 'BooleanValue':
+      return value.value ? 'True' : 'False';
+    case 'NullValue':
+      return 'None';
+    case 'UndefinedValue':
+      return '';
+    default:
+      throw new UserError(`the template prints ${typeOf(value)}, which is not supported`);
+  }
+}
+
+/** Python's `==`. */
+function pythonEquals(a: Value, b: Value): boolean {
+  if (isNumber(a) && isNumber(b)) return Number(a.value) === Number(b.value);
+  if (isList(a) && isList(b)) {
+    return a.value.length === b.value.length && a.value.every((item, i) => pythonEquals(item, b.value[i]));
+  }
+  if (a.value instanceof Map || b.value instanceof Map) {
+    throw new UserError('the template compares dicts, which is not supported');
+  }
+  return a.type === b.type && a.value === b.value;
+}
+
+/** The library's interpreter with Python's meaning of what it takes another way. */
+class PythonInterpreter extends Interpreter {
+  private steps = 0;
+
+  constructor(
+    private readonly globals: Scope,
+    private readonly printed: ReadonlySet<Node>,
+  ) {
+    super(globals);
+  }
+
+  override evaluate(node: Node | undefined, scope: Scope): Value {
+    if (++this.steps > MAX_STEPS) throw new RangeError('too many steps');
+    const value = (node && this.asPython(node, scope)) ?? super.evaluate(node, scope);
+    return node !== undefined && this.printed.has(node) ? this.string(pythonStr(value)) : value;
+  }
+
+  /** The value of a node that the library would get wrong, else undefined. */
+  private asPython(node: Node, scope: Scope): Value | undefined {
+    switch (node.type) {
+      case 'Known':
+        return node.known as Value;
+      case 'FreshIteration':
+        // A loop has one scope in the library, one per iteration in jinja2.
+        for (const name of [...scope.variables.keys()]) {
+          const keeps = name === 'loop' || name === 'namespace' || (node.keep as Set<unknown>).has(name);
+          if (!keeps) scope.variables.delete(name);
+        }
+        return super.evaluate({ type: 'Comment' }, scope);
+      case 'BinaryExpression':
+        return this.binary(node, scope);
+      case 'CallExpression':
+        return this.call(node, scope);
+      case 'FilterExpression':
+        return this.filter(node, scope);
+      default:
+        return undefined;
+    }
+  }
+
+  private binary(node: Node, scope: Scope): Value | undefined {
+    const operator = String((node.operator as { value: unknown }).value);
+    if (operator === 'and' || operator === 'or') return undefined;
+    const left = this.evaluate(node.left as Node, scope);
+    const right = this.evaluate(node.right as Node, scope);
+    switch (operator) {
+      case '==':
+        return this.boolean(pythonEquals(left, right));
+      case '!=':
+        return this.boolean(!pythonEquals(left, right));
+      case '~':
+        return this.string(pythonStr(left) + pythonStr(right));
+      case '+':
+        if ((isString(left) || isString(right)) && left.type !== right.type) {
+          throw new UserError(`the template adds ${typeOf(right)} to ${typeOf(left)}`);
+        }
+        break;
+      case '%':
+        if (!isNumber(left) || !isNumber(right) || Number(left.value) < 0 || Number(right.value) < 0) {
+          throw new UserError(`the template uses % on ${typeOf(left)} and ${typeOf(right)}`);
+        }
+    }
+    return super.evaluate({ ...node, left: known(left), right: known(right) }, scope);
+  }
+
+  private call(node: Node, scope: Scope): Value | undefined {
+    const callee = node.callee as Node;
+    const method = callee.type === 'MemberExpression' && !callee.computed && (callee.property as Node).value;
+    if (typeof method !== 'string' || !Object.hasOwn(STRING_METHODS, method)) return undefined;
+    const object = this.evaluate(callee.object as Node, scope);
+    if (!isString(object)) {
+      return super.evaluate({ ...node, callee: { ...callee, object: known(object) } }, scope);
+    }
+    return this.string(
+      STRING_METHODS[method](object.value, this.characters(method, node.args as Node[], scope)),
+    );
+  }
+
+  private filter(node: Node, scope: Scope): Value | undefined {
+    const call = node.filter as Node;
+    const [name, args] =
+      call.type === 'CallExpression'
+        ? [String((call.callee as Node).value), call.args as Node[]]
+        : [String(call.value), []];
+    const operand = this.evaluate(node.operand as Node, scope);
+    if (isString(operand) && Object.hasOwn(STRING_FILTERS, name)) {
+      return this.string(STRING_FILTERS[name](operand.value, this.characters(name, args, scope)));
+    }
+    switch (name) {
+      case 'length':
+        // Python counts code points, and something undefined as empty.
+        if (isString(operand)) return this.integer([...operand.value].length);
+        if (operand.type === 'UndefinedValue') return this.integer(0);
+        break;
+      case 'string':
+        return this.string(pythonStr(operand));
+      case 'join':
+        if (isList(operand)) {
+          const items = operand.value.map((item) => known(this.string(pythonStr(item))));
+          if (args.length > 1 || args.some((arg) => arg.type !== 'StringLiteral')) {
+            throw new UserError('the template uses join with other than one literal separator');
+          }
+          return super.evaluate({ ...node, operand: { type: 'ArrayLiteral', value: items } }, scope);
+        }
+        break;
+      case 'unique':
+        throw new UserError('the template uses the filter unique, which is not supported');
+      case 'tojson':
+        if (args.some((arg) => arg.type !== 'KeywordArgumentExpression' || keyOf(arg) === 'sort_keys')) {
+          throw new UserError('the template uses tojson with sort_keys or arguments by position');
+        }
+    }
+    return super.evaluate({ ...node, operand: known(operand) }, scope);
+  }
+
+  /** The argument of strip and trim: the characters to take away; undefined stands for white space. */
+  private characters(method: string, args: readonly Node[], scope: Scope): string | undefined {
+    if (args.length === 0) return undefined;
+    const value = this.evaluate(args[0], scope);
+    if (args.length === 1 && /strip|trim/.test(method) && (isString(value) || value.type === 'NullValue')) {
+      return isString(value) ? value.value : undefined;
+    }
+    throw new UserError(`the template gives ${method} arguments that are not supported`);
+  }
+
+  private string(value: string): Value {
+    return super.evaluate({ type: 'StringLiteral', value }, this.globals);
+  }
+
+  private integer(value: number): Value {
+    return super.evaluate({ type: 'IntegerLiteral', value }, this.globals);
+  }
+
+  private boolean(value: boolean): Value {
+    return super.evaluate({ type: 'Identifier', value: value ? 'True' : 'False' }, this.globals);
+  }
+}
+
+/** A node that stands for a value already computed, so that nothing is evaluated twice. */
+function known(value: Value): Node {
+  return { type: 'Known', known: value };
+}
+
+function keyOf(argument: Node): unknown {
+  return (argument.key as Node).value;
+}
