@@ -92,6 +92,20 @@ export const siluOp: Op<NoAttrs> = {
   samples: [{ attrs: null, inputs: [{ dims: [2, 3] }] }],
 };
 
+/** x where the mask is true, zero elsewhere: dropout with a mask from the host. Inputs: bool mask, x. */
+export const keepOp: Op<NoAttrs> = {
+  infer: ([, x]) => [{ dtype: x.dtype, shape: x.shape }],
+  emit: (ctx, [mask, x]) => ctx.node('Where', [mask, x, ctx.scalar(0)]),
+  vjp: ({ inputs: [mask] }, [g]) => [undefined, g && keep(mask, g)],
+  reference: ([mask, x]) => [hostMap([mask, x], (m, v) => (m ? v : 0))],
+  samples: [
+    {
+      attrs: null,
+      inputs: [{ dims: [2, 2], dtype: 'bool', values: [1, 0, 0, 1], constant: true }, { dims: [2, 2] }],
+    },
+  ],
+};
+
 function sigmoidOf(x: number): number {
   return 1 / (1 + Math.exp(-x));
 }
@@ -106,3 +120,4 @@ export const log = (x: Tensor): Tensor => apply('log', logOp, [x], null)[0];
 export const sqrt = (x: Tensor): Tensor => apply('sqrt', sqrtOp, [x], null)[0];
 export const sigmoid = (x: Tensor): Tensor => apply('sigmoid', sigmoidOp, [x], null)[0];
 export const silu = (x: Tensor): Tensor => apply('silu', siluOp, [x], null)[0];
+export const keep = (mask: Tensor, x: Tensor): Tensor => apply('keep', keepOp, [mask, x], null)[0];

@@ -23,6 +23,7 @@ export const ops = {
   sqrt: elementwise.sqrtOp,
   sigmoid: elementwise.sigmoidOp,
   silu: elementwise.siluOp,
+  keep: elementwise.keepOp,
   matmul: matmulOp,
   addmm: addmmOp,
   reshape: reshapeOp,
@@ -52,7 +53,7 @@ export function opOf(name: string): Op<unknown> {
   return op;
 }
 
-export { add, div, exp, log, mul, neg, sigmoid, silu, sqrt, sub } from './elementwise.js';
+export { add, div, exp, keep, log, mul, neg, sigmoid, silu, sqrt, sub } from './elementwise.js';
 export { gather, scatterAddRows } from './gather.js';
 export { constant, input, scalar, type WeightAttrs, weight } from './leaf.js';
 export { addAt, crossEntropy } from './loss.js';

@@ -26,6 +26,9 @@ export class NodeRuntime implements Runtime {
     await this.call({ kind: 'load', session, request: { ...options, bytes: graph.bytes } });
     return {
       run: (feeds, lend = []) => this.call({ kind: 'run', session, feeds, lent: [...lend] }),
+      hold: async (feeds) => {
+        await this.call({ kind: 'hold', session, feeds });
+      },
       close: async () => {
         if (this.worker) await this.call({ kind: 'close', session });
       },
@@ -38,7 +41,7 @@ export class NodeRuntime implements Runtime {
     await worker?.terminate();
   }
 
-  private call(body: Body<'load'> | Body<'run'> | Body<'close'>): Promise<Feeds> {
+  private call(body: Body<'load'> | Body<'run'> | Body<'hold'> | Body<'close'>): Promise<Feeds> {
     const worker = this.start();
     const id = ++this.lastId;
     const feeds = body.kind === 'run' ? body.feeds : undefined;

@@ -36,3 +36,8 @@ export async function runOrt(session: ort.InferenceSession, feeds: Feeds): Promi
   }
   return outputs;
 }
+
+export async function releaseOrt(session: ort.InferenceSession): Promise<void> {
+  session.endProfiling();
+  await session.release();
+}

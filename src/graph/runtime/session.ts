@@ -29,6 +29,8 @@ export interface Session {
    * caller owns alone (caches, parameters).
    */
   run(feeds: Feeds, lend?: Iterable<string>): Promise<Feeds>;
+  /** Feeds kept in the engine, and used at every run until replaced: an adapter's matrices. Copied once. */
+  hold(feeds: Feeds): Promise<void>;
   /** Frees the engine's memory. */
   close(): Promise<void>;
 }

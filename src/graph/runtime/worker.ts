@@ -1,7 +1,7 @@
 import { parentPort } from 'node:worker_threads';
 import type { InferenceSession } from 'onnxruntime-node';
 import { messageOf } from '../../base/errors.js';
-import { createOrtSession, type LoadRequest, runOrt } from './ort.js';
+import { createOrtSession, type LoadRequest, releaseOrt, runOrt } from './ort.js';
 import type { Feeds } from './session.js';
 
 // The engine's thread. ONNX Runtime blocks the thread that calls it; here that hurts nobody.
@@ -9,13 +9,14 @@ import type { Feeds } from './session.js';
 export type Request = { id: number } & (
   | { kind: 'load'; session: number; request: LoadRequest }
   | { kind: 'run'; session: number; feeds: Feeds; lent: readonly string[] }
+  | { kind: 'hold'; session: number; feeds: Feeds }
   | { kind: 'close'; session: number }
 );
 
 export type Reply = { id: number; lent?: Feeds } & ({ outputs: Feeds } | { error: string });
 
 const port = parentPort!;
-const sessions = new Map<number, InferenceSession>();
+const sessions = new Map<number, { engine: InferenceSession; held: Feeds }>();
 
 port.on('message', async (message: Request) => {
   const lent: Feeds = {};
@@ -33,12 +34,17 @@ port.on('message', async (message: Request) => {
 async function handle(message: Request): Promise<Feeds> {
   switch (message.kind) {
     case 'load':
-      sessions.set(message.session, await createOrtSession(message.request));
+      sessions.set(message.session, { engine: await createOrtSession(message.request), held: {} });
       return {};
-    case 'run':
-      return runOrt(sessions.get(message.session)!, message.feeds);
+    case 'run': {
+      const { engine, held } = sessions.get(message.session)!;
+      return runOrt(engine, { ...held, ...message.feeds });
+    }
+    case 'hold':
+      Object.assign(sessions.get(message.session)!.held, message.feeds);
+      return {};
     case 'close':
-      await sessions.get(message.session)?.release();
+      await releaseOrt(sessions.get(message.session)!.engine);
       sessions.delete(message.session);
       return {};
   }

@@ -1,0 +1,91 @@
+import { Rng } from '../base/rng.js';
+import { type F32Tensor, f32 } from '../base/tensor.js';
+import { input, keep } from '../graph/ops/index.js';
+import type { Tensor } from '../graph/tensor.js';
+import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
+import type { Sites } from '../models/model.js';
+import type { Method, Trainable } from './method.js';
+
+/** A method applied to a model: its configuration and the values of its trainable tensors. */
+export interface Adapter {
+  readonly method: Method<unknown>;
+  readonly config: unknown;
+  readonly trainables: readonly Trainable[];
+  /** Values by trainable name. Training replaces their `data`. */
+  readonly values: Map<string, F32Tensor>;
+}
+
+/** Starts a method on a model. Equal seeds give equal values. Throws UserError on a config that does not fit. */
+export async function createAdapter(
+  method: Method<unknown>,
+  config: unknown,
+  model: BaseModel,
+  seed = 0,
+): Promise<Adapter> {
+  const trainables = method.select(config, model);
+  const values = new Map<string, F32Tensor>();
+  for (const { name, shape, init } of trainables) {
+    const data = init ? init(new Rng(seed, `init ${name}`)) : await model.checkpoint.read(name);
+    values.set(name, f32(data, shape));
+  }
+  return { method, config, trainables, values };
+}
+
+/** Number of trainable parameters. */
+export function trainableCount(adapter: Adapter): number {
+  return adapter.trainables.reduce((n, t) => n + t.shape.reduce((a, b) => a * b, 1), 0);
+}
+
+/** What an adapted graph is made with. */
+export interface AdaptedSites {
+  sites: Sites;
+  /** The graph input of each trainable tensor that the graph uses so far. */
+  params: Map<string, Tensor>;
+}
+
+/** Suffix of the graph inputs that hold dropout masks; bool, true keeps an element. */
+export const DROPOUT_SUFFIX = '.dropout';
+
+/**
+ * The sites of a model with an adapter on it (or without): trainable tensors become graph inputs, all else
+ * stays frozen and mapped from disk.
+ */
+export function adaptedSites(
+  model: BaseModel,
+  adapter: Adapter | undefined,
+  training: boolean,
+): AdaptedSites {
+  const params = new Map<string, Tensor>();
+  const trainable = new Map(adapter?.trainables.map((t) => [t.name, t]));
+  const param = (name: string): Tensor => {
+    const known = params.get(name) ?? input(name, 'float32', trainable.get(name)!.shape);
+    params.set(name, known);
+    return known;
+  };
+  const base = new BaseSites((name) => (trainable.has(name) ? param(name) : frozenWeight(model, name)));
+  if (!adapter?.method.linear) return { sites: base, params };
+
+  const { method, config } = adapter;
+  const targets = new Set(adapter.trainables.map((t) => t.name.slice(0, t.name.lastIndexOf('.'))));
+  const siteOf = new Map(model.sites.map((s) => [s.name, s]));
+  const adapt = (name: string, x: Tensor, y: Tensor): Tensor => {
+    if (!targets.has(name)) return y;
+    const dropped = (probability: number) => {
+      if (!training || probability === 0) return { x, scale: 1 };
+      const mask = input(`${name}${DROPOUT_SUFFIX}`, 'bool', x.shape);
+      return { x: keep(mask, x), scale: 1 / (1 - probability) };
+    };
+    return method.linear!(
+      config,
+      { site: siteOf.get(name)!, x, param: (part) => param(`${name}.${part}`), dropped },
+      y,
+    );
+  };
+  const sites: Sites = {
+    linear: (name, x, shape) => adapt(name, x, base.linear(name, x, shape)),
+    tiedLinear: (name, tiedTo, x, shape) => adapt(name, x, base.tiedLinear(name, tiedTo, x, shape)),
+    embedding: (name, ids, shape) => base.embedding(name, ids, shape),
+    param: (name, shape) => base.param(name, shape),
+  };
+  return { sites, params };
+}

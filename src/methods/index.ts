@@ -1,0 +1,19 @@
+import { nearest, UserError } from '../base/errors.js';
+import { full } from './full.js';
+import { lora } from './lora.js';
+import type { Method } from './method.js';
+
+/** Every method. The command line, the docs and the conformance suite read this table. */
+export const methods = { lora, full };
+
+export type MethodName = keyof typeof methods;
+
+/** The method of that name. Throws UserError that lists the methods otherwise. */
+export function methodNamed(name: string): Method<unknown> {
+  if (Object.hasOwn(methods, name)) return methods[name as MethodName] as unknown as Method<unknown>;
+  const names = Object.keys(methods);
+  const guess = nearest(name, names);
+  throw new UserError(
+    `method "${name}" is unknown, expected one of ${names.join(', ')}${guess ? ` (did you mean "${guess}"?)` : ''}`,
+  );
+}

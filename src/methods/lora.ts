@@ -1,0 +1,132 @@
+import * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import { checkJson } from '../formats/io/json.js';
+import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../formats/peft.js';
+import { add, matmul } from '../graph/ops/index.js';
+import { snakeKeys } from './keys.js';
+import type { Method, Trainable } from './method.js';
+import { matchTargets, type TargetModules } from './targets.js';
+
+/** LoRA's options, named as in PEFT's LoraConfig. */
+export interface LoraConfig {
+  /** Rank of the update. */
+  r: number;
+  /** α: the update is scaled by α/r (α/√r with rsLoRA). */
+  loraAlpha: number;
+  /** Probability with which an element of A's input is dropped while training. */
+  loraDropout: number;
+  targetModules: TargetModules;
+  /** Ranks and alphas of sites whose name ends with a pattern, where they differ from r and loraAlpha. */
+  rankPattern: Record<string, number>;
+  alphaPattern: Record<string, number>;
+  /** Scale α/√r (Kalajdzievski, arXiv:2312.03732). */
+  useRslora: boolean;
+  /** true: A uniform as PEFT has it (Kaiming, a = √5), B zero; "gaussian": A ~ N(0, 1/r²), B zero; false: both random. */
+  initLoraWeights: boolean | 'gaussian';
+}
+
+const schema = z.strictObject({
+  r: z.int().positive().default(8),
+  lora_alpha: z.number().positive().optional(),
+  lora_dropout: z.number().min(0).lt(1).default(0),
+  target_modules: z.union([z.string().min(1), z.array(z.string().min(1))]).default(['q_proj', 'v_proj']),
+  rank_pattern: z.record(z.string(), z.int().positive()).default({}),
+  alpha_pattern: z.record(z.string(), z.number().positive()).default({}),
+  use_rslora: z.boolean().default(false),
+  init_lora_weights: z.union([z.boolean(), z.literal('gaussian')]).default(true),
+});
+
+/** The same configuration in PEFT's words. */
+export function toPeft(c: LoraConfig): PeftLoraConfig {
+  return peftLoraConfig({
+    r: c.r,
+    lora_alpha: c.loraAlpha,
+    lora_dropout: c.loraDropout,
+    target_modules: typeof c.targetModules === 'string' ? c.targetModules : [...c.targetModules],
+    rank_pattern: c.rankPattern,
+    alpha_pattern: c.alphaPattern,
+    use_rslora: c.useRslora,
+    init_lora_weights: c.initLoraWeights,
+    task_type: 'CAUSAL_LM',
+  });
+}
+
+/**
+ * LoRA (Hu et al., arXiv:2106.09685, eq. 3): h = W₀x + (α/r)·B·A·x with W₀ frozen, A [r, in] random and
+ * B [out, r] zero, so that training starts exactly at the base.
+ */
+export const lora: Method<LoraConfig> = {
+  name: 'lora',
+  startsAtBase: true,
+
+  parse(place, config) {
+    const c = checkJson(place, snakeKeys(config), schema);
+    return {
+      r: c.r,
+      loraAlpha: c.lora_alpha ?? c.r,
+      loraDropout: c.lora_dropout,
+      targetModules: c.target_modules,
+      rankPattern: c.rank_pattern,
+      alphaPattern: c.alpha_pattern,
+      useRslora: c.use_rslora,
+      initLoraWeights: c.init_lora_weights,
+    };
+  },
+
+  select(c, { sites }) {
+    const peft = toPeft(c);
+    return matchTargets(c.targetModules, sites).flatMap((site): Trainable[] => {
+      const r = rankOf(peft, site.name);
+      if (r > Math.min(site.in, site.out)) {
+        throw new UserError(
+          `r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`,
+        );
+      }
+      // Kaiming uniform with a = √5 over fan-in n is U(-1/√n, 1/√n).
+      const uniform = (fanIn: number, length: number) => (rng: { uniform(): number }) =>
+        Float32Array.from({ length }, () => (2 * rng.uniform() - 1) / Math.sqrt(fanIn));
+      const sizeA = r * site.in;
+      const sizeB = site.out * r;
+      return [
+        {
+          name: `${site.name}.lora_A`,
+          shape: [r, site.in],
+          init:
+            c.initLoraWeights === 'gaussian'
+              ? (rng) => Float32Array.from({ length: sizeA }, () => rng.normal() / r)
+              : uniform(site.in, sizeA),
+        },
+        {
+          name: `${site.name}.lora_B`,
+          shape: [site.out, r],
+          init: c.initLoraWeights === false ? uniform(r, sizeB) : () => new Float32Array(sizeB),
+        },
+      ];
+    });
+  },
+
+  linear(c, { site, param, dropped }, y) {
+    const { x, scale } = dropped(c.loraDropout);
+    const u = matmul(x, param('lora_A'), { transB: true });
+    return add(
+      y,
+      matmul(u, param('lora_B'), { transB: true, alpha: scalingOf(toPeft(c), site.name) * scale }),
+    );
+  },
+
+  merge(c, site, matrix, part, sign) {
+    const [a, b] = [part('lora_A'), part('lora_B')];
+    const peft = toPeft(c);
+    const r = rankOf(peft, site.name);
+    const scale = sign * scalingOf(peft, site.name);
+    for (let i = 0; i < site.out; i++) {
+      const row = matrix.subarray(i * site.in, (i + 1) * site.in);
+      for (let q = 0; q < r; q++) {
+        const factor = scale * b[i * r + q];
+        if (factor === 0) continue;
+        const from = q * site.in;
+        for (let j = 0; j < site.in; j++) row[j] += factor * a[from + j];
+      }
+    }
+  },
+};

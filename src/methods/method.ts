@@ -1,0 +1,48 @@
+import type { Rng } from '../base/rng.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { BaseModel } from '../models/base.js';
+import type { Site } from '../models/model.js';
+
+/** A tensor that trains: one of the model's own, or one that the method adds to a site. */
+export interface Trainable {
+  /** Unique; a checkpoint name for the model's own tensors, `site.part` for added ones. */
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Its first value; null takes the model's own. */
+  readonly init: null | ((rng: Rng) => Float32Array);
+}
+
+/** What a method sees at a linear site while a graph is built. */
+export interface SiteContext {
+  readonly site: Site;
+  /** Input, [tokens, in]. */
+  readonly x: Tensor;
+  /** The trainable tensor `site.part`. */
+  param(part: string): Tensor;
+  /** x with dropout; x itself outside training or at probability 0. Scale the result by 1/(1-p) yourself. */
+  dropped(probability: number): { x: Tensor; scale: number };
+}
+
+/**
+ * A fine-tuning method as a set of hooks. One file a method, one entry in the table; models, training,
+ * serving and the command line know methods only through this.
+ */
+export interface Method<C> {
+  readonly name: string;
+  /** Checks a configuration (camelCase or PEFT's snake_case keys). Throws UserError prefixed with `place`. */
+  parse(place: string, config: unknown): C;
+  /** Which tensors train, and how they start. Throws UserError where the config fits nothing. */
+  select(config: C, model: Pick<BaseModel, 'sites' | 'parameters'>): Trainable[];
+  /** What a linear site computes, given the base's own output y [tokens, out]; absent: y. */
+  linear?(config: C, context: SiteContext, y: Tensor): Tensor;
+  /** Adds the method's change to a site's matrix [out, in], in place; `sign` -1 takes it away again. */
+  merge?(
+    config: C,
+    site: Site,
+    matrix: Float32Array,
+    part: (name: string) => Float32Array,
+    sign: 1 | -1,
+  ): void;
+  /** Whether step 0 computes exactly what the base does. */
+  readonly startsAtBase: boolean;
+}

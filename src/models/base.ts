@@ -1,0 +1,135 @@
+import { readFile, realpath } from 'node:fs/promises';
+import { dirname, join, relative, sep } from 'node:path';
+import { UserError } from '../base/errors.js';
+import type { StoredDType } from '../base/tensor.js';
+import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
+import { parseJson } from '../formats/io/json.js';
+import { fileError } from '../formats/io/node.js';
+import { add, gather, input, matmul, weight } from '../graph/ops/index.js';
+import type { Tensor } from '../graph/tensor.js';
+import { decoder, lmHead } from './decoder.js';
+import { parseModelConfig } from './index.js';
+import type { DecoderConfig, LinearShape, Site, Sites, Stream } from './model.js';
+
+/** A pre-trained model on disk: nothing of its weights is in memory. */
+export interface BaseModel {
+  /** Absolute path of the Hugging Face folder. */
+  folder: string;
+  config: DecoderConfig;
+  checkpoint: Checkpoint;
+  /** Folder that all weight files lie under, links followed; the engine maps them from there. */
+  weightsFolder: string;
+  /** Every layer that can be adapted, in the model's order. */
+  sites: readonly Site[];
+  /** Every tensor that the model uses, by checkpoint name, with its shape. */
+  parameters: ReadonlyMap<string, readonly number[]>;
+}
+
+const STORED: Partial<Record<string, StoredDType>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
+
+/**
+ * Opens a model folder: config.json and safetensors. Checks that every tensor the architecture needs is
+ * there, in the shape that the config says. Throws UserError otherwise.
+ */
+export async function openModel(folder: string): Promise<BaseModel> {
+  const place = join(folder, 'config.json');
+  const bytes = await readFile(place).catch((error: unknown) => {
+    throw fileError('read', place, error);
+  });
+  const config = parseModelConfig(place, parseJson(place, bytes));
+  const checkpoint = await openCheckpoint(folder);
+  const { sites, parameters } = describe(config);
+  for (const [name, shape] of parameters) {
+    const info = checkpoint.tensors.get(name);
+    if (!info)
+      throw new UserError(`${checkpoint.folder}: tensor "${name}" is missing; config.json asks for it`);
+    if (String(info.shape) !== String(shape)) {
+      throw new UserError(
+        `${info.file}: tensor "${name}" has shape [${info.shape}], config.json makes it [${shape}]`,
+      );
+    }
+    if (!STORED[info.dtype]) {
+      throw new UserError(`${info.file}: tensor "${name}" is ${info.dtype}, expected F32, F16 or BF16`);
+    }
+  }
+  const files = [...new Set([...checkpoint.tensors.values()].map((t) => t.file))];
+  const weightsFolder = commonFolder(await Promise.all(files.map((f) => realpath(f))));
+  return { folder: checkpoint.folder, config, checkpoint, weightsFolder, sites, parameters };
+}
+
+/** Sites and parameters of a model by its shape alone, without a file: builds the graph and notes what it asks for. */
+export function describe(config: DecoderConfig): Pick<BaseModel, 'sites' | 'parameters'> {
+  const sites: Site[] = [];
+  const parameters = new Map<string, readonly number[]>();
+  const recorder = new BaseSites(
+    (name, shape) => {
+      parameters.set(name, shape);
+      return input(name, 'float32', shape);
+    },
+    (site) => sites.push(site),
+  );
+  lmHead(config, recorder, decoder(config, recorder, trainingStream(config)));
+  return { sites, parameters };
+}
+
+/** Sites that compute what the checkpoint says; `parameter` supplies each tensor by its checkpoint name. */
+export class BaseSites implements Sites {
+  constructor(
+    private readonly parameter: (name: string, shape: readonly number[]) => Tensor,
+    private readonly visit: (site: Site) => void = () => {},
+  ) {}
+
+  linear(name: string, x: Tensor, shape: LinearShape): Tensor {
+    const bias = shape.bias ?? false;
+    this.visit({ name, kind: 'linear', in: shape.in, out: shape.out, bias });
+    const y = matmul(x, this.parameter(`${name}.weight`, [shape.out, shape.in]), { transB: true });
+    return bias ? add(y, this.parameter(`${name}.bias`, [shape.out])) : y;
+  }
+
+  tiedLinear(name: string, tiedTo: string, x: Tensor, shape: LinearShape): Tensor {
+    this.visit({ name, kind: 'linear', in: shape.in, out: shape.out, bias: false, tiedTo });
+    return matmul(x, this.parameter(`${tiedTo}.weight`, [shape.out, shape.in]), { transB: true });
+  }
+
+  embedding(name: string, ids: Tensor, shape: { in: number; out: number }): Tensor {
+    this.visit({ name, kind: 'embedding', in: shape.in, out: shape.out, bias: false });
+    return gather(this.parameter(`${name}.weight`, [shape.in, shape.out]), ids);
+  }
+
+  param(name: string, shape: readonly number[]): Tensor {
+    return this.parameter(name, shape);
+  }
+}
+
+/** A frozen weight of the model, mapped from its file. */
+export function frozenWeight(model: BaseModel, name: string): Tensor {
+  const info = model.checkpoint.tensors.get(name)!;
+  return weight({
+    name,
+    shape: info.shape,
+    stored: STORED[info.dtype]!,
+    file: relative(model.weightsFolder, info.file).split(sep).join('/'),
+    offset: info.offset,
+    length: info.length,
+  });
+}
+
+/** Inputs of a whole-sequence pass: sizes `batch` and `seq` are symbolic. */
+export function trainingStream(c: DecoderConfig): Stream {
+  const groups = c.heads / c.kvHeads;
+  const keys = groups === 1 ? 'seq' : `${groups}*seq`;
+  return {
+    ids: input('ids', 'int32', ['batch', 'seq']),
+    positions: input('positions', 'int64', ['batch', 'seq']),
+    mask: input('mask', 'float32', [1, 1, keys, 'seq']),
+    cos: input('cos', 'float32', ['table', c.headDim / 2]),
+    sin: input('sin', 'float32', ['table', c.headDim / 2]),
+  };
+}
+
+function commonFolder(files: readonly string[]): string {
+  let folder = dirname(files[0]);
+  while (!files.every((f) => f.startsWith(folder.endsWith(sep) ? folder : folder + sep)))
+    folder = dirname(folder);
+  return folder;
+}

@@ -1,0 +1,26 @@
+import * as z from 'zod';
+import { nearest, UserError } from '../base/errors.js';
+import { checkJson } from '../formats/io/json.js';
+import { llama } from './llama.js';
+import { mistral } from './mistral.js';
+import type { Architecture, DecoderConfig } from './model.js';
+import { qwen2 } from './qwen2.js';
+import { qwen3 } from './qwen3.js';
+
+/** Every architecture, by the `model_type` of config.json. */
+export const architectures: Record<string, Architecture> = { llama, mistral, qwen2, qwen3 };
+
+/** Reads a parsed config.json by its `model_type`. `place` names the file in errors. */
+export function parseModelConfig(place: string, config: unknown): DecoderConfig {
+  const { model_type: type } = checkJson(place, config, z.looseObject({ model_type: z.string() }));
+  const architecture = Object.hasOwn(architectures, type) ? architectures[type] : undefined;
+  if (!architecture) {
+    const names = Object.keys(architectures);
+    const guess = nearest(type, names);
+    throw new UserError(
+      `${place}: key "model_type": "${type}" is not supported, expected one of ${names.join(', ')}` +
+        (guess ? ` (did you mean "${guess}"?)` : ''),
+    );
+  }
+  return architecture.parse(place, config);
+}

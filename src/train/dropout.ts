@@ -1,0 +1,56 @@
+import { Rng } from '../base/rng.js';
+import type { CompiledGraph } from '../graph/emit.js';
+import { fixed } from '../graph/op.js';
+import type { Feeds } from '../graph/runtime/session.js';
+import { type Adapter, DROPOUT_SUFFIX } from '../methods/adapter.js';
+import type { MicroBatch } from './data/batches.js';
+
+/** Names the masks of one micro-batch: equal keys give equal masks, so a resumed run repeats them. */
+export interface DropoutKey {
+  seed: number;
+  step: number;
+  micro: number;
+}
+
+/** Random masks for the sites whose method drops elements of its input. */
+export class DropoutMasks {
+  private readonly sites: readonly { name: string; width: number }[];
+  private readonly threshold: number;
+
+  constructor(inputs: CompiledGraph['inputs'], adapter: Adapter) {
+    this.sites = inputs
+      .filter((i) => i.name.endsWith(DROPOUT_SUFFIX))
+      .map(({ name, shape }) => ({ name, width: fixed(shape[1], 'a masked width') }));
+    const { loraDropout = 0 } = adapter.config as { loraDropout?: number };
+    this.threshold = Math.round(loraDropout * 2 ** 16);
+  }
+
+  feeds({ rows, length }: MicroBatch, key: DropoutKey): Feeds {
+    const feeds: Feeds = {};
+    for (const { name, width } of this.sites) {
+      const data = new Uint8Array(rows * length * width);
+      fillMask(data, this.threshold, new Rng(key.seed, `${name} ${key.step} ${key.micro}`));
+      feeds[name] = { dtype: 'bool', dims: [rows * length, width], data };
+    }
+    return feeds;
+  }
+}
+
+/**
+ * Ones with probability 1 - threshold/2¹⁶. Philox seeds a small fast generator (sfc32), since a step needs tens of
+ * millions of draws, two to a word.
+ */
+function fillMask(mask: Uint8Array, threshold: number, rng: Rng): void {
+  let [a, b, c, d] = [rng.uint32() | 0, rng.uint32() | 0, rng.uint32() | 0, 1];
+  for (let i = -24; i < mask.length; i += 2) {
+    const t = (((a + b) | 0) + d) | 0;
+    d = (d + 1) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = (c << 21) | (c >>> 11);
+    c = (c + t) | 0;
+    if (i < 0) continue;
+    mask[i] = (t & 0xffff) >= threshold ? 1 : 0;
+    if (i + 1 < mask.length) mask[i + 1] = t >>> 16 >= threshold ? 1 : 0;
+  }
+}

@@ -1,0 +1,156 @@
+import { type F32Tensor, type HostTensor, scalarOf } from '../base/tensor.js';
+import { compile } from '../graph/emit.js';
+import { crossEntropy, expandTo, gather, input, mul, sum } from '../graph/ops/index.js';
+import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
+import type { Tensor } from '../graph/tensor.js';
+import { gradients } from '../graph/vjp.js';
+import { type Adapter, adaptedSites } from '../methods/adapter.js';
+import { type BaseModel, trainingStream } from '../models/base.js';
+import { decoder, lmHead } from '../models/decoder.js';
+import { SequenceFeeds } from '../models/feeds.js';
+import type { MicroBatch } from './data/batches.js';
+import { type DropoutKey, DropoutMasks } from './dropout.js';
+
+/** Feeds common to both steps, and the loss of the supervised positions. */
+interface LossGraph {
+  /** Σ of the supervised positions' losses in nats, times `scale`. */
+  loss: Tensor;
+  losses: Tensor;
+  scale: Tensor;
+  logits: Tensor;
+  params: ReadonlyMap<string, Tensor>;
+}
+
+/** Builds the forward pass and the loss; logits are computed at supervised positions only. */
+function lossGraph(model: BaseModel, adapter: Adapter | undefined, training: boolean): LossGraph {
+  const { sites, params } = adaptedSites(model, adapter, training);
+  const hidden = decoder(model.config, sites, trainingStream(model.config));
+  const rows = input('rows', 'int32', ['targets']);
+  const targets = input('targetIds', 'int32', ['targets']);
+  const scale = input('scale', 'float32', []);
+  const logits = lmHead(model.config, sites, gather(hidden, rows));
+  const losses = crossEntropy(logits, targets);
+  return { loss: mul(sum(losses, 0), scale), losses, scale, logits, params };
+}
+
+/** A compiled step, bound to the values of an adapter. */
+abstract class Step {
+  private readonly sequence: SequenceFeeds;
+
+  protected constructor(
+    private readonly session: Session,
+    model: BaseModel,
+    protected readonly adapter: Adapter | undefined,
+    private readonly params: readonly string[],
+  ) {
+    this.sequence = new SequenceFeeds(model.config);
+  }
+
+  protected async feedAndRun(micro: MicroBatch, scale: number, extra: Feeds = {}): Promise<Feeds> {
+    const feeds: Feeds = {
+      ...this.sequence.feeds(micro.ids, micro.rows, micro.length),
+      rows: int32(micro.targetRows),
+      targetIds: int32(micro.targetIds),
+      scale: { dtype: 'float32', dims: [], data: Float32Array.of(scale) },
+      ...extra,
+    };
+    for (const name of this.params) feeds[name] = this.adapter!.values.get(name)!;
+    return this.session.run(feeds, [...SequenceFeeds.lendable, ...this.params]);
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
+}
+
+export interface StepResult {
+  /** Σ of the supervised positions' losses, times the scale. */
+  loss: number;
+  /** Gradient of that loss by trainable name. */
+  grads: Map<string, F32Tensor>;
+}
+
+/** One graph for a training step: forward, loss, and the gradients of the trainable tensors only. */
+export class TrainStep extends Step {
+  private constructor(
+    session: Session,
+    model: BaseModel,
+    adapter: Adapter,
+    params: readonly string[],
+    private readonly dropout: DropoutMasks,
+    /** ONNX nodes of the graph. */
+    readonly nodeCount: number,
+  ) {
+    super(session, model, adapter, params);
+  }
+
+  static async create(
+    runtime: Runtime,
+    model: BaseModel,
+    adapter: Adapter,
+    options: SessionOptions = {},
+  ): Promise<TrainStep> {
+    const g = lossGraph(model, adapter, true);
+    const names = [...g.params.keys()];
+    const grads = gradients(g.losses, expandTo(g.scale, g.losses), [...g.params.values()]);
+    const outputs: Record<string, Tensor> = { loss: g.loss };
+    for (const [i, name] of names.entries()) outputs[`grad.${name}`] = grads[i];
+    const graph = compile(outputs, options.device);
+    const session = await runtime.load(graph, { ...options, weightsFolder: model.weightsFolder });
+    return new TrainStep(
+      session,
+      model,
+      adapter,
+      names,
+      new DropoutMasks(graph.inputs, adapter),
+      graph.nodeCount,
+    );
+  }
+
+  /**
+   * Runs one micro-batch. `scale` is usually 1 / (supervised tokens of the whole batch); `key` names the
+   * dropout masks, so that a step can be repeated.
+   */
+  async run(
+    micro: MicroBatch,
+    scale: number,
+    key: DropoutKey = { seed: 0, step: 0, micro: 0 },
+  ): Promise<StepResult> {
+    const outputs = await this.feedAndRun(micro, scale, this.dropout.feeds(micro, key));
+    const grads = new Map<string, F32Tensor>();
+    for (const [name, value] of Object.entries(outputs)) {
+      if (name.startsWith('grad.')) grads.set(name.slice('grad.'.length), value as F32Tensor);
+    }
+    return { loss: scalarOf(outputs.loss), grads };
+  }
+}
+
+/** The same loss without gradients or dropout: evaluation, and logits for tests. */
+export class LossStep extends Step {
+  static async create(
+    runtime: Runtime,
+    model: BaseModel,
+    adapter: Adapter | undefined,
+    options: SessionOptions & { logits?: boolean } = {},
+  ): Promise<LossStep> {
+    const g = lossGraph(model, adapter, false);
+    const outputs = { loss: g.loss, losses: g.losses, ...(options.logits && { logits: g.logits }) };
+    const graph = compile(outputs, options.device);
+    const session = await runtime.load(graph, { ...options, weightsFolder: model.weightsFolder });
+    return new LossStep(session, model, adapter, [...g.params.keys()]);
+  }
+
+  /** Losses [targets] in nats; logits [targets, vocab] where the step was made with them. */
+  async run(micro: MicroBatch): Promise<{ lossSum: number; losses: F32Tensor; logits?: F32Tensor }> {
+    const outputs = await this.feedAndRun(micro, 1);
+    return {
+      lossSum: scalarOf(outputs.loss),
+      losses: outputs.losses as F32Tensor,
+      logits: outputs.logits as F32Tensor | undefined,
+    };
+  }
+}
+
+function int32(data: Int32Array): HostTensor {
+  return { dtype: 'int32', dims: [data.length], data };
+}
