@@ -1,0 +1,51 @@
+/** Reads the tokenizer of a Hugging Face folder. */
+import { join } from 'node:path';
+import type * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import { decodeUtf8 } from './io/json.js';
+import { exists, readFully, readJson, withFile } from './io/node.js';
+import { Tokenizer, tokenIdsSchema, tokenizerConfigSchema, tokenizerJsonSchema } from './tokenizerCore.js';
+
+export {
+  type DecodeOptions,
+  type EncodeOptions,
+  StreamDecoder,
+  type StreamOptions,
+  Tokenizer,
+} from './tokenizerCore.js';
+
+const MAX_TEMPLATE_BYTES = 1 << 20;
+
+/**
+ * The tokenizer of a model's folder: tokenizer.json, and as far as they are there tokenizer_config.json,
+ * generation_config.json, config.json and chat_template.jinja.
+ * @throws UserError that names the file, what was found and what was expected.
+ */
+export async function loadTokenizer(folder: string): Promise<Tokenizer> {
+  const place = join(folder, 'tokenizer.json');
+  if (!(await exists(place)))
+    throw new UserError(`${folder} has no tokenizer.json, so its model has no tokenizer`);
+  const optional = async <T>(name: string, schema: z.ZodType<T>): Promise<T | undefined> => {
+    const path = join(folder, name);
+    return (await exists(path)) ? readJson(path, schema) : undefined;
+  };
+  return new Tokenizer({
+    tokenizer: await readJson(place, tokenizerJsonSchema),
+    config: await optional('tokenizer_config.json', tokenizerConfigSchema),
+    generationConfig: await optional('generation_config.json', tokenIdsSchema),
+    modelConfig: await optional('config.json', tokenIdsSchema),
+    chatTemplate: await readTemplate(join(folder, 'chat_template.jinja')),
+    place,
+  });
+}
+
+async function readTemplate(path: string): Promise<string | undefined> {
+  if (!(await exists(path))) return undefined;
+  return withFile(path, async (file, size) => {
+    if (size > MAX_TEMPLATE_BYTES)
+      throw new UserError(`${path} has ${size} bytes, more than a chat template may have`);
+    const bytes = new Uint8Array(size);
+    await readFully(file, path, bytes, 0);
+    return decodeUtf8(path, bytes);
+  });
+}
