@@ -1,0 +1,127 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { UserError } from '../../base/errors.js';
+import { readRows, rowsFrom } from './rows.js';
+
+let folder: string;
+let path: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'rows-'));
+  path = join(folder, 'train.jsonl');
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const read = (content: string | Uint8Array) => {
+  writeFileSync(path, content);
+  return readRows(path);
+};
+
+describe('readRows', () => {
+  it('reads each kind', async () => {
+    expect(await read('{"text":"a"}\n{"text":"b","source":"x"}')).toEqual([
+      { kind: 'text', line: 1, text: 'a' },
+      { kind: 'text', line: 2, text: 'b' },
+    ]);
+    expect(await read('{"prompt":"a","completion":"b"}\n')).toEqual([
+      { kind: 'completion', line: 1, prompt: 'a', completion: 'b' },
+    ]);
+    const messages = [
+      { role: 'user', content: 'a' },
+      { role: 'assistant', content: null, tool_calls: [{ function: { name: 'f', arguments: {} } }] },
+    ];
+    expect(await read(JSON.stringify({ messages, tools: [{ name: 'f' }] }))).toEqual([
+      { kind: 'messages', line: 1, messages, tools: [{ name: 'f' }] },
+    ]);
+  });
+
+  it('lets a byte order mark, CRLF and blank lines be, and counts lines as an editor does', async () => {
+    const rows = await read('\ufeff{"text":"a"}\r\n\r\n  \n{"text":"b"}\r\n\n');
+    expect(rows.map((row) => row.line)).toEqual([1, 4]);
+  });
+
+  it('reads lines and characters across the pieces that it reads', async () => {
+    const long = 'é家👋'.repeat(150_000);
+    const lines = ['short', long, 'x', `${long}y`].map((text) => JSON.stringify({ text }));
+    const rows = await read(lines.join('\n'));
+    expect(rows.map((row) => row.kind === 'text' && row.text)).toEqual(['short', long, 'x', `${long}y`]);
+  });
+
+  it.each<[string, string | Uint8Array, string]>([
+    ['a cut row', '{"text":"a"}\n{"text":"b"', ' line 2 is not valid JSON: column 12'],
+    ['no JSON', 'text\nhello', ' line 1 is not valid JSON'],
+    ['not UTF-8', Uint8Array.of(0x7b, 0xff, 0x7d), ' line 1 is not UTF-8 text'],
+    ['no rows', '\n \r\n', ' has no rows'],
+    ['an empty file', '', ' has no rows'],
+    [
+      'an array',
+      '[{"text":"a"}]',
+      ' line 1: expected {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}, found an array',
+    ],
+    ['null', 'null', 'found null'],
+    ['other keys', '{"instruction":"a","output":"b"}', 'found the keys ["instruction","output"]'],
+    ['a wrong key', '{"prompts":"a","source":"b"}', 'did you mean "prompt"?'],
+    ['two kinds in a row', '{"text":"a","prompt":"b","completion":"c"}', 'found the keys'],
+    ['no completion', '{"prompt":"b"}', ' line 1: key "completion": expected string, received undefined'],
+    ['a number', '{"text":1}', ' line 1: key "text": expected string, received number'],
+    ['no turns', '{"messages":[]}', ' line 1: key "messages"'],
+    ['a wrong role', '{"messages":[{"role":"human","content":"a"}]}', ' line 1: key "messages.0.role"'],
+    [
+      'content in parts',
+      '{"messages":[{"role":"user","content":[{"type":"text"}]}]}',
+      'key "messages.0.content"',
+    ],
+    [
+      'no content',
+      '{"messages":[{"role":"user","content":null}]}',
+      'key "messages.0.content": expected string, received null',
+    ],
+    [
+      'mixed kinds',
+      '{"text":"a"}\n\n{"prompt":"b","completion":"c"}',
+      ' line 3 is a row of completion, line 1 one of text',
+    ],
+  ])('refuses %s', async (_, content, message) => {
+    const error = await read(content).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(UserError);
+    expect(String(error)).toContain(path);
+    expect(String(error)).toContain(message);
+  });
+
+  it('refuses a file that is not there', async () => {
+    await expect(readRows(join(folder, 'none.jsonl'))).rejects.toThrow(/cannot read .*none\.jsonl/);
+  });
+
+  it('gives rows or a UserError, whatever the bytes', async () => {
+    const piece = fc.constantFrom(
+      '{"text":"a"}',
+      '\n',
+      '\r\n',
+      '{',
+      '}',
+      '"',
+      '\ufeff',
+      'null',
+      '{"prompt":"',
+      '[',
+      '\u0000',
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(piece, { maxLength: 8 }), async (pieces) => {
+        const result = await read(pieces.join('')).catch((thrown: unknown) => thrown);
+        if (!Array.isArray(result)) expect(result).toBeInstanceOf(UserError);
+      }),
+      { numRuns: 200 },
+    );
+  });
+});
+
+describe('rowsFrom', () => {
+  it('checks what is in memory, and names the row', () => {
+    expect(rowsFrom([{ text: 'a' }])).toEqual([{ kind: 'text', line: 1, text: 'a' }]);
+    expect(() => rowsFrom([{ text: 'a' }, 7], 'rows')).toThrow('rows row 2: expected');
+    expect(() => rowsFrom([])).toThrow('the data has no rows');
+  });
+});
