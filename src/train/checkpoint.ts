@@ -1,0 +1,134 @@
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import { f32 } from '../base/tensor.js';
+import { encodeF32 } from '../formats/float16.js';
+import { exists, readJson, writeFileAtomic, writeFolderAtomic } from '../formats/io/node.js';
+import { readSafetensorsHeader, readTensorF32, writeSafetensors } from '../formats/safetensors.js';
+import type { Adapter } from '../methods/adapter.js';
+import type { AdamW } from './optimizer.js';
+
+const FOLDER = 'checkpoints';
+const STATE = 'state.json';
+const TENSORS = 'state.safetensors';
+
+const stateSchema = z.strictObject({
+  /** Optimizer steps done. */
+  step: z.int().nonnegative(),
+  tokens: z.int().nonnegative(),
+  /** Lowest evaluation loss so far, and its step. */
+  best: z.strictObject({ loss: z.number(), step: z.int() }).nullable(),
+  /** What must be equal for a run to go on: hyper-parameters, method, data. */
+  fingerprint: z.string(),
+});
+export type RunState = z.output<typeof stateSchema>;
+
+/** What changes as a run goes on. */
+export interface RunTensors {
+  adapter: Adapter;
+  optimizer: AdamW;
+  /** Values at the best evaluation so far; empty before one. */
+  best: Map<string, Float32Array>;
+}
+
+/** Writes checkpoint `step` of a run folder: trainable values, optimizer moments and counters; whole or not at all. */
+export async function saveCheckpoint(
+  run: string,
+  { adapter, optimizer, best }: RunTensors,
+  state: RunState,
+): Promise<string> {
+  const folder = join(run, FOLDER, `step-${String(state.step).padStart(8, '0')}`);
+  await writeFolderAtomic(
+    folder,
+    async (temporary) => {
+      const entries = [...adapter.values].flatMap(([name, t]) =>
+        [
+          ['value', t.data] as const,
+          ['first', optimizer.first.get(name)] as const,
+          ['second', optimizer.second.get(name)] as const,
+          ['best', best.get(name)] as const,
+        ].flatMap(([kind, data]) =>
+          data
+            ? [
+                {
+                  name: `${kind} ${name}`,
+                  dtype: 'F32' as const,
+                  shape: t.dims,
+                  data: () => encodeF32(data, 'float32'),
+                },
+              ]
+            : [],
+        ),
+      );
+      await writeSafetensors(join(temporary, TENSORS), entries);
+      await writeFileAtomic(join(temporary, STATE), JSON.stringify(state, null, 2));
+    },
+    { overwrite: true },
+  );
+  return folder;
+}
+
+/** Checkpoint folders of a run, oldest first. */
+export async function listCheckpoints(run: string): Promise<string[]> {
+  const folder = join(run, FOLDER);
+  if (!(await exists(folder))) return [];
+  const names = (await readdir(folder)).filter((n) => /^step-\d{8}$/.test(n)).sort();
+  return names.map((n) => join(folder, n));
+}
+
+/** Removes all but the newest `keep` checkpoints. */
+export async function pruneCheckpoints(run: string, keep: number): Promise<void> {
+  for (const folder of (await listCheckpoints(run)).slice(0, -keep || undefined)) {
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** Restores a checkpoint into an adapter and its optimizer. Throws UserError where they do not belong together. */
+export async function loadCheckpoint(
+  folder: string,
+  { adapter, optimizer, best }: RunTensors,
+  fingerprint: string,
+): Promise<RunState> {
+  const state = await readJson(join(folder, STATE), stateSchema);
+  if (state.fingerprint !== fingerprint) {
+    throw new UserError(
+      `${folder}: the run was started with other options, data or model (${describeChange(state.fingerprint, fingerprint)})`,
+    );
+  }
+  const path = join(folder, TENSORS);
+  const { tensors } = await readSafetensorsHeader(path);
+  for (const [name, value] of adapter.values) {
+    const read = async (kind: string) => {
+      const info = tensors.get(`${kind} ${name}`);
+      if (info && String(info.shape) !== String(value.dims)) {
+        throw new UserError(`${path}: "${kind} ${name}" has shape [${info.shape}], expected [${value.dims}]`);
+      }
+      return info && readTensorF32(info);
+    };
+    const data = await read('value');
+    if (!data) throw new UserError(`${path}: "value ${name}" is missing`);
+    adapter.values.set(name, f32(data, value.dims));
+    const bestValue = await read('best');
+    if (bestValue) best.set(name, bestValue);
+    const [first, second] = [await read('first'), await read('second')];
+    if (first && second) {
+      optimizer.first.set(name, first);
+      optimizer.second.set(name, second);
+    }
+  }
+  optimizer.steps = state.step;
+  return state;
+}
+
+/** The first option in which two fingerprints (JSON) differ. */
+function describeChange(before: string, now: string): string {
+  try {
+    const [a, b] = [JSON.parse(before), JSON.parse(now)] as Record<string, unknown>[];
+    for (const key of Object.keys({ ...a, ...b })) {
+      const [x, y] = [JSON.stringify(a[key]), JSON.stringify(b[key])];
+      if (x !== y) return `${key} was ${x}, is ${y}`;
+    }
+  } catch {}
+  return 'its fingerprint differs';
+}

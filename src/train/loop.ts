@@ -1,0 +1,235 @@
+import { UserError } from '../base/errors.js';
+import type { F32Tensor } from '../base/tensor.js';
+import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
+import type { Adapter } from '../methods/adapter.js';
+import type { BaseModel } from '../models/base.js';
+import {
+  listCheckpoints,
+  loadCheckpoint,
+  pruneCheckpoints,
+  type RunState,
+  type RunTensors,
+  saveCheckpoint,
+} from './checkpoint.js';
+import { type Batch, batchesOf } from './data/batches.js';
+import type { Example } from './data/encode.js';
+import { evaluate } from './evaluate.js';
+import { AdamW, accumulate, clipFactor, globalNorm } from './optimizer.js';
+import type { TrainOptions } from './options.js';
+import { scheduleFactor } from './schedule.js';
+import { LossStep, TrainStep } from './step.js';
+
+/** What a training loop tells as it goes. */
+export type TrainEvent =
+  | { kind: 'start'; step: number; steps: number; epochs: number; trainable: number; resumed: boolean }
+  | {
+      kind: 'step';
+      step: number;
+      steps: number;
+      epoch: number;
+      /** Mean loss of the supervised tokens of this step's batch, nats. */
+      loss: number;
+      learningRate: number;
+      /** Norm of the gradient before clipping. */
+      gradNorm: number;
+      /** Tokens without padding, since the start of the run. */
+      tokens: number;
+      /** Over this step. */
+      tokensPerSecond: number;
+      /** Seconds left at the pace so far. */
+      secondsLeft: number;
+    }
+  | { kind: 'eval'; step: number; loss: number; perplexity: number; tokens: number; best: boolean }
+  | { kind: 'checkpoint'; step: number; folder: string }
+  | { kind: 'stopped'; step: number; steps: number; folder: string }
+  | { kind: 'end'; step: number; seconds: number; tokens: number; bestStep: number | null };
+
+export interface TrainJob {
+  runtime: Runtime;
+  model: BaseModel;
+  adapter: Adapter;
+  examples: readonly Example[];
+  evalExamples?: readonly Example[];
+  options: TrainOptions;
+  /** Folder for checkpoints; without one, none are written. */
+  run?: string;
+  /** Go on from the newest checkpoint of `run`. */
+  resume?: boolean;
+  /** Stops after the step under way, with a checkpoint. */
+  signal?: AbortSignal;
+  session?: SessionOptions;
+  /** Identifies what a checkpoint belongs to, as JSON. */
+  fingerprint?: string;
+}
+
+/**
+ * Trains an adapter in place: for each batch, forward and backward by micro-batches, clip, AdamW. With evaluation
+ * data, the adapter ends with the values of its best evaluation.
+ */
+export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void, void> {
+  const { runtime, model, adapter, examples, options, run, signal } = job;
+  const batchSize = options.batchSize * options.gradientAccumulationSteps;
+  const perEpoch = Math.ceil(examples.length / batchSize);
+  const steps = options.maxSteps ?? Math.max(1, Math.round(perEpoch * options.epochs));
+  const warmup = options.warmupSteps ?? Math.ceil(options.warmupRatio * steps);
+  const fingerprint = job.fingerprint ?? '{}';
+  const optimizer = new AdamW({
+    betas: [options.adamBeta1, options.adamBeta2],
+    eps: options.adamEpsilon,
+    weightDecay: options.weightDecay,
+  });
+
+  const tensors: RunTensors = { adapter, optimizer, best: new Map() };
+  let state: RunState = { step: 0, tokens: 0, best: null, fingerprint };
+  const newest = run && job.resume ? (await listCheckpoints(run)).at(-1) : undefined;
+  if (newest) state = await loadCheckpoint(newest, tensors, fingerprint);
+
+  const trainStep = await TrainStep.create(runtime, model, adapter, job.session);
+  const lossStep = job.evalExamples?.length
+    ? await LossStep.create(runtime, model, adapter, job.session)
+    : undefined;
+  const trainable = [...adapter.values.values()].reduce((n, t) => n + t.data.length, 0);
+  yield {
+    kind: 'start',
+    step: state.step,
+    steps,
+    epochs: steps / perEpoch,
+    trainable,
+    resumed: newest !== undefined,
+  };
+
+  const save = async (): Promise<string> => {
+    const folder = await saveCheckpoint(run!, tensors, state);
+    await pruneCheckpoints(run!, options.saveTotalLimit);
+    return folder;
+  };
+  const started = performance.now();
+  const startStep = state.step;
+
+  try {
+    for (const batch of batchesFrom(examples, options, batchSize, perEpoch, state.step, steps)) {
+      const stepStarted = performance.now();
+      const { loss, grads } = await gradientOf(trainStep, batch, options.seed, state.step);
+      const gradNorm = globalNorm(grads.values());
+      if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
+        throw new UserError(
+          notFinite(state.step + 1, loss, newestOf(run, await (run ? listCheckpoints(run) : []))),
+        );
+      }
+      const learningRate = options.learningRate * scheduleFactor(options.schedule, state.step, warmup, steps);
+      optimizer.step(adapter.values, grads, learningRate, clipFactor(gradNorm, options.maxGradNorm));
+      state = { ...state, step: state.step + 1, tokens: state.tokens + batch.tokens };
+
+      const now = performance.now();
+      yield {
+        kind: 'step',
+        step: state.step,
+        steps,
+        epoch: state.step / perEpoch,
+        loss,
+        learningRate,
+        gradNorm,
+        tokens: state.tokens,
+        tokensPerSecond: batch.tokens / ((now - stepStarted) / 1000),
+        secondsLeft: ((now - started) / 1000 / (state.step - startStep)) * (steps - state.step),
+      };
+
+      const last = state.step === steps;
+      if (lossStep && (last || (options.evalSteps > 0 && state.step % options.evalSteps === 0))) {
+        const { loss: evalLoss, tokens } = await evaluate(
+          lossStep,
+          job.evalExamples!,
+          options.microBatchTokens,
+        );
+        const best = state.best === null || evalLoss < state.best.loss;
+        if (best) {
+          state = { ...state, best: { loss: evalLoss, step: state.step } };
+          tensors.best = new Map([...adapter.values].map(([name, t]) => [name, t.data.slice()]));
+        }
+        yield {
+          kind: 'eval',
+          step: state.step,
+          loss: evalLoss,
+          perplexity: Math.exp(evalLoss),
+          tokens,
+          best,
+        };
+      }
+      if (signal?.aborted && !last && run) {
+        yield { kind: 'stopped', step: state.step, steps, folder: await save() };
+        return;
+      }
+      if (run && !last && options.saveSteps > 0 && state.step % options.saveSteps === 0) {
+        yield { kind: 'checkpoint', step: state.step, folder: await save() };
+      }
+      if (signal?.aborted) break;
+    }
+  } finally {
+    await trainStep.close();
+    await lossStep?.close();
+  }
+  for (const [name, data] of tensors.best) adapter.values.get(name)!.data.set(data);
+  yield {
+    kind: 'end',
+    step: state.step,
+    seconds: (performance.now() - started) / 1000,
+    tokens: state.tokens,
+    bestStep: state.best?.step ?? null,
+  };
+}
+
+/** Batches of steps `from` … `to`, epoch after epoch; which ones depends on nothing but the seed. */
+function* batchesFrom(
+  examples: readonly Example[],
+  options: TrainOptions,
+  batchSize: number,
+  perEpoch: number,
+  from: number,
+  to: number,
+): Generator<Batch> {
+  for (let step = from; step < to; ) {
+    const epoch = Math.floor(step / perEpoch);
+    const { seed, microBatchTokens, groupByLength } = options;
+    const startBatch = step % perEpoch;
+    for (const batch of batchesOf(examples, {
+      batchSize,
+      seed,
+      epoch,
+      microBatchTokens,
+      startBatch,
+      groupByLength,
+    })) {
+      yield batch;
+      if (++step >= to) return;
+    }
+  }
+}
+
+/** Mean loss over a batch's supervised tokens, and its gradient, summed over micro-batches. */
+export async function gradientOf(
+  trainStep: TrainStep,
+  batch: Batch,
+  seed: number,
+  step: number,
+): Promise<{ loss: number; grads: Map<string, F32Tensor> }> {
+  let loss = 0;
+  let grads: Map<string, F32Tensor> | undefined;
+  for (const [micro, part] of batch.micro.entries()) {
+    const result = await trainStep.run(part, 1 / batch.supervised, { seed, step, micro });
+    loss += result.loss;
+    if (grads) accumulate(grads, result.grads);
+    else grads = result.grads;
+  }
+  return { loss, grads: grads ?? new Map() };
+}
+
+function newestOf(run: string | undefined, checkpoints: readonly string[]): string {
+  const newest = checkpoints.at(-1);
+  if (newest) return `the last good checkpoint is ${newest}`;
+  return run ? 'no checkpoint was due before (saveSteps)' : 'no checkpoints were kept';
+}
+
+function notFinite(step: number, loss: number, kept: string): string {
+  const what = Number.isFinite(loss) ? 'the gradient is not finite' : `the loss is ${loss}`;
+  return `training stopped at step ${step}: ${what}; try a lower learning rate; ${kept}`;
+}
