@@ -1,0 +1,207 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { UserError } from '../../base/errors.js';
+import { renderChat } from '../../formats/chat.js';
+import { loadTokenizer, type Tokenizer } from '../../formats/tokenizer.js';
+import { type EncodeRowsOptions, type Example, encodeRows } from './encode.js';
+import { rowsFrom } from './rows.js';
+
+const fixtures = new URL('../../formats/fixtures/', import.meta.url);
+let bytelevel: Tokenizer;
+let sentencepiece: Tokenizer;
+beforeAll(async () => {
+  bytelevel = await loadTokenizer(fileURLToPath(new URL('tokenizer/bytelevel', fixtures)));
+  sentencepiece = await loadTokenizer(fileURLToPath(new URL('tokenizer/sentencepiece', fixtures)));
+});
+
+const encode = (values: unknown[], options: Partial<EncodeRowsOptions> = {}, tokenizer = bytelevel) =>
+  encodeRows(rowsFrom(values), tokenizer, { maxLength: 1000, ...options });
+
+/** The pieces of an example that are and are not learned, as text. */
+function pieces({ ids, supervised }: Example, tokenizer = bytelevel): [learned: boolean, text: string][] {
+  const runs: [boolean, number[]][] = [];
+  ids.forEach((id, t) => {
+    const learned = supervised[t] === 1;
+    if (runs.at(-1)?.[0] !== learned) runs.push([learned, []]);
+    runs.at(-1)![1].push(id);
+  });
+  return runs.map(([learned, run]) => [learned, tokenizer.decode(run)]);
+}
+
+const chat = [
+  { role: 'user', content: 'What is it?' },
+  { role: 'assistant', content: 'The river.' },
+  { role: 'user', content: 'And that?' },
+  { role: 'assistant', content: 'A boat.' },
+  { role: 'user', content: 'Thanks.' },
+];
+
+describe('encodeRows', () => {
+  it('learns the completion and its EOS, behind the prompt that generation would start from', async () => {
+    const { examples } = await encode([{ prompt: 'the river is ', completion: 'long' }]);
+    expect(pieces(examples[0])).toEqual([
+      [false, 'the river is '],
+      [true, 'long<|im_end|>'],
+    ]);
+    const prompt = bytelevel.encode('the river is ');
+    expect([...examples[0].ids.slice(0, prompt.length)]).toEqual(prompt);
+    expect(examples[0].ids.at(-1)).toBe(bytelevel.eosId);
+    expect(examples[0].line).toBe(1);
+  });
+
+  it('puts BOS before the prompt and no second blank before the completion', async () => {
+    const { examples } = await encode([{ prompt: 'the river', completion: ' runs' }], {}, sentencepiece);
+    expect([...examples[0].ids]).toEqual([...sentencepiece.encode('the river runs'), 2]);
+    expect(pieces(examples[0], sentencepiece)[1]).toEqual([true, 'runs</s>']);
+  });
+
+  it('learns all of a text but its first token, and an EOS', async () => {
+    const { examples } = await encode([{ text: 'the river' }, { text: 'a boat<|im_end|>' }]);
+    expect(examples.map(({ ids }) => bytelevel.decode(ids))).toEqual([
+      'the river<|im_end|>',
+      'a boat<|im_end|>',
+    ]);
+    for (const { supervised } of examples)
+      expect([...supervised]).toEqual([0, ...Array(supervised.length - 1).fill(1)]);
+    const { examples: withBos } = await encode([{ text: 'the river' }], {}, sentencepiece);
+    expect([...withBos[0].ids]).toEqual([...sentencepiece.encode('the river'), 2]);
+  });
+
+  it('learns the assistant turns of messages; what follows the last is left out', async () => {
+    const { examples, stats } = await encode([{ messages: chat }]);
+    expect(pieces(examples[0])).toEqual([
+      [false, '<|im_start|>user\nWhat is it?<|im_end|>\n<|im_start|>assistant\n'],
+      [true, 'The river.<|im_end|>'],
+      [false, '\n<|im_start|>user\nAnd that?<|im_end|>\n<|im_start|>assistant\n'],
+      [true, 'A boat.<|im_end|>'],
+    ]);
+    const prompt = bytelevel.encode(
+      renderChat(bytelevel.chatTemplate!, chat.slice(0, 1), { addGenerationPrompt: true }),
+    );
+    expect([...examples[0].ids.slice(0, prompt.length)]).toEqual(prompt);
+    expect(stats).toEqual({
+      rows: 1,
+      examples: 1,
+      truncated: 0,
+      dropped: 0,
+      tokens: examples[0].ids.length,
+      supervisedTokens: examples[0].supervised.filter((target) => target === 1).length,
+      longest: examples[0].ids.length,
+    });
+  });
+
+  it('learns everything when asked to', async () => {
+    const rows = await encode([{ prompt: 'a', completion: 'b' }], { lossOn: 'all' });
+    expect([...rows.examples[0].supervised]).toEqual([0, 1, 1]);
+    const { examples } = await encode([{ messages: chat }], { lossOn: 'all' });
+    expect([...examples[0].ids]).toEqual(bytelevel.encode(renderChat(bytelevel.chatTemplate!, chat)));
+    expect(examples[0].supervised.indexOf(0, 1)).toBe(-1);
+  });
+
+  it('makes several sequences of a row whose template rewrites earlier turns', async () => {
+    const chatTemplate = readFileSync(new URL('chat/qwen3.jinja', fixtures), 'utf8');
+    const row = { messages: chat };
+    const { examples, stats } = await encode([row], { chatTemplate });
+    expect(examples.map((example) => pieces(example).at(-1))).toEqual([
+      [true, '<think>\n\n</think>\n\nThe river.<|im_end|>'],
+      [true, '<think>\n\n</think>\n\nA boat.<|im_end|>'],
+    ]);
+    expect(stats).toMatchObject({ rows: 1, examples: 2 });
+    const short = await encode([row], { chatTemplate, templateVariables: { enable_thinking: false } });
+    expect(short.examples.map((example) => pieces(example).at(-1)![1])).toEqual([
+      'The river.<|im_end|>',
+      'A boat.<|im_end|>',
+    ]);
+  });
+
+  it('cuts on the right and drops what then has nothing to learn, and counts both', async () => {
+    const { examples, stats } = await encode(
+      [
+        { prompt: 'aaaa', completion: 'bbbb' },
+        { prompt: 'aaaaaaaaaa', completion: 'b' },
+        { prompt: 'a', completion: 'b' },
+      ],
+      { maxLength: 6 },
+    );
+    expect(examples.map(({ line, ids }) => [line, bytelevel.decode(ids)])).toEqual([
+      [1, 'aaaabb'],
+      [3, 'ab<|im_end|>'],
+    ]);
+    expect(stats).toEqual({
+      rows: 3,
+      examples: 2,
+      truncated: 1,
+      dropped: 1,
+      tokens: 9,
+      supervisedTokens: 4,
+      longest: 12,
+    });
+  });
+
+  it('drops a conversation in which the assistant says nothing', async () => {
+    const { stats } = await encode([{ messages: chat.slice(0, 1) }, { messages: chat }]);
+    expect(stats).toMatchObject({ rows: 2, examples: 1, dropped: 1 });
+  });
+
+  it('never makes a target of the first token nor leaves one behind the last target', async () => {
+    const text = fc.string({ unit: 'grapheme', maxLength: 12 });
+    const row = fc.record({ prompt: text, completion: text });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(row, { minLength: 1, maxLength: 5 }),
+        fc.integer({ min: 2, max: 20 }),
+        async (rows, maxLength) => {
+          const all = [{ prompt: 'a', completion: 'b' }, ...rows];
+          const { examples, stats } = await encode(all, { maxLength });
+          for (const { ids, supervised, line } of examples) {
+            const { prompt, completion } = all[line - 1];
+            const whole = [...bytelevel.encode(prompt), ...bytelevel.encode(completion), bytelevel.eosId];
+            expect([...ids]).toEqual(whole.slice(0, maxLength));
+            expect([supervised[0], supervised.at(-1)]).toEqual([0, 1]);
+          }
+          expect(stats.examples + stats.dropped).toBe(stats.rows);
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe('encodeRows refuses', () => {
+  it.each<[string, () => Promise<unknown>, string]>([
+    [
+      'rows that are all too long',
+      () => encode([{ prompt: 'aaaaaa', completion: 'b' }], { maxLength: 4, source: 't.jsonl' }),
+      't.jsonl: none of the 1 rows has anything to learn within 4 tokens (the longest has 8)',
+    ],
+    [
+      'messages without a template',
+      () => encode([{ messages: chat }], {}, sentencepiece),
+      'the model has no chat template',
+    ],
+    [
+      'a turn that comes first',
+      () => encode([{ messages: chat }, { messages: chat.slice(1) }], { source: 't.jsonl' }),
+      't.jsonl line 2: message 1 (assistant) comes first',
+    ],
+    [
+      'a row that the template refuses',
+      () => encode([{ messages: chat }], { chatTemplate: "{{ raise_exception('no') }}" }),
+      'the data line 1: the template refuses it: no',
+    ],
+    ['a senseless length', () => encode([{ text: 'a' }], { maxLength: 1.5 }), 'the maximum length'],
+  ])('%s', async (_, run, message) => {
+    const error = await run().catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(UserError);
+    expect(String(error)).toContain(message);
+  });
+
+  it('texts when the tokenizer has no EOS', async () => {
+    const json = JSON.parse(readFileSync(new URL('tokenizer/bytelevel/tokenizer.json', fixtures), 'utf8'));
+    const { Tokenizer, tokenizerJsonSchema } = await import('../../formats/tokenizerCore.js');
+    const without = new Tokenizer({ tokenizer: tokenizerJsonSchema.parse(json), place: 'x' });
+    await expect(encode([{ text: 'a' }], {}, without)).rejects.toThrow('names no eos_token');
+  });
+});
