@@ -36,7 +36,7 @@ FIXTURES = Path(__file__).resolve().parents[2] / "test" / "golden" / "fixtures"
 VOCAB = 96
 LENGTHS = (16, 11, 7)
 PROMPTS = (6, 4, 2)
-LEARNING_RATE = 1e-2
+RECIPE = ref.RECIPE | {"learning_rate": 1e-2}
 NEW_TOKENS = 12
 
 TINY = {
@@ -230,17 +230,16 @@ def make(name: str, case: Case, folder: Path, seed: int) -> None:
     loss, gradients = ref.gradients_of(model, batch)
     expected |= {f"grad.{key}": gradient for key, gradient in gradients.items()}
     greedy = generation(model, generator)
-    log = ref.train(model, batch, LEARNING_RATE)
+    log = ref.train(model, batch, RECIPE)
     # Training changed the adapter in place: merge the one that was saved.
     saved = PeftModel.from_pretrained(ref.load(folder), folder / "adapter")
     expected["merged_logits"] = ref.logits_of(saved.merge_and_unload(), batch)
     check_sharpness(name, case, folder, expected, batch)
 
     save_file({key: tensor.contiguous() for key, tensor in expected.items()}, folder / "expected.safetensors")
-    recipe = ref.RECIPE | {"learning_rate": LEARNING_RATE}
     ref.write_json(
         folder / "expected.json",
-        {"versions": ref.versions(), "loss": loss, "recipe": recipe, **log, "greedy": greedy},
+        {"versions": ref.versions(), "loss": loss, "recipe": RECIPE, **log, "greedy": greedy},
     )
 
 

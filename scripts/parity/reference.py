@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+# Before torch is loaded: threads that spin while they wait make a busy machine ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
@@ -27,7 +30,7 @@ MODULES = (
     "mlp.down_proj",
 )
 
-# 20 steps on one batch, written into every golden file beside the losses that they gave.
+# 20 steps on one batch; each golden file holds its own copy, learning rate added, beside the losses that it gave.
 RECIPE = {
     "optimizer": "adamw",
     "betas": [0.9, 0.999],
@@ -134,26 +137,26 @@ def gradients_of(model: torch.nn.Module, batch: Batch) -> tuple[float, dict[str,
     return loss.item(), dict(zip(parameters, gradients, strict=True))
 
 
-def train(model: torch.nn.Module, batch: Batch, learning_rate: float) -> dict[str, list[float]]:
-    """RECIPE's steps on one batch; the loss, gradient norm (before clipping) and learning rate of every step.
+def train(model: torch.nn.Module, batch: Batch, recipe: dict) -> dict[str, list[float]]:
+    """The recipe's steps on one batch; the loss, gradient norm (before clipping) and learning rate of every step.
 
     Changes the adapter in place.
     """
     parameters = list(adapter_parameters(model).values())
     optimizer = torch.optim.AdamW(
         parameters,
-        lr=learning_rate,
-        betas=tuple(RECIPE["betas"]),
-        eps=RECIPE["eps"],
-        weight_decay=RECIPE["weight_decay"],
+        lr=recipe["learning_rate"],
+        betas=tuple(recipe["betas"]),
+        eps=recipe["eps"],
+        weight_decay=recipe["weight_decay"],
         foreach=False,
     )
-    schedule = get_cosine_schedule_with_warmup(optimizer, RECIPE["warmup_steps"], RECIPE["steps"])
+    schedule = get_cosine_schedule_with_warmup(optimizer, recipe["warmup_steps"], recipe["steps"])
     log = {"losses": [], "grad_norms": [], "learning_rates": []}
-    for _ in range(RECIPE["steps"]):
+    for _ in range(recipe["steps"]):
         loss = supervised_loss(model, batch)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, RECIPE["max_grad_norm"], foreach=False)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, recipe["max_grad_norm"], foreach=False)
         log["losses"].append(loss.item())
         log["grad_norms"].append(norm.item())
         log["learning_rates"].append(schedule.get_last_lr()[0])
