@@ -133,13 +133,13 @@ class Emitter implements EmitContext {
   }
 
   constant(value: HostTensor): string {
-    const key = `${value.dtype} ${value.dims} ${value.data.join()}`;
-    const known = this.constants.get(key);
+    const key = value.data.length <= 64 ? `${value.dtype} ${value.dims} ${value.data.join()}` : undefined;
+    const known = key && this.constants.get(key);
     if (known) return known;
     const name = this.fresh();
     const bytes = new Uint8Array(value.data.buffer, value.data.byteOffset, value.data.byteLength);
     this.initializer(name, value.dtype, value.dims, { rawData: bytes.slice() });
-    this.constants.set(key, name);
+    if (key) this.constants.set(key, name);
     return name;
   }
 

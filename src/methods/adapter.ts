@@ -1,9 +1,10 @@
+import { UserError } from '../base/errors.js';
 import { Rng } from '../base/rng.js';
 import { type F32Tensor, f32 } from '../base/tensor.js';
-import { input, keep } from '../graph/ops/index.js';
+import { constant, input, keep } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
-import type { Sites } from '../models/model.js';
+import type { Site, Sites } from '../models/model.js';
 import type { Method, Trainable } from './method.js';
 
 /** A method applied to a model: its configuration and the values of its trainable tensors. */
@@ -66,20 +67,16 @@ export function adaptedSites(
   if (!adapter?.method.linear) return { sites: base, params };
 
   const { method, config } = adapter;
-  const targets = new Set(adapter.trainables.map((t) => t.name.slice(0, t.name.lastIndexOf('.'))));
-  const siteOf = new Map(model.sites.map((s) => [s.name, s]));
+  const targets = targetSites(adapter, model);
   const adapt = (name: string, x: Tensor, y: Tensor): Tensor => {
-    if (!targets.has(name)) return y;
+    const site = targets.get(name);
+    if (!site) return y;
     const dropped = (probability: number) => {
       if (!training || probability === 0) return { x, scale: 1 };
       const mask = input(`${name}${DROPOUT_SUFFIX}`, 'bool', x.shape);
       return { x: keep(mask, x), scale: 1 / (1 - probability) };
     };
-    return method.linear!(
-      config,
-      { site: siteOf.get(name)!, x, param: (part) => param(`${name}.${part}`), dropped },
-      y,
-    );
+    return method.linear!(config, { site, x, param: (part) => param(`${name}.${part}`), dropped }, y);
   };
   const sites: Sites = {
     linear: (name, x, shape) => adapt(name, x, base.linear(name, x, shape)),
@@ -88,4 +85,52 @@ export function adaptedSites(
     param: (name, shape) => base.param(name, shape),
   };
   return { sites, params };
+}
+
+/**
+ * The sites of a model with an adapter merged into its matrices. The sums are made of constants, so the engine
+ * computes them once, while it loads, and a step costs what the base's costs (section 4.1 of the paper).
+ */
+export function mergedSites(model: BaseModel, adapter: Adapter): Sites {
+  const merged = mergedWeights(model, adapter);
+  return new BaseSites((name) => {
+    const frozen = frozenWeight(model, name);
+    return merged.get(name)?.(frozen, (value) => constant(value)) ?? frozen;
+  });
+}
+
+/**
+ * What merging does to each tensor that it changes, by checkpoint name, as a function that builds the graph. `leaf`
+ * makes a trainable tensor's values part of that graph. Throws UserError where the method cannot merge.
+ */
+export function mergedWeights(
+  model: BaseModel,
+  adapter: Adapter,
+): Map<string, (weight: Tensor, leaf: (value: F32Tensor, name: string) => Tensor) => Tensor> {
+  const { method, config, trainables, values } = adapter;
+  const own = trainables.filter((t) => t.init === null);
+  const merged = new Map<
+    string,
+    (weight: Tensor, leaf: (value: F32Tensor, name: string) => Tensor) => Tensor
+  >(own.map(({ name }) => [name, (_, leaf) => leaf(values.get(name)!, name)]));
+  if (own.length === trainables.length) return merged;
+  if (!method.merge) throw new UserError(`what method ${method.name} trains cannot be merged into the model`);
+  for (const [name, site] of targetSites(adapter, model)) {
+    if (site.tiedTo) {
+      throw new UserError(
+        `${name} shares its matrix with ${site.tiedTo}: merging would change both; leave it unmerged`,
+      );
+    }
+    merged.set(`${name}.weight`, (weight, leaf) =>
+      method.merge!(config, { site, param: (part) => leaf(values.get(`${name}.${part}`)!, part) }, weight),
+    );
+  }
+  return merged;
+}
+
+/** The sites that an adapter adds tensors to. */
+function targetSites(adapter: Adapter, model: BaseModel): Map<string, Site> {
+  const added = adapter.trainables.filter((t) => t.init !== null);
+  const names = new Set(added.map((t) => t.name.slice(0, t.name.lastIndexOf('.'))));
+  return new Map(model.sites.filter((s) => names.has(s.name)).map((s) => [s.name, s]));
 }

@@ -114,19 +114,7 @@ export const lora: Method<LoraConfig> = {
     );
   },
 
-  merge(c, site, matrix, part, sign) {
-    const [a, b] = [part('lora_A'), part('lora_B')];
-    const peft = toPeft(c);
-    const r = rankOf(peft, site.name);
-    const scale = sign * scalingOf(peft, site.name);
-    for (let i = 0; i < site.out; i++) {
-      const row = matrix.subarray(i * site.in, (i + 1) * site.in);
-      for (let q = 0; q < r; q++) {
-        const factor = scale * b[i * r + q];
-        if (factor === 0) continue;
-        const from = q * site.in;
-        for (let j = 0; j < site.in; j++) row[j] += factor * a[from + j];
-      }
-    }
+  merge(c, { site, param }, weight) {
+    return add(weight, matmul(param('lora_B'), param('lora_A'), { alpha: scalingOf(toPeft(c), site.name) }));
   },
 };

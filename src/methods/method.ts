@@ -35,14 +35,11 @@ export interface Method<C> {
   select(config: C, model: Pick<BaseModel, 'sites' | 'parameters'>): Trainable[];
   /** What a linear site computes, given the base's own output y [tokens, out]; absent: y. */
   linear?(config: C, context: SiteContext, y: Tensor): Tensor;
-  /** Adds the method's change to a site's matrix [out, in], in place; `sign` -1 takes it away again. */
-  merge?(
-    config: C,
-    site: Site,
-    matrix: Float32Array,
-    part: (name: string) => Float32Array,
-    sign: 1 | -1,
-  ): void;
+  /**
+   * The site's matrix [out, in] with the method's change in it, for deployment at no extra cost; absent: the
+   * method's result cannot be merged.
+   */
+  merge?(config: C, context: Pick<SiteContext, 'site' | 'param'>, weight: Tensor): Tensor;
   /** Whether step 0 computes exactly what the base does. */
   readonly startsAtBase: boolean;
 }

@@ -4,7 +4,7 @@ import { compile } from '../graph/emit.js';
 import { gather, input } from '../graph/ops/index.js';
 import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
 import type { Tensor } from '../graph/tensor.js';
-import { type Adapter, adaptedSites } from '../methods/adapter.js';
+import { type Adapter, adaptedSites, mergedSites } from '../methods/adapter.js';
 import type { BaseModel } from '../models/base.js';
 import { decoder, lmHead } from '../models/decoder.js';
 import { fillCausalMask, SequenceFeeds } from '../models/feeds.js';
@@ -23,15 +23,18 @@ export class DecodeStep {
     this.sequence = new SequenceFeeds(config);
   }
 
-  /** Compiles for a model with an adapter (kept unmerged, so it can be swapped) or without. */
+  /** Compiles for a model, alone or with an adapter: kept apart, so it can be swapped, or merged at load. */
   static async create(
     runtime: Runtime,
     model: BaseModel,
     adapter: Adapter | undefined,
-    options: SessionOptions = {},
+    { merged = false, ...options }: SessionOptions & { merged?: boolean } = {},
   ): Promise<DecodeStep> {
     const { config } = model;
-    const { sites, params } = adaptedSites(model, adapter, false);
+    const { sites, params } =
+      adapter && merged
+        ? { sites: mergedSites(model, adapter), params: new Map<string, Tensor>() }
+        : adaptedSites(model, adapter, false);
     const { stream, present } = decodingStream(config);
     const hidden = decoder(config, sites, stream);
     const logits = lmHead(config, sites, gather(hidden, input('last', 'int32', [1])));

@@ -1,0 +1,16 @@
+import type { Tokenizer } from '../formats/tokenizer.js';
+import { type EncodeRowsOptions, type EncodeStats, type Example, encodeRows } from '../train/data/encode.js';
+import { readRows, rowsFrom } from '../train/data/rows.js';
+
+/** A path of a JSONL file, or rows of the same form in memory. */
+export type DataSource = string | Iterable<unknown>;
+
+/** Reads and encodes training or evaluation data. Throws UserError naming the file and line. */
+export async function loadExamples(
+  source: DataSource,
+  tokenizer: Tokenizer,
+  options: EncodeRowsOptions,
+): Promise<{ examples: Example[]; stats: EncodeStats }> {
+  const rows = typeof source === 'string' ? await readRows(source) : rowsFrom(source);
+  return encodeRows(rows, tokenizer, options);
+}

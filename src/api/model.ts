@@ -1,0 +1,278 @@
+import { realpath } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { UserError } from '../base/errors.js';
+import type { ChatMessage } from '../formats/chat.js';
+import { renderChat } from '../formats/chat.js';
+import { writeFolderAtomic } from '../formats/io/node.js';
+import { loadTokenizer, StreamDecoder, type Tokenizer } from '../formats/tokenizer.js';
+import type { Device } from '../graph/op.js';
+import { NodeRuntime } from '../graph/runtime/node.js';
+import type { SessionOptions } from '../graph/runtime/session.js';
+import { type Adapter, createAdapter, trainableCount } from '../methods/adapter.js';
+import { loadAdapterFolder, writeAdapterFolder } from '../methods/files.js';
+import { type MethodName, methodNamed } from '../methods/index.js';
+import type { LoraConfig } from '../methods/lora.js';
+import { type MergeOptions, writeMergedModel } from '../methods/merge.js';
+import { type BaseModel, openModel } from '../models/base.js';
+import { DecodeStep } from '../serve/decode.js';
+import {
+  type FinishReason,
+  type GenerateInput,
+  generateTokens,
+  parseGenerateOptions,
+  textOf,
+} from '../serve/generate.js';
+import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
+import { evaluate } from '../train/evaluate.js';
+import { type TrainEvent, trainLoop } from '../train/loop.js';
+import { parseTrainOptions, type TrainInput } from '../train/options.js';
+import { LossStep } from '../train/step.js';
+import { type DataSource, loadExamples } from './data.js';
+import { resolveModelFolder } from './locate.js';
+
+export interface LoadOptions {
+  device?: Device;
+  /** Threads of the CPU provider; default: one a physical core. */
+  threads?: number;
+  /** Told when something slow has to be done first, such as converting a GGUF file. */
+  onNotice?: (message: string) => void;
+}
+
+/** What training is given besides hyper-parameters. */
+export interface TrainJobOptions extends TrainInput {
+  data: DataSource;
+  evalData?: DataSource;
+  /** Loss on the completion or assistant turns only (the paper's conditional objective), or on everything. */
+  lossOn?: EncodeRowsOptions['lossOn'];
+  /** Longest example in tokens; longer ones are cut and counted. Default: 1024 or the model's own limit. */
+  maxLength?: number;
+  /** Run folder: checkpoints go there. */
+  run?: string;
+  resume?: boolean;
+  signal?: AbortSignal;
+  onData?: (stats: { train: EncodeStats; eval?: EncodeStats }) => void;
+}
+
+const DEFAULT_MAX_LENGTH = 1024;
+
+/**
+ * Opens a model: a Hugging Face folder, or a GGUF file (converted once into a cache). Weights stay on disk until a
+ * graph maps them. Throws UserError naming the file where something is missing or unsupported.
+ */
+export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
+  const folder = await resolveModelFolder(path, options.onNotice);
+  const base = await openModel(await realpath(folder));
+  return new Model(base, await loadTokenizer(folder), options, path);
+}
+
+/** A pre-trained model, at most one adapter on it, and what can be done with both. */
+export class Model {
+  private readonly runtime = new NodeRuntime();
+  private readonly session: SessionOptions;
+  private decode: { step: DecodeStep; adapter: Adapter | undefined; merged: boolean } | undefined;
+  private current: Adapter | undefined;
+  private merged = false;
+
+  /** Use loadModel. */
+  constructor(
+    readonly base: BaseModel,
+    readonly tokenizer: Tokenizer,
+    { device, threads }: LoadOptions,
+    /** What adapters record as their base. */
+    private readonly source: string,
+  ) {
+    this.session = { device, threads };
+  }
+
+  /** The adapter in use. */
+  get adapter(): Adapter | undefined {
+    return this.current;
+  }
+
+  /** Parameters of the whole model, and those that train. */
+  get parameters(): { total: number; trainable: number } {
+    let total = 0;
+    for (const shape of this.base.parameters.values()) total += shape.reduce((a, b) => a * b, 1);
+    return { total, trainable: this.current ? trainableCount(this.current) : 0 };
+  }
+
+  /**
+   * Puts a new LoRA on the model (B = 0, so it changes nothing yet), in place of any other. Keys as in PEFT's
+   * LoraConfig, in camelCase or snake_case. Throws UserError where a target matches nothing.
+   */
+  addLora(config: Partial<LoraConfig> = {}, options: { seed?: number } = {}): Promise<Adapter> {
+    return this.addMethod('lora', config, options);
+  }
+
+  /** As addLora, for any method of the table ("full" trains every weight). */
+  async addMethod(name: MethodName, config: object, { seed = 0 }: { seed?: number } = {}): Promise<Adapter> {
+    const method = methodNamed(name);
+    return this.use(
+      await createAdapter(method, method.parse(`${name} configuration`, config), this.base, seed),
+    );
+  }
+
+  /** Loads a PEFT adapter folder, in place of any other adapter. Throws UserError where it is for another base. */
+  async loadAdapter(folder: string): Promise<Adapter> {
+    return this.use(await loadAdapterFolder(folder, this.base));
+  }
+
+  /** Takes the adapter off; the base computes again exactly what it did before. */
+  removeAdapter(): void {
+    this.current = undefined;
+    this.merged = false;
+  }
+
+  /**
+   * Merges the adapter for generation: W₀ + (α/r)·BA is computed once, so a token costs what the base's costs. The
+   * base's weights themselves are not touched.
+   */
+  merge(): void {
+    if (!this.current) throw new UserError('there is no adapter to merge');
+    this.merged = true;
+  }
+
+  /** Undoes merge. */
+  unmerge(): void {
+    this.merged = false;
+  }
+
+  /** Writes the adapter as a PEFT folder. Throws UserError where the folder exists. */
+  async saveAdapter(folder: string, { overwrite = false } = {}): Promise<void> {
+    const adapter = this.need();
+    await writeFolderAtomic(folder, (temporary) => writeAdapterFolder(temporary, adapter, this.source), {
+      overwrite,
+    });
+  }
+
+  /** Writes a whole model folder with the adapter merged in, readable by transformers. */
+  saveMerged(folder: string, options: MergeOptions = {}): Promise<void> {
+    return writeMergedModel(folder, this.runtime, this.base, this.need(), options);
+  }
+
+  /** Trains the adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values. */
+  async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent, void, void> {
+    const { data, evalData, lossOn = 'completion', run, resume, signal, onData, ...rest } = options;
+    const { maxLength = this.defaultMaxLength, ...hyper } = rest;
+    const adapter = this.need();
+    const parsed = parseTrainOptions('training options', hyper);
+    const train = await loadExamples(data, this.tokenizer, { maxLength, lossOn });
+    const evaluation = evalData
+      ? await loadExamples(evalData, this.tokenizer, { maxLength, lossOn })
+      : undefined;
+    onData?.({ train: train.stats, eval: evaluation?.stats });
+    const fingerprint = JSON.stringify({
+      method: adapter.method.name,
+      config: adapter.config,
+      model: { type: this.base.config.modelType, parameters: this.parameters.total },
+      data: { rows: train.stats.rows, tokens: train.stats.tokens },
+      lossOn,
+      maxLength,
+      ...parsed,
+      saveSteps: undefined,
+      saveTotalLimit: undefined,
+    });
+    await this.dropDecoder();
+    yield* trainLoop({
+      runtime: this.runtime,
+      model: this.base,
+      adapter,
+      examples: train.examples,
+      evalExamples: evaluation?.examples,
+      options: parsed,
+      run,
+      resume,
+      signal,
+      session: this.session,
+      fingerprint,
+    });
+  }
+
+  /** Mean loss and perplexity over the supervised tokens of a data set. */
+  async evaluate(
+    data: DataSource,
+    { maxLength = this.defaultMaxLength, lossOn = 'completion' }: Partial<EncodeRowsOptions> = {},
+  ): Promise<{ loss: number; perplexity: number; tokens: number; rows: number }> {
+    const { examples } = await loadExamples(data, this.tokenizer, { maxLength, lossOn });
+    const step = await LossStep.create(this.runtime, this.base, this.current, this.session);
+    try {
+      const { loss, tokens } = await evaluate(step, examples, 512);
+      return { loss, perplexity: Math.exp(loss), tokens, rows: examples.length };
+    } finally {
+      await step.close();
+    }
+  }
+
+  /** Pieces of generated text as they come. A string is continued as it is; messages go through the chat template. */
+  async *stream(
+    prompt: string | readonly ChatMessage[],
+    options: GenerateInput & { signal?: AbortSignal } = {},
+  ): AsyncGenerator<string, FinishReason, void> {
+    const { signal, ...rest } = options;
+    const parsed = parseGenerateOptions('generation options', rest);
+    const ids = this.encodePrompt(prompt);
+    const step = await this.decoder();
+    const decoder = new StreamDecoder(this.tokenizer, { after: ids });
+    const tokens = generateTokens(step, this.base.config, ids, parsed, this.tokenizer.eosIds, signal);
+    const pieces = textOf(
+      tokens,
+      { push: (id) => decoder.push(id), end: () => decoder.flush() },
+      parsed.stop,
+    );
+    return yield* pieces;
+  }
+
+  /** The whole generated text. */
+  async generate(prompt: string | readonly ChatMessage[], options: GenerateInput = {}): Promise<string> {
+    let text = '';
+    for await (const piece of this.stream(prompt, options)) text += piece;
+    return text;
+  }
+
+  /** Frees the engine. */
+  async close(): Promise<void> {
+    await this.runtime.close();
+  }
+
+  private get defaultMaxLength(): number {
+    return Math.min(DEFAULT_MAX_LENGTH, this.base.config.maxPositions);
+  }
+
+  private use(adapter: Adapter): Adapter {
+    this.current = adapter;
+    this.merged = false;
+    return adapter;
+  }
+
+  private need(): Adapter {
+    if (!this.current) throw new UserError('the model has no adapter: call addLora or loadAdapter first');
+    return this.current;
+  }
+
+  private encodePrompt(prompt: string | readonly ChatMessage[]): number[] {
+    if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
+    const template = this.tokenizer.chatTemplate;
+    if (!template)
+      throw new UserError(`${basename(this.base.folder)} has no chat template; give the prompt as text`);
+    const text = renderChat(template, prompt, { addGenerationPrompt: true, ...this.tokenizer.texts() });
+    return this.tokenizer.encode(text, { addSpecialTokens: false });
+  }
+
+  private async decoder(): Promise<DecodeStep> {
+    const { current: adapter, merged } = this;
+    if (this.decode?.adapter === adapter && this.decode?.merged === merged) {
+      if (adapter && !merged) await this.decode.step.useAdapter(adapter);
+      return this.decode.step;
+    }
+    await this.dropDecoder();
+    const step = await DecodeStep.create(this.runtime, this.base, adapter, { ...this.session, merged });
+    this.decode = { step, adapter, merged };
+    return step;
+  }
+
+  private async dropDecoder(): Promise<void> {
+    const decode = this.decode;
+    this.decode = undefined;
+    await decode?.step.close();
+  }
+}

@@ -1,0 +1,22 @@
+/**
+ * lowrank: LoRA fine-tuning for real models in Node.
+ *
+ * Start with {@link loadModel}; `model.addLora`, `model.train`, `model.generate`, `model.saveAdapter` and
+ * `model.saveMerged` are the rest of the way.
+ */
+export type { DataSource } from './api/data.js';
+export { type LoadOptions, loadModel, Model, type TrainJobOptions } from './api/model.js';
+export { UserError } from './base/errors.js';
+export type { F32Tensor, HostTensor, StoredDType } from './base/tensor.js';
+export type { ChatMessage } from './formats/chat.js';
+export { type GgufToHfOptions, ggufToHf } from './formats/gguf/tohf.js';
+export type { Device } from './graph/op.js';
+export type { Adapter } from './methods/adapter.js';
+export { type MethodName, methods } from './methods/index.js';
+export type { LoraConfig } from './methods/lora.js';
+export type { MergeOptions } from './methods/merge.js';
+export { architectures } from './models/index.js';
+export type { DecoderConfig, Site } from './models/model.js';
+export type { FinishReason, GenerateInput, GenerateOptions } from './serve/generate.js';
+export type { TrainEvent } from './train/loop.js';
+export type { TrainInput, TrainOptions } from './train/options.js';

@@ -1,0 +1,104 @@
+import { copyFile, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { type F32Tensor, f32, type StoredDType } from '../base/tensor.js';
+import { writeCheckpoint } from '../formats/checkpoint.js';
+import { encodeF32 } from '../formats/float16.js';
+import { checkJson, parseJson } from '../formats/io/json.js';
+import { writeFileAtomic, writeFolderAtomic } from '../formats/io/node.js';
+import {
+  readTensorBytes,
+  readTensorF32,
+  safetensorsDType,
+  type TensorEntry,
+  type TensorInfo,
+} from '../formats/safetensors.js';
+import { compile } from '../graph/emit.js';
+import { input } from '../graph/ops/index.js';
+import type { Feeds, Runtime } from '../graph/runtime/session.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { BaseModel } from '../models/base.js';
+import { type Adapter, mergedWeights } from './adapter.js';
+
+export interface MergeOptions {
+  /** Element type of the merged model's weights; default: each tensor's own, as PEFT does. */
+  dtype?: StoredDType;
+  maxShardBytes?: number;
+  /** Replace an existing folder. */
+  overwrite?: boolean;
+}
+
+/**
+ * Writes a model folder whose weights are W₀ + (α/r)·BA at the adapted sites and the base's own bytes elsewhere. One
+ * tensor is held at a time. Throws UserError where the method cannot merge or the folder exists.
+ */
+export async function writeMergedModel(
+  folder: string,
+  runtime: Runtime,
+  model: BaseModel,
+  adapter: Adapter,
+  { dtype, maxShardBytes, overwrite }: MergeOptions = {},
+): Promise<void> {
+  const merged = mergedWeights(model, adapter);
+  const entries = [...model.checkpoint.tensors.values()].map((info): TensorEntry => {
+    const stored = dtype && isFloat(info) ? safetensorsDType(dtype) : info.dtype;
+    const entry = { name: info.name, dtype: stored, shape: info.shape };
+    const change = merged.get(info.name);
+    if (!change) {
+      if (stored === info.dtype) return { ...entry, data: () => readTensorBytes(info) };
+      return { ...entry, data: async () => encodeF32(await readTensorF32(info), dtype!) };
+    }
+    return {
+      ...entry,
+      data: async () => {
+        const values = await runChange(runtime, f32(await readTensorF32(info), info.shape), change);
+        return encodeF32(values.data, STORED[stored as keyof typeof STORED]);
+      },
+    };
+  });
+  await writeFolderAtomic(
+    folder,
+    async (temporary) => {
+      await writeCheckpoint(temporary, entries, { maxShardBytes });
+      await copyModelFiles(model.folder, temporary, dtype);
+    },
+    { overwrite },
+  );
+}
+
+const STORED = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
+const isFloat = (info: TensorInfo): boolean => info.dtype in STORED;
+
+/** Computes one merged tensor by a graph of its own. */
+async function runChange(
+  runtime: Runtime,
+  weight: F32Tensor,
+  change: (weight: Tensor, leaf: (value: F32Tensor, name: string) => Tensor) => Tensor,
+): Promise<F32Tensor> {
+  const feeds: Feeds = { weight };
+  const merged = change(input('weight', 'float32', weight.dims), (value, name) => {
+    feeds[name] = value;
+    return input(name, 'float32', value.dims);
+  });
+  const graph = compile({ merged });
+  const session = await runtime.load(graph);
+  const used = Object.fromEntries(graph.inputs.map(({ name }) => [name, feeds[name]]));
+  const outputs = await session.run(used);
+  await session.close();
+  return outputs.merged as F32Tensor;
+}
+
+/** What belongs to a model beside its weights: configuration, tokenizer, templates. */
+const COMPANIONS = /\.(json|jinja|model|txt)$/;
+
+async function copyModelFiles(from: string, to: string, dtype: StoredDType | undefined): Promise<void> {
+  for (const entry of await readdir(from)) {
+    if (!COMPANIONS.test(entry) || entry.endsWith('.safetensors.index.json') || entry === 'config.json')
+      continue;
+    await copyFile(join(from, entry), join(to, entry));
+  }
+  const place = join(from, 'config.json');
+  const config = checkJson(place, parseJson(place, await readFile(place)), z.record(z.string(), z.unknown()));
+  if (dtype) config['torch_dtype' in config ? 'torch_dtype' : 'dtype'] = dtype;
+  await writeFileAtomic(join(to, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+}
