@@ -1,0 +1,168 @@
+/**
+ * The order of an epoch, its batches, and their split into micro-batches that the engine runs one by one.
+ * Everything is a pure function of its arguments, so a run resumes at any batch.
+ */
+import { Rng } from '../../base/rng.js';
+import type { Example } from './encode.js';
+
+/** Sequences that the engine runs at once, right-padded to the longest of them. */
+export interface MicroBatch {
+  rows: number;
+  length: number;
+  /**
+   * [rows, length] row-major. Of each example all tokens but the last, which is only a target; behind them
+   * zeros, which a causal model's other positions never see.
+   */
+  ids: Int32Array;
+  /** Tokens of each row that are not padding. */
+  lengths: Int32Array;
+  /** Flat indices into `ids` of the positions whose next token is supervised, ascending. */
+  targetRows: Int32Array;
+  /** The token to predict at each of them. */
+  targetIds: Int32Array;
+}
+
+/** What one step of the optimizer sees. */
+export interface Batch {
+  micro: MicroBatch[];
+  /** Targets, by which the summed loss is divided. */
+  supervised: number;
+  /** Positions computed, padding not counted. */
+  tokens: number;
+  /** The examples in it, in the order of the epoch. */
+  exampleIndices: number[];
+}
+
+export interface BatchOptions {
+  /** Examples of a batch; the last one of an epoch may have fewer. */
+  batchSize: number;
+  seed: number;
+  /** Counts from 0; each has its own order. */
+  epoch: number;
+  /** The most positions, padding counted, of a micro-batch; a longer example is one by itself. */
+  microBatchTokens: number;
+  /** The first batch to give, to resume; counts from 0. Default 0. */
+  startBatch?: number;
+  /**
+   * Fill batches with examples of like length, out of shuffled windows of 16 batches. Default false: the split
+   * into micro-batches keeps padding low by itself, and the loss assumes random batches. Padding at batch 8 and
+   * 2,048 tokens: lengths as E2E's (60 ± 12) 22.5% padded as one, 7.6% split, 2.5% grouped and split; as chats'
+   * (log-normal, median 150) 60%, 2.2%, 2.0%.
+   */
+  groupByLength?: boolean;
+}
+
+/** Batches whose examples are sorted together by groupByLength. */
+const WINDOW_BATCHES = 16;
+
+/** What a micro-batch more costs beside its positions, in positions: calls, gradients copied out. */
+const MICRO_BATCH_COST = 32;
+
+/** How many batches an epoch of `examples` has. */
+export function batchCount(examples: number, batchSize: number): number {
+  return Math.ceil(examples / batchSize);
+}
+
+/** The batches of one epoch from `startBatch` on. Every example is in exactly one. */
+export function* batchesOf(examples: readonly Example[], options: BatchOptions): Generator<Batch> {
+  const order = epochOrder(examples, options);
+  for (const exampleIndices of order.slice(options.startBatch ?? 0)) {
+    const micro = microBatchesOf(
+      exampleIndices.map((i) => examples[i]),
+      options.microBatchTokens,
+    );
+    yield {
+      micro,
+      supervised: micro.reduce((sum, part) => sum + part.targetRows.length, 0),
+      tokens: micro.reduce((sum, part) => sum + realTokens(part), 0),
+      exampleIndices,
+    };
+  }
+}
+
+/** The examples of each batch of an epoch. */
+function epochOrder(examples: readonly Example[], options: BatchOptions): number[][] {
+  const { batchSize, seed, epoch, groupByLength = false } = options;
+  const shuffled = new Rng(seed, `order of epoch ${epoch}`).permutation(examples.length);
+  if (!groupByLength) return chunksOf(shuffled, batchSize);
+  const batches = chunksOf(shuffled, batchSize * WINDOW_BATCHES).flatMap((window) =>
+    chunksOf(
+      window.sort((a, b) => examples[a].ids.length - examples[b].ids.length),
+      batchSize,
+    ),
+  );
+  return new Rng(seed, `batches of epoch ${epoch}`).permutation(batches.length).map((i) => batches[i]);
+}
+
+function chunksOf<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) =>
+    items.slice(i * size, (i + 1) * size),
+  );
+}
+
+/**
+ * Splits a batch where it costs least: its examples sorted by length, cut into runs of at most `budget`
+ * positions each, so that padding and the number of runs together are smallest.
+ */
+export function microBatchesOf(batch: readonly Example[], budget: number): MicroBatch[] {
+  const sorted = [...batch].sort((a, b) => b.ids.length - a.ids.length);
+  // cheapest[i]: the least cost of the first i examples; from[i]: where its last run begins.
+  const cheapest = [0];
+  const from = [0];
+  for (let end = 1; end <= sorted.length; end++) {
+    cheapest[end] = Number.POSITIVE_INFINITY;
+    for (let start = end - 1; start >= 0; start--) {
+      const positions = (end - start) * inputLength(sorted[start]);
+      if (positions > budget && end - start > 1) break;
+      const cost = cheapest[start] + positions + MICRO_BATCH_COST;
+      if (cost < cheapest[end]) [cheapest[end], from[end]] = [cost, start];
+    }
+  }
+  const micro: MicroBatch[] = [];
+  for (let end = sorted.length; end > 0; end = from[end]) micro.unshift(padded(sorted.slice(from[end], end)));
+  return micro;
+}
+
+/** The last token of an example is only a target. */
+function inputLength({ ids }: Example): number {
+  return ids.length - 1;
+}
+
+function padded(examples: readonly Example[]): MicroBatch {
+  const lengths = Int32Array.from(examples, inputLength);
+  const length = lengths.reduce((a, b) => Math.max(a, b), 0);
+  const ids = new Int32Array(examples.length * length);
+  const targetRows: number[] = [];
+  const targetIds: number[] = [];
+  for (const [row, example] of examples.entries()) {
+    ids.set(example.ids.subarray(0, lengths[row]), row * length);
+    for (let t = 0; t < lengths[row]; t++) {
+      if (example.supervised[t + 1] === 0) continue;
+      targetRows.push(row * length + t);
+      targetIds.push(example.ids[t + 1]);
+    }
+  }
+  return {
+    rows: examples.length,
+    length,
+    ids,
+    lengths,
+    targetRows: Int32Array.from(targetRows),
+    targetIds: Int32Array.from(targetIds),
+  };
+}
+
+function realTokens({ lengths }: MicroBatch): number {
+  return lengths.reduce((sum, length) => sum + length, 0);
+}
+
+/** The share of computed positions that is padding, from 0 to 1. */
+export function paddingShare(batches: Iterable<Batch>): number {
+  let computed = 0;
+  let real = 0;
+  for (const { micro, tokens } of batches) {
+    real += tokens;
+    for (const { rows, length } of micro) computed += rows * length;
+  }
+  return computed === 0 ? 0 : 1 - real / computed;
+}
