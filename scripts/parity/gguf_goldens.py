@@ -156,7 +156,7 @@ def digest(values):
     return hashlib.sha256(np.ascontiguousarray(values, dtype=np.float32).tobytes()).hexdigest()[:16]
 
 
-def finish(name, writer, expected, encode, config):
+def finish(name, writer, expected, encode, config, strings=STRINGS):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -164,7 +164,7 @@ def finish(name, writer, expected, encode, config):
     golden = {
         "config": config,
         "tensors": {k: [list(v.shape), digest(v)] for k, v in sorted(expected.items())},
-        "tokens": [[text, encode(text)] for text in STRINGS],
+        "tokens": [[text, encode(text)] for text in strings],
     }
     path = FIXTURES / f"{name}.json"
     path.write_text(json.dumps(golden, indent=1, ensure_ascii=True) + "\n")
@@ -304,7 +304,9 @@ def llama_spm():
     def encode(text):
         return [oracle.bos_id(), *oracle.encode(text)]
 
-    finish(name, writer, expected, encode, wanted(config) | {"rope_scaling": None, "head_dim": 8})
+    # sentencepiece takes "<s>" in a text for three letters, Hugging Face for the token.
+    plain = [text for text in STRINGS if "<" not in text]
+    finish(name, writer, expected, encode, wanted(config) | {"rope_scaling": None, "head_dim": 8}, plain)
 
 
 def smollm2(path):

@@ -1,0 +1,267 @@
+/** tokenizer.json and tokenizer_config.json from the metadata of a GGUF file. */
+
+import { mergesFromScores } from './merges.js';
+import { Metadata } from './metadata.js';
+import type { Gguf } from './reader.js';
+
+/** llama_token_type of llama.cpp. */
+const TOKEN_TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4 } as const;
+
+/** How byte-level vocabularies split text before merging, and what else their tokenizer.json has. */
+interface Split {
+  /** One after the other; what matches is a piece, and so is what lies between. */
+  patterns: readonly string[];
+  normalizer?: object;
+  /** Whole pieces that are tokens stay whole, whatever the merges say. */
+  ignoreMerges?: boolean;
+  /** Where the file does not say. */
+  addBos?: boolean;
+}
+
+/*
+ * Spelled so that the Rust library and the JavaScript one agree: \s is another set in each (U+FEFF, U+0085),
+ * and so are the numbers of the step named Digits (all of \p{N}, or 0 to 9).
+ */
+const SPACE = '\\p{White_Space}';
+const NO_SPACE = '\\P{White_Space}';
+const BLANKS = `${SPACE}+(?!${NO_SPACE})|${SPACE}+`;
+const GPT2_PATTERN = `'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^${SPACE}\\p{L}\\p{N}]+|${BLANKS}`;
+
+/** The later pattern of GPT-4's family; `numbers` is how many digits stay together. */
+function gpt4Pattern(numbers: string): string {
+  const contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+  const words = '[^\\r\\n\\p{L}\\p{N}]?\\p{L}+';
+  const signs = ` ?[^${SPACE}\\p{L}\\p{N}]+[\\r\\n]*|${SPACE}*[\\r\\n]+`;
+  return `${contractions}|${words}|\\p{N}${numbers}|${signs}|${BLANKS}`;
+}
+
+const GPT2: Split = { patterns: [GPT2_PATTERN] };
+const DIGITS: Split = { patterns: ['\\p{N}', GPT2_PATTERN] };
+const LLAMA3: Split = { patterns: [gpt4Pattern('{1,3}')], ignoreMerges: true, addBos: true };
+const QWEN2: Split = { patterns: [gpt4Pattern('')] };
+
+/** By tokenizer.ggml.pre (llama-vocab.cpp). */
+const SPLITS: Readonly<Record<string, Split>> = {
+  default: GPT2,
+  'gpt-2': GPT2,
+  smollm: DIGITS,
+  starcoder: DIGITS,
+  'llama-bpe': LLAMA3,
+  llama3: LLAMA3,
+  'llama-v3': LLAMA3,
+  // Qwen's own tokenizer composes characters first, which llama.cpp leaves out.
+  qwen2: { ...QWEN2, normalizer: { type: 'NFC' } },
+  'deepseek-r1-qwen': QWEN2,
+};
+
+/** The two files, ready to be written as JSON. */
+export interface HfTokenizer {
+  tokenizer: object;
+  config: object;
+}
+
+/**
+ * The tokenizer of a GGUF file: byte-level BPE ("gpt2"), or SentencePiece BPE ("llama") as Hugging Face
+ * converts it, with byte fallback and merges derived from the scores.
+ * @throws UserError when the model or the way it splits text is not known here, or metadata is missing or
+ * contradicts itself.
+ */
+export function tokenizerOf(gguf: Gguf): HfTokenizer {
+  const meta = new Metadata(gguf);
+  const model = meta.string('tokenizer.ggml.model');
+  if (model === 'gpt2') return byteLevel(meta);
+  if (model === 'llama') return sentencePiece(meta);
+  return meta.fail(`tokenizer.ggml.model is "${model}", expected gpt2 or llama`);
+}
+
+function byteLevel(meta: Metadata): HfTokenizer {
+  const pre = meta.string('tokenizer.ggml.pre');
+  if (!Object.hasOwn(SPLITS, pre)) {
+    meta.fail(`tokenizer.ggml.pre is "${pre}", expected ${Object.keys(SPLITS).join(', ')}`);
+  }
+  const split = SPLITS[pre];
+  const vocabulary = new Vocabulary(
+    meta,
+    meta.boolean('tokenizer.ggml.add_bos_token', split.addBos ?? false),
+  );
+  const bytes = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true };
+  const splits = split.patterns.map((Regex) => ({
+    type: 'Split',
+    pattern: { Regex },
+    behavior: 'Isolated',
+    invert: false,
+  }));
+  return vocabulary.files({
+    normalizer: split.normalizer ?? null,
+    pre_tokenizer: { type: 'Sequence', pretokenizers: [...splits, { ...bytes, use_regex: false }] },
+    decoder: { ...bytes, add_prefix_space: true, use_regex: true },
+    model: {
+      ...BPE,
+      continuing_subword_prefix: '',
+      end_of_word_suffix: '',
+      ignore_merges: split.ignoreMerges ?? false,
+      vocab: vocabulary.ids,
+      merges: readMerges(meta),
+    },
+  });
+}
+
+function sentencePiece(meta: Metadata): HfTokenizer {
+  const vocabulary = new Vocabulary(meta, meta.boolean('tokenizer.ggml.add_bos_token', true));
+  const prefix = meta.boolean('tokenizer.ggml.add_space_prefix', true);
+  const spaces = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
+  const back = [
+    { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+    { type: 'ByteFallback' },
+    { type: 'Fuse' },
+  ];
+  // SentencePiece puts one space before the text, Strip takes it away again.
+  const strip = { type: 'Strip', content: ' ', start: 1, stop: 0 };
+  const merges = meta.has('tokenizer.ggml.merges')
+    ? readMerges(meta)
+    : mergesFromScores(vocabulary.tokens, vocabulary.scores());
+  return vocabulary.files({
+    normalizer: prefix
+      ? { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, spaces] }
+      : spaces,
+    pre_tokenizer: null,
+    decoder: { type: 'Sequence', decoders: prefix ? [...back, strip] : back },
+    model: {
+      ...BPE,
+      unk_token: vocabulary.special('unknown'),
+      fuse_unk: true,
+      byte_fallback: true,
+      ignore_merges: false,
+      vocab: vocabulary.ids,
+      merges,
+    },
+  });
+}
+
+const BPE = {
+  type: 'BPE',
+  dropout: null,
+  unk_token: null,
+  continuing_subword_prefix: null,
+  end_of_word_suffix: null,
+  fuse_unk: false,
+  byte_fallback: false,
+};
+
+/** "left right", where the space parts them (a token may begin with one in no vocabulary that is read here). */
+function readMerges(meta: Metadata): [string, string][] {
+  return meta.strings('tokenizer.ggml.merges').map((merge) => {
+    const at = merge.indexOf(' ', 1);
+    if (at < 0 || at === merge.length - 1)
+      meta.fail(`the merge ${JSON.stringify(merge)} is no pair of tokens`);
+    return [merge.slice(0, at), merge.slice(at + 1)];
+  });
+}
+
+type SpecialName = 'bos' | 'eos' | 'unknown' | 'padding';
+
+/** The tokens of a file, what kind each is, and which are special. */
+class Vocabulary {
+  readonly tokens: string[];
+  /** Token to id. Made so that "__proto__" is a key like any other. */
+  readonly ids: Record<string, number> = Object.create(null);
+  private readonly types: number[];
+
+  constructor(
+    private readonly meta: Metadata,
+    private readonly addBos: boolean,
+  ) {
+    this.tokens = meta.strings('tokenizer.ggml.tokens');
+    this.types = meta.numbers(
+      'tokenizer.ggml.token_type',
+      this.tokens.map(() => TOKEN_TYPE.normal),
+    );
+    if (this.types.length !== this.tokens.length) {
+      meta.fail(`there are ${this.tokens.length} tokens and ${this.types.length} token types`);
+    }
+    for (const [id, token] of this.tokens.entries()) {
+      if (token in this.ids) meta.fail(`the token ${JSON.stringify(token)} appears twice`);
+      this.ids[token] = id;
+    }
+  }
+
+  scores(): number[] {
+    const scores = this.meta.numbers('tokenizer.ggml.scores');
+    if (scores.length !== this.tokens.length) {
+      this.meta.fail(`there are ${this.tokens.length} tokens and ${scores.length} scores`);
+    }
+    return scores;
+  }
+
+  /** The text of a special token; null when the file names none. */
+  special(name: SpecialName): string | null {
+    const key = `tokenizer.ggml.${name}_token_id`;
+    return this.meta.has(key) ? this.tokens[this.meta.count(key, undefined, this.tokens.length - 1)] : null;
+  }
+
+  /** Tokens that are matched in the text before anything else. */
+  private added(): object[] {
+    const specials = new Set(
+      (['bos', 'eos', 'unknown', 'padding'] as const).map((name) => this.special(name)),
+    );
+    return this.tokens.flatMap((content, id) => {
+      const special = this.types[id] === TOKEN_TYPE.control || specials.has(content);
+      if (!special && this.types[id] !== TOKEN_TYPE.userDefined) return [];
+      return [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }];
+    });
+  }
+
+  /** Puts the begin and end tokens around a text, where the file asks for them. */
+  private postProcessor(): object | null {
+    const bos = this.addBos ? this.special('bos') : null;
+    const eos = this.meta.boolean('tokenizer.ggml.add_eos_token', false) ? this.special('eos') : null;
+    if (bos === null && eos === null) return null;
+    const piece = (token: string | null, type_id: number) =>
+      token === null ? [] : [{ SpecialToken: { id: token, type_id } }];
+    const around = (id: 'A' | 'B', type_id: number) => [
+      ...piece(bos, type_id),
+      { Sequence: { id, type_id } },
+      ...piece(eos, type_id),
+    ];
+    const used = [bos, eos].filter((token) => token !== null);
+    return {
+      type: 'TemplateProcessing',
+      single: around('A', 0),
+      pair: [...around('A', 0), ...around('B', 1)],
+      special_tokens: Object.fromEntries(used.map((id) => [id, { id, ids: [this.ids[id]], tokens: [id] }])),
+    };
+  }
+
+  files(parts: {
+    normalizer: object | null;
+    pre_tokenizer: object | null;
+    decoder: object;
+    model: object;
+  }): HfTokenizer {
+    const { normalizer, pre_tokenizer, decoder, model } = parts;
+    const tokenizer = {
+      version: '1.0',
+      truncation: null,
+      padding: null,
+      added_tokens: this.added(),
+      normalizer,
+      pre_tokenizer,
+      post_processor: this.postProcessor(),
+      decoder,
+      model,
+    };
+    const template = 'tokenizer.chat_template';
+    const config = {
+      tokenizer_class: 'PreTrainedTokenizerFast',
+      add_bos_token: this.addBos,
+      add_eos_token: this.meta.boolean('tokenizer.ggml.add_eos_token', false),
+      bos_token: this.special('bos'),
+      eos_token: this.special('eos'),
+      unk_token: this.special('unknown'),
+      pad_token: this.special('padding'),
+      clean_up_tokenization_spaces: false,
+      ...(this.meta.has(template) ? { chat_template: this.meta.string(template) } : {}),
+    };
+    return { tokenizer, config };
+  }
+}
