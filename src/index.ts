@@ -5,7 +5,14 @@
  * `model.saveMerged` are the rest of the way.
  */
 export type { DataSource } from './api/data.js';
-export { type LoadOptions, loadModel, Model, type TrainJobOptions } from './api/model.js';
+export {
+  type Evaluation,
+  type GenerationEnd,
+  type LoadOptions,
+  loadModel,
+  Model,
+  type TrainJobOptions,
+} from './api/model.js';
 export { UserError } from './base/errors.js';
 export type { F32Tensor, HostTensor, StoredDType } from './base/tensor.js';
 export type { ChatMessage } from './formats/chat.js';

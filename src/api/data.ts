@@ -11,6 +11,6 @@ export async function loadExamples(
   tokenizer: Tokenizer,
   options: EncodeRowsOptions,
 ): Promise<{ examples: Example[]; stats: EncodeStats }> {
-  const rows = typeof source === 'string' ? await readRows(source) : rowsFrom(source);
-  return encodeRows(rows, tokenizer, options);
+  if (typeof source !== 'string') return encodeRows(rowsFrom(source), tokenizer, options);
+  return encodeRows(await readRows(source), tokenizer, { ...options, source });
 }

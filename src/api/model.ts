@@ -53,6 +53,21 @@ export interface TrainJobOptions extends TrainInput {
   onData?: (stats: { train: EncodeStats; eval?: EncodeStats }) => void;
 }
 
+/** Loss in nats a supervised token. */
+export interface Evaluation extends Pick<EncodeStats, 'rows' | 'truncated' | 'dropped'> {
+  loss: number;
+  perplexity: number;
+  tokens: number;
+}
+
+/** How a generation went. */
+export interface GenerationEnd {
+  reason: FinishReason;
+  promptTokens: number;
+  /** Tokens generated, the one that ended it not counted. */
+  tokens: number;
+}
+
 const DEFAULT_MAX_LENGTH = 1024;
 
 /**
@@ -188,16 +203,17 @@ export class Model {
     });
   }
 
-  /** Mean loss and perplexity over the supervised tokens of a data set. */
+  /** Mean loss and perplexity over the supervised tokens of a data set, and how much of it was cut or left out. */
   async evaluate(
     data: DataSource,
     { maxLength = this.defaultMaxLength, lossOn = 'completion' }: Partial<EncodeRowsOptions> = {},
-  ): Promise<{ loss: number; perplexity: number; tokens: number; rows: number }> {
-    const { examples } = await loadExamples(data, this.tokenizer, { maxLength, lossOn });
+  ): Promise<Evaluation> {
+    const { examples, stats } = await loadExamples(data, this.tokenizer, { maxLength, lossOn });
     const step = await LossStep.create(this.runtime, this.base, this.current, this.session);
     try {
       const { loss, tokens } = await evaluate(step, examples, 512);
-      return { loss, perplexity: Math.exp(loss), tokens, rows: examples.length };
+      const { rows, truncated, dropped } = stats;
+      return { loss, perplexity: Math.exp(loss), tokens, rows, truncated, dropped };
     } finally {
       await step.close();
     }
@@ -207,19 +223,20 @@ export class Model {
   async *stream(
     prompt: string | readonly ChatMessage[],
     options: GenerateInput & { signal?: AbortSignal } = {},
-  ): AsyncGenerator<string, FinishReason, void> {
+  ): AsyncGenerator<string, GenerationEnd, void> {
     const { signal, ...rest } = options;
     const parsed = parseGenerateOptions('generation options', rest);
     const ids = this.encodePrompt(prompt);
     const step = await this.decoder();
     const decoder = new StreamDecoder(this.tokenizer, { after: ids });
     const tokens = generateTokens(step, this.base.config, ids, parsed, this.tokenizer.eosIds, signal);
-    const pieces = textOf(
-      tokens,
-      { push: (id) => decoder.push(id), end: () => decoder.flush() },
-      parsed.stop,
-    );
-    return yield* pieces;
+    let count = 0;
+    const push = (id: number) => {
+      count++;
+      return decoder.push(id);
+    };
+    const reason = yield* textOf(tokens, { push, end: () => decoder.flush() }, parsed.stop);
+    return { reason, promptTokens: ids.length, tokens: count };
   }
 
   /** The whole generated text. */

@@ -5,7 +5,7 @@ import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../forma
 import { add, matmul } from '../graph/ops/index.js';
 import { snakeKeys } from './keys.js';
 import type { Method, Trainable } from './method.js';
-import { matchTargets, type TargetModules } from './targets.js';
+import { matchTargets, parseTargets, type TargetModules } from './targets.js';
 
 /** LoRA's options, named as in PEFT's LoraConfig. */
 export interface LoraConfig {
@@ -26,14 +26,23 @@ export interface LoraConfig {
 }
 
 const schema = z.strictObject({
-  r: z.int().positive().default(8),
-  lora_alpha: z.number().positive().optional(),
-  lora_dropout: z.number().min(0).lt(1).default(0),
-  target_modules: z.union([z.string().min(1), z.array(z.string().min(1))]).default(['q_proj', 'v_proj']),
-  rank_pattern: z.record(z.string(), z.int().positive()).default({}),
-  alpha_pattern: z.record(z.string(), z.number().positive()).default({}),
-  use_rslora: z.boolean().default(false),
-  init_lora_weights: z.union([z.boolean(), z.literal('gaussian')]).default(true),
+  r: z.int().positive().default(8).describe('rank of the update'),
+  lora_alpha: z.number().positive().optional().describe('α: the update is scaled by α/r (default: r)'),
+  lora_dropout: z.number().min(0).lt(1).default(0).describe("dropout of A's input while training"),
+  target_modules: z
+    .union([z.string().min(1), z.array(z.string().min(1))])
+    .default(['q_proj', 'v_proj'])
+    .describe('layers to adapt: names, a regular expression for whole names, or all-linear'),
+  rank_pattern: z
+    .record(z.string(), z.int().positive())
+    .default({})
+    .describe('ranks of layers whose name ends with a pattern, where they differ from r'),
+  alpha_pattern: z.record(z.string(), z.number().positive()).default({}).describe('the same for α'),
+  use_rslora: z.boolean().default(false).describe('scale by α/√r instead'),
+  init_lora_weights: z
+    .union([z.boolean(), z.literal('gaussian')])
+    .default(true)
+    .describe('true: A as PEFT starts it, B zero; gaussian: A ~ N(0, 1/r²), B zero; false: both random'),
 });
 
 /** The same configuration in PEFT's words. */
@@ -58,6 +67,7 @@ export function toPeft(c: LoraConfig): PeftLoraConfig {
 export const lora: Method<LoraConfig> = {
   name: 'lora',
   startsAtBase: true,
+  options: schema,
 
   parse(place, config) {
     const c = checkJson(place, snakeKeys(config), schema);
@@ -65,7 +75,7 @@ export const lora: Method<LoraConfig> = {
       r: c.r,
       loraAlpha: c.lora_alpha ?? c.r,
       loraDropout: c.lora_dropout,
-      targetModules: c.target_modules,
+      targetModules: parseTargets(c.target_modules),
       rankPattern: c.rank_pattern,
       alphaPattern: c.alpha_pattern,
       useRslora: c.use_rslora,

@@ -1,3 +1,4 @@
+import type * as z from 'zod';
 import type { Rng } from '../base/rng.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
@@ -29,6 +30,8 @@ export interface SiteContext {
  */
 export interface Method<C> {
   readonly name: string;
+  /** The options by PEFT's names, each with a description: the command line's flags and the docs come from it. */
+  readonly options: z.ZodObject;
   /** Checks a configuration (camelCase or PEFT's snake_case keys). Throws UserError prefixed with `place`. */
   parse(place: string, config: unknown): C;
   /** Which tensors train, and how they start. Throws UserError where the config fits nothing. */

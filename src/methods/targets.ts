@@ -4,6 +4,11 @@ import type { Site } from '../models/model.js';
 /** PEFT's `target_modules`: a list of names, a regular expression for whole names, or "all-linear". */
 export type TargetModules = string | readonly string[];
 
+/** Text of plain names, with commas between several, means their list; other text stays as it is. */
+export function parseTargets(target: TargetModules): TargetModules {
+  return typeof target === 'string' && /^[\w.]+(,[\w.]+)*$/.test(target) ? target.split(',') : target;
+}
+
 /**
  * The linear sites that `target` names, as PEFT matches: a listed name is a site's full name or its last
  * parts ("q_proj", "self_attn.q_proj"); a string is a regular expression for the full name; "all-linear" is

@@ -7,14 +7,26 @@ import { KvCache } from './cache.js';
 import type { DecodeStep } from './decode.js';
 import { sample } from './sample.js';
 
+/** How to generate. The command line makes its flags and their help from this. */
 export const generateSchema = z.strictObject({
-  maxNewTokens: z.int().positive().default(256),
-  temperature: z.number().min(0).default(0),
-  topK: z.int().nonnegative().default(0),
-  topP: z.number().positive().max(1).default(1),
-  seed: z.int().nonnegative().default(0),
-  /** Generation ends where one of these appears; it is not part of the text. */
-  stop: z.array(z.string().min(1)).default([]),
+  maxNewTokens: z.int().positive().default(256).describe('the most tokens to generate'),
+  temperature: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('0 takes the likeliest token; 1 samples as the model says'),
+  topK: z.int().nonnegative().default(0).describe('sample from the k likeliest tokens; 0: from all'),
+  topP: z
+    .number()
+    .positive()
+    .max(1)
+    .default(1)
+    .describe('sample from the likeliest tokens that together have this probability'),
+  seed: z.int().nonnegative().default(0).describe('of the sampling'),
+  stop: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('text that ends the generation and is not part of it'),
 });
 export type GenerateOptions = z.output<typeof generateSchema>;
 export type GenerateInput = z.input<typeof generateSchema>;

@@ -64,7 +64,7 @@ export interface TrainJob {
 
 /**
  * Trains an adapter in place: for each batch, forward and backward by micro-batches, clip, AdamW. With evaluation
- * data, the adapter ends with the values of its best evaluation.
+ * data, it is evaluated at the start too, and the adapter ends with the values of its best evaluation.
  */
 export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void, void> {
   const { runtime, model, adapter, examples, options, run, signal } = job;
@@ -103,10 +103,17 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
     await pruneCheckpoints(run!, options.saveTotalLimit);
     return folder;
   };
-  const started = performance.now();
+  const evaluateNow = async (step: LossStep) => {
+    const { loss, tokens } = await evaluate(step, job.evalExamples!, options.microBatchTokens);
+    return { kind: 'eval' as const, step: state.step, loss, perplexity: Math.exp(loss), tokens };
+  };
+  let started = performance.now();
   const startStep = state.step;
 
   try {
+    // Where it starts from, to compare with; the best is chosen among trained values.
+    if (lossStep && state.step === 0) yield { ...(await evaluateNow(lossStep)), best: false };
+    started = performance.now();
     for (const batch of batchesFrom(examples, options, batchSize, perEpoch, state.step, steps)) {
       const stepStarted = performance.now();
       const { loss, grads } = await gradientOf(trainStep, batch, options.seed, state.step);
@@ -136,24 +143,13 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
 
       const last = state.step === steps;
       if (lossStep && (last || (options.evalSteps > 0 && state.step % options.evalSteps === 0))) {
-        const { loss: evalLoss, tokens } = await evaluate(
-          lossStep,
-          job.evalExamples!,
-          options.microBatchTokens,
-        );
-        const best = state.best === null || evalLoss < state.best.loss;
+        const evaluated = await evaluateNow(lossStep);
+        const best = state.best === null || evaluated.loss < state.best.loss;
         if (best) {
-          state = { ...state, best: { loss: evalLoss, step: state.step } };
+          state = { ...state, best: { loss: evaluated.loss, step: state.step } };
           tensors.best = new Map([...adapter.values].map(([name, t]) => [name, t.data.slice()]));
         }
-        yield {
-          kind: 'eval',
-          step: state.step,
-          loss: evalLoss,
-          perplexity: Math.exp(evalLoss),
-          tokens,
-          best,
-        };
+        yield { ...evaluated, best };
       }
       if (signal?.aborted && !last && run) {
         yield { kind: 'stopped', step: state.step, steps, folder: await save() };

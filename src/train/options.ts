@@ -2,37 +2,46 @@ import * as z from 'zod';
 import { checkJson } from '../formats/io/json.js';
 import { schedules } from './schedule.js';
 
-/** Hyper-parameters of a run. Config files may spell them in snake_case. */
+/** Hyper-parameters of a run. The command line makes its flags and their help from this. */
 export const trainSchema = z.strictObject({
-  /** Passes over the data; ignored where maxSteps is given. */
-  epochs: z.number().positive().default(1),
-  /** Optimizer steps. */
-  maxSteps: z.int().positive().optional(),
-  /** Rows an optimizer step sees, times gradientAccumulationSteps. */
-  batchSize: z.int().positive().default(8),
-  gradientAccumulationSteps: z.int().positive().default(1),
-  learningRate: z.number().positive().default(2e-4),
-  schedule: z.enum(schedules).default('linear'),
-  /** Updates over which the learning rate rises from 0; or its share of all updates. */
-  warmupSteps: z.int().nonnegative().optional(),
-  warmupRatio: z.number().min(0).max(1).default(0),
-  weightDecay: z.number().min(0).default(0),
-  adamBeta1: z.number().min(0).lt(1).default(0.9),
-  adamBeta2: z.number().min(0).lt(1).default(0.999),
-  adamEpsilon: z.number().positive().default(1e-8),
-  /** Gradients are clipped to this global norm; 0 turns that off. */
-  maxGradNorm: z.number().min(0).default(1),
-  seed: z.int().nonnegative().default(0),
-  /** Tokens, padding included, that the engine computes at once; more takes more memory, not less time. */
-  microBatchTokens: z.int().positive().default(512),
-  /** Rows of like length are put into the same batch, out of a shuffled window. */
-  groupByLength: z.boolean().default(true),
-  /** Evaluate each N steps (and at the end) where there is evaluation data; 0: only at the end. */
-  evalSteps: z.int().nonnegative().default(0),
-  /** Save a checkpoint each N steps; 0: only when stopped. */
-  saveSteps: z.int().nonnegative().default(0),
-  /** Checkpoints kept; older ones go. */
-  saveTotalLimit: z.int().positive().default(2),
+  epochs: z.number().positive().default(1).describe('passes over the data; ignored where maxSteps is given'),
+  maxSteps: z.int().positive().optional().describe('optimizer steps, instead of epochs'),
+  batchSize: z
+    .int()
+    .positive()
+    .default(8)
+    .describe('rows an optimizer step sees, times the accumulation steps'),
+  gradientAccumulationSteps: z.int().positive().default(1).describe('batches whose gradients make one step'),
+  learningRate: z.number().positive().default(2e-4).describe('peak learning rate'),
+  schedule: z.enum(schedules).default('linear').describe('course of the learning rate after the warm-up'),
+  warmupSteps: z.int().nonnegative().optional().describe('steps over which the learning rate rises from 0'),
+  warmupRatio: z.number().min(0).max(1).default(0).describe('the same, as a share of all steps'),
+  weightDecay: z.number().min(0).default(0).describe("AdamW's decoupled weight decay"),
+  adamBeta1: z.number().min(0).lt(1).default(0.9).describe('decay of the first moment'),
+  adamBeta2: z.number().min(0).lt(1).default(0.999).describe('decay of the second moment'),
+  adamEpsilon: z.number().positive().default(1e-8).describe('added to the root of the second moment'),
+  maxGradNorm: z.number().min(0).default(1).describe('clip gradients to this global norm; 0: do not'),
+  seed: z.int().nonnegative().default(0).describe('of initial values, the order of rows and dropout'),
+  microBatchTokens: z
+    .int()
+    .positive()
+    .default(512)
+    .describe('tokens, padding included, computed at once; more takes more memory, not less time'),
+  groupByLength: z
+    .boolean()
+    .default(true)
+    .describe('put rows of like length into the same batch, out of a shuffled window'),
+  evalSteps: z
+    .int()
+    .nonnegative()
+    .default(0)
+    .describe('evaluate each N steps besides the start and the end; 0: only those'),
+  saveSteps: z
+    .int()
+    .nonnegative()
+    .default(100)
+    .describe('save a checkpoint each N steps; 0: only when stopped'),
+  saveTotalLimit: z.int().positive().default(2).describe('checkpoints kept; older ones go'),
 });
 
 export type TrainOptions = z.output<typeof trainSchema>;
