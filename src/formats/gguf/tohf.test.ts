@@ -134,6 +134,7 @@ describe('ggufToHf', () => {
       'llama-xyz',
       /tokenizer.ggml.pre is "llama-xyz", expected default, gpt-2/,
     ],
+    ['a merge', 't h', 't\u0001h', /the merge "t\\u0001h" is no pair of tokens that makes a token/],
     ['a kind of vocabulary', 'gpt2', 'bert', /tokenizer.ggml.model is "bert", expected gpt2 or llama/],
   ])('refuses %s that it does not know, and leaves nothing', async (_, from, to, message) => {
     const path = join(dir, 'changed.gguf');

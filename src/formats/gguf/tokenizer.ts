@@ -101,7 +101,7 @@ function byteLevel(meta: Metadata): HfTokenizer {
       end_of_word_suffix: '',
       ignore_merges: split.ignoreMerges ?? false,
       vocab: vocabulary.ids,
-      merges: readMerges(meta),
+      merges: readMerges(meta, vocabulary.ids),
     },
   });
 }
@@ -118,7 +118,7 @@ function sentencePiece(meta: Metadata): HfTokenizer {
   // SentencePiece puts one space before the text, Strip takes it away again.
   const strip = { type: 'Strip', content: ' ', start: 1, stop: 0 };
   const merges = meta.has('tokenizer.ggml.merges')
-    ? readMerges(meta)
+    ? readMerges(meta, vocabulary.ids)
     : mergesFromScores(vocabulary.tokens, vocabulary.scores());
   return vocabulary.files({
     normalizer: prefix
@@ -148,13 +148,18 @@ const BPE = {
   byte_fallback: false,
 };
 
-/** "left right", where the space parts them (a token may begin with one in no vocabulary that is read here). */
-function readMerges(meta: Metadata): [string, string][] {
+/**
+ * "left right", where the space parts them (a token may begin with one in no vocabulary that is read here).
+ * Pairs and what they make are tokens, else the Rust library refuses the tokenizer.
+ */
+function readMerges(meta: Metadata, ids: Readonly<Record<string, number>>): [string, string][] {
   return meta.strings('tokenizer.ggml.merges').map((merge) => {
     const at = merge.indexOf(' ', 1);
-    if (at < 0 || at === merge.length - 1)
-      meta.fail(`the merge ${JSON.stringify(merge)} is no pair of tokens`);
-    return [merge.slice(0, at), merge.slice(at + 1)];
+    const [left, right] = [merge.slice(0, at), merge.slice(at + 1)];
+    if (at < 0 || ![left, right, left + right].every((token) => token in ids)) {
+      meta.fail(`the merge ${JSON.stringify(merge)} is no pair of tokens that makes a token`);
+    }
+    return [left, right];
   });
 }
 
