@@ -1,0 +1,94 @@
+import { describe, expect, it } from 'vitest';
+import { Rng } from '../base/rng.js';
+import { describe as shapeOf } from '../models/base.js';
+import type { DecoderConfig } from '../models/model.js';
+import { full } from './full.js';
+import { methodNamed } from './index.js';
+import { lora } from './lora.js';
+import { matchTargets } from './targets.js';
+
+const config: DecoderConfig = {
+  modelType: 'llama',
+  vocabSize: 50,
+  hiddenSize: 16,
+  intermediateSize: 24,
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  headDim: 4,
+  rmsNormEps: 1e-5,
+  maxPositions: 64,
+  tieWordEmbeddings: true,
+  rope: { theta: 1e4, scaling: { type: 'default' } },
+  slidingWindow: null,
+  bias: { qkv: false, o: false, mlp: false },
+  qkNorm: false,
+};
+const model = shapeOf(config);
+const names = (target: string | string[]) => matchTargets(target, model.sites).map((s) => s.name);
+
+describe('target_modules', () => {
+  it('takes names, full names, a regular expression, all-linear', () => {
+    expect(names(['q_proj', 'v_proj'])).toHaveLength(4);
+    expect(names(['self_attn.q_proj'])).toHaveLength(2);
+    expect(names(['model.layers.1.mlp.up_proj'])).toEqual(['model.layers.1.mlp.up_proj']);
+    expect(names('.*layers\\.0\\..*_proj')).toHaveLength(7);
+    expect(names('all-linear')).toHaveLength(14);
+    expect(names(['lm_head'])).toEqual(['lm_head']);
+  });
+  it.each([
+    [['q_prj'], 'target_modules "q_prj" matches no layer; did you mean "q_proj"?; there are q_proj, k_proj'],
+    [['query'], 'target_modules "query" matches no layer; there are q_proj'],
+    [['embed_tokens'], 'target_modules "embed_tokens" is an embedding'],
+    ['q_proj', 'target_modules "q_proj" matches no layer'],
+    ['(', 'target_modules "(" is not a regular expression'],
+    [[] as string[], 'target_modules is empty'],
+  ])('refuses %j', (target, message) => {
+    expect(() => names(target)).toThrow(message);
+  });
+});
+
+describe('lora', () => {
+  const select = (c: object) => lora.select(lora.parse('c', c), model);
+  it('counts r(d + k) a matrix', () => {
+    const count = (c: object) => select(c).reduce((n, t) => n + t.shape[0] * t.shape[1], 0);
+    expect(count({ r: 2, targetModules: ['q_proj'] })).toBe(2 * 2 * (16 + 16));
+    expect(
+      count({ r: 2, target_modules: ['k_proj'], rank_pattern: { 'layers.1.self_attn.k_proj': 3 } }),
+    ).toBe((2 + 3) * (16 + 8));
+  });
+  it('starts with B zero and A as the init says', () => {
+    const values = (c: object) => select(c).map((t) => t.init!(new Rng(1, t.name)));
+    const std = (v: Float32Array) => Math.sqrt(v.reduce((s, x) => s + x * x, 0) / v.length);
+    const [a, b] = values({ r: 8, targetModules: ['down_proj'] });
+    expect(b.every((x) => x === 0)).toBe(true);
+    expect(Math.max(...a.map(Math.abs))).toBeLessThan(1 / Math.sqrt(24));
+    expect(std(a)).toBeCloseTo(1 / Math.sqrt(3 * 24), 1);
+    const [gaussian] = values({ r: 8, targetModules: ['down_proj'], initLoraWeights: 'gaussian' });
+    expect(std(gaussian)).toBeGreaterThan(0.1);
+    expect(std(gaussian)).toBeLessThan(0.15);
+    const [, random] = values({ r: 8, targetModules: ['down_proj'], initLoraWeights: false });
+    expect(std(random)).toBeGreaterThan(0);
+  });
+  it.each([
+    [{ rank: 4 }, 'c: unknown key "rank"'],
+    [{ lora_alph: 4 }, 'did you mean "lora_alpha"?'],
+    [{ r: 0 }, 'c: key "r"'],
+    [
+      { r: 17, targetModules: ['q_proj'] },
+      'r 17 is larger than model.layers.0.self_attn.q_proj allows: its matrix is 16 × 16',
+    ],
+  ])('refuses %j', (c, message) => {
+    expect(() => select(c)).toThrow(message);
+  });
+});
+
+describe('the table', () => {
+  it('names what there is', () => {
+    expect(methodNamed('lora')).toBe(lora);
+    expect(() => methodNamed('loar')).toThrow('method "loar" is unknown, expected one of lora, full');
+  });
+  it('full selects every tensor', () => {
+    expect(full.select({}, model).map((t) => t.name)).toEqual([...model.parameters.keys()]);
+  });
+});

@@ -1,0 +1,79 @@
+import { describe, expect, it } from 'vitest';
+import { describe as shapeOf } from './base.js';
+import { fillCausalMask } from './feeds.js';
+import { parseModelConfig } from './index.js';
+import { inverseFrequencies } from './rope.js';
+
+const llama = {
+  model_type: 'llama',
+  vocab_size: 49152,
+  hidden_size: 576,
+  intermediate_size: 1536,
+  num_hidden_layers: 30,
+  num_attention_heads: 9,
+  num_key_value_heads: 3,
+  rope_theta: 100000,
+  tie_word_embeddings: true,
+};
+
+describe('config.json', () => {
+  it('gives SmolLM2-135M its sites and parameters', () => {
+    const { sites, parameters } = shapeOf(parseModelConfig('c', llama));
+    expect(sites.filter((s) => s.kind === 'linear')).toHaveLength(30 * 7 + 1);
+    let total = 0;
+    for (const shape of parameters.values()) total += shape.reduce((a, b) => a * b, 1);
+    expect(total).toBe(134_515_008);
+    expect(sites.find((s) => s.name === 'lm_head')?.tiedTo).toBe('model.embed_tokens');
+  });
+  it.each([
+    [
+      { ...llama, model_type: 'lama' },
+      'c: key "model_type": "lama" is not supported, expected one of llama, mistral, qwen2, qwen3 (did you mean "llama"?)',
+    ],
+    [{ ...llama, hidden_size: 'x' }, 'c: key "hidden_size": expected number'],
+    [
+      { ...llama, num_key_value_heads: 4 },
+      'c: key "num_key_value_heads": 4 does not divide num_attention_heads, 9',
+    ],
+    [{ ...llama, hidden_act: 'gelu' }, 'c: key "hidden_act": only "silu" is supported, found "gelu"'],
+    [
+      { ...llama, rope_scaling: { rope_type: 'yarn', factor: 2 } },
+      'c: key "rope_scaling.rope_type": "yarn" is not supported, expected default, linear or llama3',
+    ],
+    [
+      { ...llama, rope_scaling: { rope_type: 'llama3', factor: 2 } },
+      'c: key "rope_scaling.low_freq_factor" is missing; rope type "llama3" needs it',
+    ],
+    [{ ...llama, model_type: 'qwen3', use_sliding_window: true }, 'config.json: key "use_sliding_window"'],
+    [[], 'c: expected object'],
+  ])('refuses %#', (config, message) => {
+    expect(() => parseModelConfig('c', config)).toThrow(message);
+  });
+});
+
+describe('rotary frequencies', () => {
+  it('scale linearly, or as Llama 3.1 does by wavelength', () => {
+    const plain = inverseFrequencies({ theta: 10_000, scaling: { type: 'default' } }, 64);
+    const linear = inverseFrequencies({ theta: 10_000, scaling: { type: 'linear', factor: 4 } }, 64);
+    plain.forEach((f, i) => expect(linear[i]).toBeCloseTo(f / 4, 10));
+    const scaling = {
+      type: 'llama3',
+      factor: 8,
+      lowFreqFactor: 1,
+      highFreqFactor: 4,
+      originalMaxPositions: 64,
+    } as const;
+    const llama3 = inverseFrequencies({ theta: 10_000, scaling }, 64);
+    expect(llama3[0]).toBe(plain[0]);
+    expect(llama3[31]).toBeCloseTo(plain[31] / 8, 12);
+  });
+});
+
+describe('causal mask', () => {
+  it('shows the past, within the window', () => {
+    const mask = new Float32Array(2 * 3 * 3);
+    fillCausalMask(mask, 2, 3, 0, 2);
+    const seen = [1, 0, 0, 1, 1, 0, 0, 1, 1];
+    expect([...mask].map((v) => (v === 0 ? 1 : 0))).toEqual([...seen, ...seen]);
+  });
+});

@@ -1,0 +1,48 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+// The architecture as a test: each room imports only rooms to its left (docs/architecture.md).
+const root = fileURLToPath(new URL('../../src', import.meta.url));
+const ORDER = ['base', 'formats', 'graph', 'models', 'methods', 'train|serve|analysis', 'lab', 'api', 'cli'];
+const rank = (room: string) => ORDER.findIndex((rooms) => rooms.split('|').includes(room));
+
+const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
+  .filter((f) => f.endsWith('.ts'))
+  .map((f) => f.replaceAll('\\', '/'));
+const importsOf = (file: string) =>
+  [...readFileSync(join(root, file), 'utf8').matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((m) => m[1]);
+const roomOf = (file: string) => (file.includes('/') ? file.split('/')[0] : '');
+
+describe('rooms and arrows', () => {
+  it('every folder is a room', () => {
+    expect(files.map(roomOf).filter((room) => room !== '' && rank(room) < 0)).toEqual([]);
+  });
+
+  it('imports go left only', () => {
+    const wrong: string[] = [];
+    for (const file of files.filter((f) => f.includes('/'))) {
+      for (const target of importsOf(file).filter((t) => t.startsWith('.'))) {
+        const to = roomOf(relative(root, join(root, dirname(file), target)).replaceAll('\\', '/'));
+        const [from, into] = [rank(roomOf(file)), rank(to)];
+        if (to !== roomOf(file) && !(into >= 0 && into < from)) wrong.push(`${file} imports ${target}`);
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  it('only the runtime imports the engine', () => {
+    const importers = files.filter((f) => importsOf(f).some((t) => t.startsWith('onnxruntime')));
+    expect(importers.filter((f) => !f.startsWith('graph/runtime/'))).toEqual([]);
+    expect(importers.length).toBeGreaterThan(0);
+  });
+
+  it('files stay readable in one sitting', () => {
+    const long = files
+      .filter((f) => !f.endsWith('_pb.ts'))
+      .map((f) => `${f}: ${readFileSync(join(root, f), 'utf8').split('\n').length} lines`)
+      .filter((line) => Number(line.match(/: (\d+)/)![1]) > 420);
+    expect(long).toEqual([]);
+  });
+});
