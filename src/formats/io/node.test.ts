@@ -90,6 +90,15 @@ describe('writeFolderAtomic', () => {
     expect(await readFile(join(out, 'sub', 'f'), 'utf8')).toBe('old');
   });
 
+  it('names the file of the target, not of the temporary, when a write inside it fails', async () => {
+    const out = join(dir, 'out');
+    const failing = writeFolderAtomic(out, (temporary) =>
+      writeStreamAtomic(join(temporary, 'f'), () => Promise.reject(diskFull())),
+    );
+    await expect(failing).rejects.toThrow(new UserError(`cannot write ${join(out, 'f')}: the disk is full`));
+    expect(await readdir(dir)).toEqual([]);
+  });
+
   it('overwrites through a link to a folder, not the link', async () => {
     await writeFolderAtomic(join(dir, 'real'), fill('old'));
     await symlink('real', join(dir, 'link'));

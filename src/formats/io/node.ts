@@ -215,6 +215,8 @@ export async function writeFolderAtomic(
     else await rename(temporary, target);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true }).catch(() => {});
+    // What was written inside knows only the temporary name, which tells nobody anything.
+    if (error instanceof UserError) throw new UserError(error.message.replaceAll(temporary, folder));
     throw fileError('write', folder, error);
   }
   await syncFolder(dirname(target));
