@@ -141,7 +141,6 @@ def golden(args: argparse.Namespace) -> int:
     tensors = {
         "base_log_probs": base_log_probs[:, 0],
         "log_probs": logits.log_softmax(-1).gather(1, batch.next_ids[:, None])[:, 0],
-        "argmax": logits.argmax(-1).int(),
         "logits": logits[:LOGIT_ROWS, ::LOGIT_STRIDE],
         "grad_norms": torch.stack([gradient.double().norm().float() for gradient in ordered]),
         # Sample s of n elements is number floor(n * s / SAMPLES).
@@ -158,6 +157,7 @@ def golden(args: argparse.Namespace) -> int:
             "model": args.gguf.name,
             "lora": LORA,
             "loss": loss,
+            "argmax": logits.argmax(-1).tolist(),
             "recipe": RECIPE,
             **log,
             "greedy": greedy,

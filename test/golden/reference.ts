@@ -1,4 +1,5 @@
 /** What scripts/parity wrote, read for comparison: batches, recipes, and PyTorch + PEFT's results. */
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
 import { readJson } from '../../src/formats/io/node.js';
@@ -103,6 +104,12 @@ export async function openTensors(
     read: (name) => readTensorF32(tensorNamed(tensors, name, path)),
   };
 }
+
+/** SmolLM2-135M-Instruct as scripts/fetch_models.py lays it down. */
+export const smollm2Gguf = join(
+  process.env.LOWRANK_MODELS ?? golden('../../.cache/models'),
+  'SmolLM2-135M-Instruct.Q4_1.gguf',
+);
 
 /** The name that PEFT's files have for a trainable tensor. */
 export function peftKey(trainable: string): string {
