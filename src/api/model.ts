@@ -168,7 +168,8 @@ export class Model {
   /** Trains the adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values. */
   async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent, void, void> {
     const { data, evalData, lossOn = 'completion', run, resume, signal, onData, ...rest } = options;
-    const { maxLength = this.defaultMaxLength, ...hyper } = rest;
+    const { maxLength: wanted, ...hyper } = rest;
+    const maxLength = this.exampleLimit(wanted);
     const adapter = this.need();
     const parsed = parseTrainOptions('training options', hyper);
     const train = await loadExamples(data, this.tokenizer, { maxLength, lossOn });
@@ -206,9 +207,10 @@ export class Model {
   /** Mean loss and perplexity over the supervised tokens of a data set, and how much of it was cut or left out. */
   async evaluate(
     data: DataSource,
-    { maxLength = this.defaultMaxLength, lossOn = 'completion' }: Partial<EncodeRowsOptions> = {},
+    { maxLength, lossOn = 'completion' }: Partial<EncodeRowsOptions> = {},
   ): Promise<Evaluation> {
-    const { examples, stats } = await loadExamples(data, this.tokenizer, { maxLength, lossOn });
+    const limits = { maxLength: this.exampleLimit(maxLength), lossOn };
+    const { examples, stats } = await loadExamples(data, this.tokenizer, limits);
     const step = await LossStep.create(this.runtime, this.base, this.current, this.session);
     try {
       const { loss, tokens } = await evaluate(step, examples, 512);
@@ -251,8 +253,12 @@ export class Model {
     await this.runtime.close();
   }
 
-  private get defaultMaxLength(): number {
-    return Math.min(DEFAULT_MAX_LENGTH, this.base.config.maxPositions);
+  private exampleLimit(wanted: number | undefined): number {
+    const { maxPositions } = this.base.config;
+    if (wanted !== undefined && wanted > maxPositions) {
+      throw new UserError(`a maximum length of ${wanted} is more than the model's ${maxPositions} positions`);
+    }
+    return wanted ?? Math.min(DEFAULT_MAX_LENGTH, maxPositions);
   }
 
   private use(adapter: Adapter): Adapter {

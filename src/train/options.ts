@@ -4,8 +4,12 @@ import { schedules } from './schedule.js';
 
 /** Hyper-parameters of a run. The command line makes its flags and their help from this. */
 export const trainSchema = z.strictObject({
-  epochs: z.number().positive().default(1).describe('passes over the data; ignored where maxSteps is given'),
-  maxSteps: z.int().positive().optional().describe('optimizer steps, instead of epochs'),
+  epochs: z
+    .number()
+    .positive()
+    .default(1)
+    .describe('passes over the data, unless the number of steps is given'),
+  maxSteps: z.int().positive().optional().describe('number of optimizer steps'),
   batchSize: z
     .int()
     .positive()

@@ -1,0 +1,176 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { UserError } from '../base/errors.js';
+import { sizeOf } from '../base/tensor.js';
+import { configOf } from '../formats/gguf/config.js';
+import { readGguf } from '../formats/gguf/reader.js';
+import { exists } from '../formats/io/node.js';
+import {
+  adapterKey,
+  adapterSites,
+  type PeftLoraConfig,
+  rankOf,
+  readAdapter,
+  scalingOf,
+} from '../formats/peft.js';
+import { type MethodName, methodNamed } from '../methods/index.js';
+import { describe, openModel } from '../models/base.js';
+import { parseModelConfig } from '../models/index.js';
+import type { DecoderConfig, Site } from '../models/model.js';
+import { embeddedModel } from './locate.js';
+
+/** Layers of one kind: the names that differ only in numbers. */
+export interface ModuleGroup {
+  /** model.layers.*.self_attn.q_proj */
+  pattern: string;
+  count: number;
+  in: number;
+  out: number;
+  kind: Site['kind'];
+  bias: boolean;
+  /** Shares the matrix of this layer. */
+  tiedTo?: string;
+}
+
+export interface ModelInspection {
+  kind: 'model';
+  path: string;
+  format: 'safetensors' | 'gguf';
+  config: DecoderConfig;
+  parameters: number;
+  /** Bytes of the weights, and how many of them are of which element type. */
+  bytes: number;
+  dtypes: Record<string, number>;
+  modules: ModuleGroup[];
+  /** What a method with the given options would train. */
+  trainable: { method: MethodName; options: unknown; parameters: number; share: number; sites: number };
+}
+
+export interface AdapterInspection {
+  kind: 'adapter';
+  path: string;
+  base: string | null;
+  config: PeftLoraConfig;
+  parameters: number;
+  bytes: number;
+  modules: { pattern: string; count: number; in: number; out: number; r: number; scaling: number }[];
+}
+
+export interface InspectOptions {
+  method?: MethodName;
+  /** Options of the method whose trainable share is told. */
+  methodOptions?: object;
+}
+
+/** Describes a model folder, a GGUF file (without converting it), or an adapter folder. */
+export async function inspect(
+  path: string,
+  options: InspectOptions = {},
+): Promise<ModelInspection | AdapterInspection> {
+  const at = path === 'demo' ? embeddedModel : path;
+  if (!(await exists(at))) throw new UserError(`there is nothing at ${path}`);
+  if (!(await stat(at)).isDirectory()) return inspectGguf(at, options);
+  if (await exists(join(at, 'adapter_config.json'))) return inspectAdapter(at);
+  if (await exists(join(at, 'config.json'))) return inspectModel(at, options);
+  throw new UserError(`${path} is neither a model (config.json) nor an adapter (adapter_config.json)`);
+}
+
+async function inspectModel(path: string, options: InspectOptions): Promise<ModelInspection> {
+  const { config, checkpoint, sites, parameters } = await openModel(path);
+  const infos = [...checkpoint.tensors.values()].map(({ dtype, length }) => ({ type: dtype, length }));
+  return describeModel({ path, format: 'safetensors', config, sites, parameters, infos }, options);
+}
+
+async function inspectGguf(path: string, options: InspectOptions): Promise<ModelInspection> {
+  const gguf = await readGguf(path);
+  const config = parseModelConfig(path, (await configOf(gguf, 'float32')).config);
+  const infos = [...gguf.tensors.values()];
+  return describeModel({ path, format: 'gguf', config, ...describe(config), infos }, options);
+}
+
+interface Described extends Pick<ModelInspection, 'path' | 'format' | 'config'> {
+  sites: readonly Site[];
+  parameters: ReadonlyMap<string, readonly number[]>;
+  infos: readonly { type: string; length: number }[];
+}
+
+function describeModel(
+  { path, format, config, sites, parameters, infos }: Described,
+  { method: name = 'lora', methodOptions = {} }: InspectOptions,
+): ModelInspection {
+  const total = [...parameters.values()].reduce((n, shape) => n + sizeOf(shape), 0);
+  const dtypes: Record<string, number> = {};
+  for (const { type, length } of infos) dtypes[type] = (dtypes[type] ?? 0) + length;
+  const method = methodNamed(name);
+  const parsed = method.parse(`${name} configuration`, methodOptions);
+  const trainables = method.select(parsed, { sites, parameters });
+  const count = trainables.reduce((n, t) => n + sizeOf(t.shape), 0);
+  const added = trainables.filter((t) => t.init !== null);
+  return {
+    kind: 'model',
+    path,
+    format,
+    config,
+    parameters: total,
+    bytes: infos.reduce((n, { length }) => n + length, 0),
+    dtypes,
+    modules: grouped(sites, ({ in: inputs, out, kind, bias, tiedTo }) => ({
+      in: inputs,
+      out,
+      kind,
+      bias,
+      tiedTo,
+    })),
+    trainable: {
+      method: name,
+      options: parsed,
+      parameters: count,
+      share: count / total,
+      sites: new Set(added.map((t) => t.name.slice(0, t.name.lastIndexOf('.')))).size,
+    },
+  };
+}
+
+async function inspectAdapter(path: string): Promise<AdapterInspection> {
+  const { config, tensors } = await readAdapter(path);
+  const sites = adapterSites(tensors).map((name) => ({ name }));
+  const { size } = await stat(join(path, 'adapter_model.safetensors'));
+  return {
+    kind: 'adapter',
+    path,
+    base: config.base_model_name_or_path,
+    config,
+    parameters: [...tensors.values()].reduce((n, t) => n + t.data.length, 0),
+    bytes: size,
+    modules: grouped(sites, ({ name }) => ({
+      in: tensors.get(adapterKey(name, 'lora_A'))!.shape[1],
+      out: tensors.get(adapterKey(name, 'lora_B'))!.shape[0],
+      r: rankOf(config, name),
+      scaling: scalingOf(config, name),
+    })),
+  };
+}
+
+/** Named things by their pattern, those together whose `details` are equal. */
+function grouped<T extends { name: string }, D extends object>(
+  items: readonly T[],
+  details: (item: T) => D,
+): (D & { pattern: string; count: number })[] {
+  const groups = new Map<string, D & { pattern: string; count: number }>();
+  for (const item of items) {
+    const pattern = item.name.replace(/\.\d+(?=\.|$)/g, '.*');
+    const own = details(item);
+    const key = `${pattern} ${JSON.stringify(own)}`;
+    const group = groups.get(key);
+    if (group) group.count++;
+    else groups.set(key, { pattern, count: 1, ...own });
+  }
+  return [...groups.values()];
+}
+
+/** The base that an adapter names. Throws UserError where the folder is no adapter, or names none. */
+export async function baseOfAdapter(folder: string): Promise<string> {
+  const { config } = await readAdapter(folder);
+  if (!config.base_model_name_or_path) throw new UserError(`${folder} names no base model`);
+  return config.base_model_name_or_path;
+}

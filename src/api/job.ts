@@ -1,0 +1,105 @@
+import * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import { camelCase } from '../base/names.js';
+import type { Device } from '../graph/op.js';
+import { type MethodName, methodNamed, methods } from '../methods/index.js';
+import { type TrainOptions, trainSchema } from '../train/options.js';
+
+const text = z.string().min(1);
+const devices = ['cpu', 'webgpu', 'cuda'] as const satisfies readonly Device[];
+const methodNames = Object.keys(methods) as MethodName[];
+
+/** Options of every job that loads a model. */
+export const engineShape = {
+  device: z.enum(devices).default('cpu').describe('what computes'),
+  threads: z.int().positive().optional().describe('threads of the CPU (default: one a physical core)'),
+};
+
+/** Options of every job that reads training rows. */
+export const dataShape = {
+  lossOn: z
+    .enum(['completion', 'all'])
+    .default('completion')
+    .describe("what is learned: the completion or the assistant's turns, or everything"),
+  maxLength: z
+    .int()
+    .min(2)
+    .optional()
+    .describe("longest example in tokens, longer ones are cut (default: 1024 or the model's limit)"),
+};
+
+const baseShape = {
+  model: text.describe('model folder, .gguf file, or "demo" for the one that comes along'),
+  data: text.describe('training rows, JSONL: {messages}, {prompt, completion} or {text}'),
+  evalData: text.optional().describe('held-out rows; with them the best evaluation is what is kept'),
+  output: text.describe('folder for the adapter, and while training for checkpoints and metrics'),
+  method: z.enum(methodNames).default('lora').describe('what is trained'),
+  ...dataShape,
+  ...engineShape,
+};
+
+/** Options of all methods by their names in TypeScript. Two methods that share a name share its meaning. */
+export const methodShape: z.ZodRawShape = Object.fromEntries(
+  Object.values(methods).flatMap(({ options }) =>
+    Object.entries((options as z.ZodObject).shape).map(([key, schema]) => [camelCase(key), schema]),
+  ),
+);
+
+/** Everything that a training job can be told, in groups, as the help shows it. */
+export const jobGroups: Record<string, z.ZodRawShape> = {
+  Job: baseShape,
+  Method: methodShape,
+  Training: trainSchema.shape,
+};
+
+/** The same as one flat object in which nothing is required and nothing has a default: flags, config files. */
+export const jobSchema: z.ZodObject = z.strictObject(
+  Object.fromEntries(
+    Object.values(jobGroups).flatMap((shape) =>
+      Object.entries(shape).map(([key, schema]) => [key, withoutDefault(schema as z.ZodType).optional()]),
+    ),
+  ),
+);
+
+function withoutDefault(schema: z.ZodType): z.ZodType {
+  return schema instanceof z.ZodDefault || schema instanceof z.ZodOptional
+    ? withoutDefault(schema.unwrap() as z.ZodType)
+    : schema;
+}
+
+/** A training job with all that it needs. */
+export interface Job extends z.output<typeof baseSchema> {
+  methodOptions: Record<string, unknown>;
+  train: TrainOptions;
+}
+
+const baseSchema = z.object(baseShape);
+
+/**
+ * A job from the options that were given (camelCase, checked one by one by jobSchema). Throws UserError where
+ * one is missing or is not for the chosen method.
+ */
+export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
+  for (const name of ['model', 'data', 'output']) {
+    if (given[name] === undefined) throw new UserError(`the option "${name}" is missing`);
+  }
+  const base = baseSchema.parse(given);
+  const method = methodNamed(base.method);
+  const own = new Set(Object.keys(method.options.shape).map(camelCase));
+  const foreign = Object.keys(methodShape).find((name) => given[name] !== undefined && !own.has(name));
+  if (foreign) throw new UserError(`the option "${foreign}" is not for method ${method.name}`);
+  const pick = (names: Iterable<string>) =>
+    Object.fromEntries(
+      [...names].flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]]])),
+    );
+  return {
+    ...base,
+    methodOptions: method.parse(`${method.name} configuration`, pick(own)) as Record<string, unknown>,
+    train: trainSchema.parse(pick(Object.keys(trainSchema.shape))),
+  };
+}
+
+/** The job as flat options, with every default written out: resolveJob's inverse. */
+export function flattenJob({ methodOptions, train, ...base }: Job): Record<string, unknown> {
+  return { ...base, ...methodOptions, ...train };
+}

@@ -1,0 +1,108 @@
+import type { EncodeStats } from '../train/data/encode.js';
+import type { TrainEvent } from '../train/loop.js';
+import { flattenJob, type Job } from './job.js';
+import { loadModel, type Model } from './model.js';
+import { type RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
+import { packageVersion } from './version.js';
+
+/** What a job in a run folder tells, beside what training tells. */
+export type JobEvent =
+  | TrainEvent
+  | { kind: 'data'; train: EncodeStats; eval?: EncodeStats }
+  | {
+      kind: 'saved';
+      folder: string;
+      /** The result's files in it. */
+      files: string[];
+      what: 'adapter' | 'model';
+      steps: number;
+      /** Of this process; a resumed run took longer. */
+      seconds: number;
+      /** Losses of the held-out data, where there is some: at the start, and of what was kept. */
+      heldOut?: { before: number; after: number; step: number };
+    };
+
+export interface RunOptions {
+  resume?: boolean;
+  signal?: AbortSignal;
+  /** What to type to do the same again, for run.json. */
+  command: string;
+}
+
+/** Loads the job's model and puts its method on it. */
+export async function openJob(
+  job: Job,
+  options: { onNotice?: (message: string) => void } = {},
+): Promise<Model> {
+  const { device, threads, method, methodOptions, train } = job;
+  const model = await loadModel(job.model, { device, threads, ...options });
+  await model.addMethod(method, methodOptions, { seed: train.seed });
+  return model;
+}
+
+/** The options of the unfinished run in a folder, for resolveJob. */
+export async function optionsOfRun(folder: string): Promise<Record<string, unknown>> {
+  return (await readUnfinishedRun(folder)).options;
+}
+
+/**
+ * Trains `model` (of openJob) in a run folder, to the saved result. When `signal` aborts, it ends with a
+ * checkpoint and the event "stopped"; resume then goes on from there.
+ */
+export async function* runJob(
+  model: Model,
+  job: Job,
+  folder: RunFolder,
+  { resume, signal, command }: RunOptions,
+): AsyncGenerator<JobEvent, void, void> {
+  const { data, evalData, lossOn, maxLength, train } = job;
+  const record: RunRecord = {
+    status: 'running',
+    options: flattenJob(job),
+    command,
+    versions: { lowrank: packageVersion(), node: process.versions.node },
+    model: { type: model.base.config.modelType, ...model.parameters },
+  };
+  const read: JobEvent[] = [];
+  const events = model.train({
+    ...train,
+    data,
+    evalData,
+    lossOn,
+    maxLength,
+    run: folder.path,
+    resume,
+    signal,
+    onData: (stats) => read.push({ kind: 'data', ...stats }),
+  });
+  let before: number | undefined;
+  let best: { loss: number; step: number } | undefined;
+  const note = (event: TrainEvent) => {
+    if (event.kind !== 'eval') return;
+    if (event.step === 0) before = event.loss;
+    if (event.best) best = { loss: event.loss, step: event.step };
+  };
+  for await (const event of events) {
+    yield* read.splice(0);
+    if (event.kind === 'start') for (const metric of await folder.begin(record, event.step)) note(metric);
+    if (event.kind === 'step' || event.kind === 'eval') await folder.record(event);
+    note(event);
+    yield event;
+    if (event.kind !== 'end') continue;
+    const heldOut = before !== undefined && best ? { before, after: best.loss, step: best.step } : undefined;
+    const { step: steps, seconds, tokens } = event;
+    const what = trainsWholeModel(model) ? 'model' : 'adapter';
+    const result = { what, steps, seconds, tokens, ...(heldOut && { heldOut }) };
+    const files = await folder.finish({ ...record, status: 'complete', result }, (staging) =>
+      what === 'model'
+        ? model.saveMerged(staging, { overwrite: true })
+        : model.saveAdapter(staging, { overwrite: true }),
+    );
+    yield { kind: 'saved', folder: folder.path, files, what, steps, seconds, ...(heldOut && { heldOut }) };
+  }
+}
+
+/** A method that trains the model's own tensors leaves a model; one that adds some leaves an adapter. */
+function trainsWholeModel({ adapter }: Model): boolean {
+  return adapter?.trainables.every((t) => t.init === null) ?? false;
+}

@@ -1,0 +1,176 @@
+import { appendFile, mkdir, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { isAbsolute, join, relative, resolve } from 'node:path';
+import * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import { exists, fileError, readJson, writeFileAtomic, writeFolderAtomic } from '../formats/io/node.js';
+import { listCheckpoints } from '../train/checkpoint.js';
+import type { TrainEvent } from '../train/loop.js';
+
+const RUN = 'run.json';
+const METRICS = 'metrics.jsonl';
+const CHECKPOINTS = 'checkpoints';
+const STAGING = '.result.tmp';
+
+const runSchema = z.object({
+  status: z.enum(['running', 'complete']),
+  /** Every option, defaults written out. */
+  options: z.record(z.string(), z.unknown()),
+  /** What to type to do the same again. */
+  command: z.string(),
+  versions: z.record(z.string(), z.string()),
+  model: z.record(z.string(), z.unknown()),
+  result: z.record(z.string(), z.unknown()).optional(),
+});
+/** What run.json says. */
+export type RunRecord = z.output<typeof runSchema>;
+
+/** An event that metrics.jsonl keeps. */
+export type Metric = Extract<TrainEvent, { kind: 'step' | 'eval' }>;
+
+const metricSchema = z.looseObject({
+  kind: z.enum(['step', 'eval']),
+  step: z.int().nonnegative(),
+  loss: z.number(),
+});
+
+export interface ClaimOptions {
+  resume?: boolean;
+  overwrite?: boolean;
+  /** Files and folders that the job reads: an output that holds one is not overwritten. */
+  inputs?: readonly string[];
+}
+
+/** What run.json of an unfinished run says. Throws UserError where there is no such run. */
+export async function readUnfinishedRun(folder: string): Promise<RunRecord> {
+  const place = join(folder, RUN);
+  if (!(await exists(place))) throw new UserError(`there is no run to resume in ${folder} (no ${RUN})`);
+  const record = await readJson(place, runSchema);
+  if (record.status === 'complete')
+    throw new UserError(`the run in ${folder} is complete, nothing is left to resume`);
+  return record;
+}
+
+/**
+ * The output folder of a training run. While it trains: run.json, metrics.jsonl and checkpoints/; in the end
+ * the result's files instead of the checkpoints.
+ */
+export class RunFolder {
+  private constructor(
+    readonly path: string,
+    private readonly replace: boolean,
+  ) {}
+
+  /**
+   * Looks whether a run may write to `path`, and changes nothing yet. Throws UserError where it may not:
+   * something is there, unless it is resumed or overwritten; what is there to overwrite is no run or adapter.
+   */
+  static async claim(
+    path: string,
+    { resume, overwrite, inputs = [] }: ClaimOptions = {},
+  ): Promise<RunFolder> {
+    if (resume && overwrite) throw new UserError('a run is either resumed or overwritten, not both');
+    if (resume) {
+      await readUnfinishedRun(path);
+      return new RunFolder(path, false);
+    }
+    if (!(await exists(path))) return new RunFolder(path, false);
+    if (!(await stat(path)).isDirectory()) throw new UserError(`${path} is a file, not a folder`);
+    const names = await readdir(path);
+    if (names.length === 0) return new RunFolder(path, false);
+    if (!overwrite) throw new UserError(await occupied(path));
+    if (![RUN, 'adapter_config.json'].some((name) => names.includes(name))) {
+      throw new UserError(`${path} is neither a run nor an adapter and is not overwritten`);
+    }
+    for (const input of inputs) {
+      if (await holds(path, input)) {
+        throw new UserError(`${path} holds ${input}, which the job reads, and is not overwritten`);
+      }
+    }
+    return new RunFolder(path, true);
+  }
+
+  /**
+   * Begins, or goes on behind `step`: writes run.json and cuts metrics.jsonl to what that step knew. Returns
+   * the metrics kept.
+   */
+  async begin(record: RunRecord, step: number): Promise<Metric[]> {
+    const kept = step > 0 ? await this.metrics(step) : [];
+    const fill = async (folder: string) => {
+      await writeFileAtomic(join(folder, RUN), encode(record));
+      await writeFileAtomic(join(folder, METRICS), kept.map(line).join(''));
+    };
+    if (this.replace) await writeFolderAtomic(this.path, fill, { overwrite: true });
+    else {
+      await mkdir(this.path, { recursive: true }).catch((error: unknown) => {
+        throw fileError('make', this.path, error);
+      });
+      await fill(this.path);
+    }
+    return kept;
+  }
+
+  /** Appends a line to metrics.jsonl. */
+  async record(metric: Metric): Promise<void> {
+    const path = join(this.path, METRICS);
+    await appendFile(path, line(metric)).catch((error: unknown) => {
+      throw fileError('write', path, error);
+    });
+  }
+
+  /**
+   * Puts the result in place: `save` writes it to a folder of its own, whose files are then moved here, the
+   * configuration last, so that what can be loaded is whole. The checkpoints go. Returns the files' names.
+   */
+  async finish(record: RunRecord, save: (folder: string) => Promise<void>): Promise<string[]> {
+    const staging = join(this.path, STAGING);
+    await save(staging);
+    const isConfig = (name: string) => Number(name.endsWith('config.json'));
+    const names = (await readdir(staging)).sort((a, b) => isConfig(a) - isConfig(b));
+    for (const name of names) await rename(join(staging, name), join(this.path, name));
+    await rm(staging, { recursive: true });
+    await writeFileAtomic(join(this.path, RUN), encode(record));
+    await rm(join(this.path, CHECKPOINTS), { recursive: true, force: true });
+    return names;
+  }
+
+  /** The metrics up to `step`; a line cut short by a kill is left out. */
+  private async metrics(step: number): Promise<Metric[]> {
+    const path = join(this.path, METRICS);
+    if (!(await exists(path))) return [];
+    return (await readFile(path, 'utf8')).split('\n').flatMap((text) => {
+      const metric = parsedMetric(text);
+      return metric && metric.step <= step ? [metric] : [];
+    });
+  }
+}
+
+function parsedMetric(text: string): Metric | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return metricSchema.safeParse(value).success ? (value as Metric) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function occupied(path: string): Promise<string> {
+  const unfinished =
+    (await exists(join(path, RUN))) && (await readJson(join(path, RUN), runSchema)).status === 'running';
+  if (!unfinished) return `${path} exists already; choose another output, or --overwrite it`;
+  const saved = (await listCheckpoints(path)).length > 0;
+  return `${path} holds an unfinished run${saved ? '' : ' without a checkpoint'}; go on with --resume, or start over with --overwrite`;
+}
+
+async function holds(folder: string, path: string): Promise<boolean> {
+  if (!(await exists(path))) return false;
+  const inside = relative(await realpath(folder), await realpath(resolve(path)));
+  return !inside.startsWith('..') && !isAbsolute(inside);
+}
+
+function encode(record: RunRecord): string {
+  return `${JSON.stringify(record, null, 2)}\n`;
+}
+
+function line(metric: Metric): string {
+  return `${JSON.stringify(metric)}\n`;
+}

@@ -1,0 +1,45 @@
+import * as z from 'zod';
+import { dataShape, engineShape } from '../api/job.js';
+import { loadModel } from '../api/model.js';
+import { type CommandSpec, exitCodes, parseOptions } from './command.js';
+import { adapterOption, jsonOption, modelOption, modelOrBase } from './options.js';
+import { count } from './text.js';
+
+const shape = {
+  model: modelOption,
+  adapter: adapterOption.optional(),
+  data: z.string().min(1).describe('rows to evaluate on, JSONL as for train'),
+  ...dataShape,
+  ...engineShape,
+  json: jsonOption,
+};
+
+export const evaluate: CommandSpec = {
+  name: 'eval',
+  summary: 'loss and perplexity of a model, with or without an adapter, on your rows',
+  groups: { Options: shape },
+  examples: [
+    'lowrank eval --model ./SmolLM2-135M-Instruct --data held-out.jsonl',
+    'lowrank eval --adapter my-adapter --data held-out.jsonl --json',
+  ],
+  async run(given, terminal) {
+    const options = parseOptions(z.object(shape), given);
+    const { adapter, data, lossOn, maxLength, device, threads } = options;
+    const name = await modelOrBase(options.model, adapter);
+    const model = await loadModel(name, { device, threads, onNotice: (line) => terminal.note(line) });
+    try {
+      if (adapter !== undefined) await model.loadAdapter(adapter);
+      const result = await model.evaluate(data, { maxLength, lossOn });
+      terminal.emit({ model: name, adapter, data, ...result });
+      terminal.say(`loss        ${result.loss.toFixed(4)} nats a token`);
+      terminal.say(`perplexity  ${result.perplexity.toFixed(3)}`);
+      terminal.say(`tokens      ${count(result.tokens)} predicted, of ${count(result.rows)} rows`);
+      if (result.truncated > 0)
+        terminal.say(`cut         ${count(result.truncated)} examples (--max-length)`);
+      if (result.dropped > 0) terminal.say(`left out    ${count(result.dropped)} with nothing to predict`);
+      return exitCodes.ok;
+    } finally {
+      await model.close();
+    }
+  },
+};

@@ -1,0 +1,88 @@
+import * as z from 'zod';
+import { type AdapterInspection, inspect as inspectPath, type ModelInspection } from '../api/inspect.js';
+import { methodShape } from '../api/job.js';
+import { type CommandSpec, exitCodes, parseOptions } from './command.js';
+import { jsonOption } from './options.js';
+import type { Terminal } from './terminal.js';
+import { bytes, count, percent, short, table } from './text.js';
+
+const shape = { path: z.string().min(1), json: jsonOption };
+const loraShape = { r: methodShape.r, targetModules: methodShape.targetModules } as const;
+const positional = ['path'];
+
+export const inspect: CommandSpec = {
+  name: 'inspect',
+  summary: 'describe a model folder, a GGUF file or an adapter folder',
+  description:
+    'For a model: its architecture, the modules that can be targeted, and what a LoRA would train.',
+  positional,
+  groups: { Options: shape, LoRA: loraShape },
+  examples: [
+    'lowrank inspect ./SmolLM2-135M-Instruct --r 16 --target-modules all-linear',
+    'lowrank inspect my-adapter --json',
+  ],
+  async run(given, terminal) {
+    const { r, targetModules } = given;
+    const { path } = parseOptions(z.object(shape), given, positional);
+    const methodOptions = Object.fromEntries(
+      Object.entries({ r, targetModules }).filter(([, value]) => value !== undefined),
+    );
+    const found = await inspectPath(path, { methodOptions });
+    terminal.emit(found);
+    if (terminal.json) return exitCodes.ok;
+    if (found.kind === 'model') tellModel(found, terminal);
+    else tellAdapter(found, terminal);
+    return exitCodes.ok;
+  },
+};
+
+function tellModel(model: ModelInspection, terminal: Terminal): void {
+  const { config: c, trainable } = model;
+  const dtypes = Object.entries(model.dtypes).map(([dtype, n]) => `${dtype} ${bytes(n)}`);
+  const rows: [string, string][] = [
+    ['architecture', `${c.modelType} (${model.format})`],
+    ['parameters', `${count(model.parameters)} (${short(model.parameters)})`],
+    ['weights', `${bytes(model.bytes)}: ${dtypes.join(', ')}`],
+    ['layers', `${c.layers}, hidden ${c.hiddenSize}, inner ${c.intermediateSize}`],
+    ['attention', `${c.heads} heads of ${c.headDim}, ${c.kvHeads} for keys and values`],
+    ['vocabulary', `${count(c.vocabSize)}${c.tieWordEmbeddings ? ', embeddings tied' : ''}`],
+    ['positions', count(c.maxPositions)],
+  ];
+  for (const line of table(rows)) terminal.say(line);
+  terminal.say();
+  const modules = model.modules.map(({ pattern, count: n, in: inputs, out, kind, bias, tiedTo }) => {
+    const notes = [kind === 'embedding' && 'embedding', bias && 'bias', tiedTo && `tied to ${tiedTo}`];
+    return [pattern, `x ${n}`, `${out} x ${inputs}`, notes.filter(Boolean).join(', ')];
+  });
+  for (const line of table([['module', '', 'shape', ''], ...modules])) terminal.say(line);
+  terminal.say();
+  const { r, targetModules } = trainable.options as { r: number; targetModules: string | string[] };
+  const targets = typeof targetModules === 'string' ? targetModules : targetModules.join(', ');
+  terminal.say(
+    `LoRA with r ${r} on ${targets} (${trainable.sites} modules) trains ${count(trainable.parameters)} parameters, ` +
+      `${percent(trainable.share)} of the model`,
+  );
+}
+
+function tellAdapter(adapter: AdapterInspection, terminal: Terminal): void {
+  const { config: c, modules } = adapter;
+  const rows: [string, string][] = [
+    [
+      'adapter',
+      `LoRA${c.use_rslora ? ' (rsLoRA)' : ''}, r ${c.r}, alpha ${c.lora_alpha}, dropout ${c.lora_dropout}`,
+    ],
+    ['base', adapter.base ?? 'not named'],
+    ['parameters', `${count(adapter.parameters)}, ${bytes(adapter.bytes)}`],
+    ['modules', String(modules.reduce((n, m) => n + m.count, 0))],
+  ];
+  for (const line of table(rows)) terminal.say(line);
+  terminal.say();
+  const lines = modules.map((m) => [
+    m.pattern,
+    `x ${m.count}`,
+    `${m.out} x ${m.in}`,
+    `${m.r}`,
+    `${m.scaling}`,
+  ]);
+  for (const line of table([['module', '', 'shape', 'r', 'scale'], ...lines])) terminal.say(line);
+}

@@ -1,0 +1,44 @@
+import * as z from 'zod';
+import { mergeIntoFolder } from '../api/output.js';
+import { type CommandSpec, exitCodes, parseOptions } from './command.js';
+import { shellWord } from './flags.js';
+import {
+  adapterOption,
+  dtypeOption,
+  jsonOption,
+  modelOption,
+  modelOrBase,
+  outputOption,
+  overwriteOption,
+} from './options.js';
+
+const shape = {
+  model: modelOption,
+  adapter: adapterOption,
+  output: outputOption,
+  dtype: dtypeOption,
+  overwrite: overwriteOption,
+  json: jsonOption,
+};
+
+export const merge: CommandSpec = {
+  name: 'merge',
+  summary: 'write a whole model with an adapter merged into its weights',
+  groups: { Options: shape },
+  examples: [
+    'lowrank merge --model ./SmolLM2-135M-Instruct --adapter my-adapter --output merged --dtype bfloat16',
+  ],
+  async run(given, terminal) {
+    const { adapter, output, dtype, overwrite, ...options } = parseOptions(z.object(shape), given);
+    const model = await modelOrBase(options.model, adapter);
+    await mergeIntoFolder(model, adapter, output, {
+      dtype,
+      overwrite,
+      onNotice: (line) => terminal.note(line),
+    });
+    terminal.emit({ kind: 'saved', what: 'model', folder: output });
+    terminal.say(`merged into ${output}`);
+    terminal.say(`to use it: lowrank generate --model ${shellWord(output)} --prompt "..."`);
+    return exitCodes.ok;
+  },
+};

@@ -1,0 +1,69 @@
+import type { JobEvent } from '../api/run.js';
+import type { Terminal } from './terminal.js';
+import { count, duration } from './text.js';
+
+type StepEvent = Extract<JobEvent, { kind: 'step' }>;
+
+/** In a log, one line each tenth of the steps, and after this long without one. */
+const LOG_SHARE = 0.1;
+const LOG_MS = 30_000;
+
+/** Weight of the newest step in what is shown. */
+const SMOOTHING = 0.1;
+
+/** An exponential mean that is not drawn to its start. */
+class Smoothed {
+  private sum = 0;
+  private weight = 0;
+
+  add(value: number): number {
+    this.sum += SMOOTHING * (value - this.sum);
+    this.weight += SMOOTHING * (1 - this.weight);
+    return this.sum / this.weight;
+  }
+}
+
+/** Shows a training run: a live line for people who look on, single lines for logs. */
+export class Progress {
+  private readonly loss = new Smoothed();
+  private readonly secondsPerToken = new Smoothed();
+  private heldOut = '';
+  private loggedAt = Date.now();
+  private loggedShare = 0;
+
+  constructor(private readonly terminal: Terminal) {}
+
+  show(event: JobEvent): void {
+    if (event.kind === 'step') this.step(event);
+    else if (event.kind === 'eval') this.evaluation(event.step, event.loss, event.best);
+  }
+
+  private step(event: StepEvent): void {
+    const loss = this.loss.add(event.loss).toFixed(3);
+    const rate = count(Math.round(1 / this.secondsPerToken.add(1 / event.tokensPerSecond)));
+    const left = duration(event.secondsLeft);
+    const text = `step ${event.step}/${event.steps}  loss ${loss}  ${rate} tokens/s  ${left} left${this.heldOut}`;
+    if (this.terminal.isLive) {
+      this.terminal.status(`${bar(event.step / event.steps)} ${text}`);
+      return;
+    }
+    const share = event.step / event.steps;
+    const due = share >= this.loggedShare + LOG_SHARE || Date.now() - this.loggedAt >= LOG_MS;
+    if (!due && event.step !== event.steps) return;
+    this.loggedShare = Math.floor(share / LOG_SHARE) * LOG_SHARE;
+    this.loggedAt = Date.now();
+    this.terminal.say(text);
+  }
+
+  private evaluation(step: number, loss: number, best: boolean): void {
+    this.heldOut = `  held-out ${loss.toFixed(3)}`;
+    const remark = step === 0 ? ' before training' : best ? ' (best so far)' : '';
+    this.terminal.say(`step ${step}  held-out loss ${loss.toFixed(4)}${remark}`);
+  }
+}
+
+function bar(share: number): string {
+  const width = 20;
+  const full = Math.round(share * width);
+  return `[${'='.repeat(full)}${' '.repeat(width - full)}]`;
+}

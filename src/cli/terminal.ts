@@ -1,0 +1,77 @@
+import { styleText } from 'node:util';
+
+type Format = Parameters<typeof styleText>[0];
+
+/** The least time between two rewrites of a live line. */
+const REWRITE_MS = 100;
+
+/**
+ * Where a command writes. Text for people goes to stdout, or with --json to stderr, and stdout has one JSON
+ * object a line. A live line is rewritten in place where people look on, and left out everywhere else.
+ */
+export class Terminal {
+  private readonly people: NodeJS.WriteStream;
+  private rewritten = 0;
+  private live = '';
+
+  constructor(readonly json: boolean) {
+    this.people = json ? process.stderr : process.stdout;
+  }
+
+  /** Whether a live line shows. */
+  get isLive(): boolean {
+    return this.people.isTTY === true;
+  }
+
+  /** A line for people. */
+  say(text = ''): void {
+    this.clear();
+    this.people.write(`${text}\n`);
+  }
+
+  /** A line beside the output proper: notices, statistics. */
+  note(text: string): void {
+    this.clear();
+    process.stderr.write(`${text}\n`);
+  }
+
+  /** A piece of the output proper, as it is. */
+  write(text: string): void {
+    process.stdout.write(text);
+  }
+
+  /** One JSON line, with --json only. */
+  emit(value: object): void {
+    if (this.json) process.stdout.write(`${JSON.stringify(value)}\n`);
+  }
+
+  /** Rewrites the live line, not too often. */
+  status(text: string): void {
+    if (!this.isLive || Date.now() - this.rewritten < REWRITE_MS) return;
+    this.rewritten = Date.now();
+    this.live = text.slice(0, Math.max(1, (this.people.columns ?? 80) - 1));
+    this.people.write(`\r${this.live}\x1b[K`);
+  }
+
+  /** Takes the live line off. */
+  clear(): void {
+    if (this.live !== '') this.people.write('\r\x1b[K');
+    this.live = '';
+    this.rewritten = 0;
+  }
+
+  /** Text in a colour or weight, where the terminal has them and NO_COLOR is not set. */
+  style(format: Format, text: string): string {
+    return this.people.isTTY && this.people.hasColors() ? styleText(format, text) : text;
+  }
+}
+
+/** Readers of a pipe may leave early (`| head`): that is no error, and ends the command quietly. */
+export function leaveOnClosedPipe(): void {
+  const leave = (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(0);
+  };
+  process.stdout.on('error', leave);
+  process.stderr.on('error', leave);
+}

@@ -1,0 +1,177 @@
+import * as z from 'zod';
+import { readConfigFile } from '../api/configFile.js';
+import { type Job, jobGroups, jobSchema, resolveJob } from '../api/job.js';
+import type { Model } from '../api/model.js';
+import { type JobEvent, openJob, optionsOfRun, runJob } from '../api/run.js';
+import { RunFolder } from '../api/runFolder.js';
+import type { EncodeStats } from '../train/data/encode.js';
+import { type CommandSpec, type ExitCode, exitCodes, UsageError } from './command.js';
+import { shellWord, toFlags } from './flags.js';
+import { onInterrupt } from './interrupt.js';
+import { jsonOption } from './options.js';
+import { Progress } from './progress.js';
+import type { Terminal } from './terminal.js';
+import { count, counted, duration, percent, short } from './text.js';
+
+const runShape = {
+  config: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('YAML or JSON file with any of these options; flags win over it'),
+  resume: z.boolean().default(false).describe('go on with the unfinished run in --output'),
+  overwrite: z.boolean().default(false).describe('replace the run or adapter in --output'),
+  json: jsonOption,
+};
+const runSchema = z.object(runShape);
+
+export const train: CommandSpec = {
+  name: 'train',
+  summary: 'train a LoRA adapter (or the whole model) on your own rows',
+  description:
+    "The adapter is written to --output in PEFT's format. Ctrl-C saves a checkpoint; --resume goes on from it.\n" +
+    "Options may also stand in a config file, as learningRate or learning_rate; PEFT's keys are the same.",
+  groups: { Run: runShape, ...jobGroups },
+  examples: [
+    'lowrank train --model ./SmolLM2-135M-Instruct --data train.jsonl --output my-adapter',
+    'lowrank train --model m.gguf --data train.jsonl --eval-data held-out.jsonl --output my-adapter \\',
+    '    --r 16 --lora-alpha 32 --target-modules all-linear --epochs 3 --learning-rate 1e-4',
+    'lowrank train --config run.yaml --output another',
+    'lowrank train --output my-adapter --resume',
+  ],
+  async run(typed, terminal) {
+    const { config, resume, overwrite } = runSchema.parse(typed);
+    const own = Object.keys(runShape);
+    const flags = Object.fromEntries(Object.entries(typed).filter(([name]) => !own.includes(name)));
+    const given = { ...(config !== undefined && (await readConfigFile(config, jobSchema))), ...flags };
+    if (typeof given.output !== 'string') throw missing('output');
+    const before = resume ? await optionsOfRun(given.output) : {};
+    const options = { ...before, ...given };
+    for (const name of ['model', 'data']) if (options[name] === undefined) throw missing(name);
+    const { model, data, output } = options;
+    const job = resolveJob(options);
+    const command = ['lowrank train', ...toFlags(jobSchema.shape, { model, data, output, ...given })].join(
+      ' ',
+    );
+    return trainJob(job, terminal, { resume, overwrite, command });
+  },
+};
+
+function missing(name: string): UsageError {
+  return new UsageError(`--${name} is missing; give it as a flag or in a config file (see --help)`);
+}
+
+interface TrainJobHooks {
+  resume?: boolean;
+  overwrite?: boolean;
+  /** What to type to do the same again. */
+  command: string;
+  /** Called with the model before training. */
+  prepared?: (model: Model) => Promise<void>;
+  /** Called with the trained model, its result saved. */
+  finished?: (model: Model) => Promise<void>;
+}
+
+/** Runs a job to its end, telling of it. */
+export async function trainJob(
+  job: Job,
+  terminal: Terminal,
+  { resume = false, overwrite = false, command, prepared, finished }: TrainJobHooks,
+): Promise<ExitCode> {
+  const inputs = [job.model, job.data, ...(job.evalData ? [job.evalData] : [])];
+  const folder = await RunFolder.claim(job.output, { resume, overwrite, inputs });
+  const interrupted = new AbortController();
+  const release = onInterrupt(() => {
+    interrupted.abort();
+    terminal.say('stopping after this step, with a checkpoint; Ctrl-C again stops at once');
+  });
+  const model = await openJob(job, { onNotice: (text) => terminal.note(text) });
+  try {
+    tellModel(job, model, terminal);
+    await prepared?.(model);
+    const progress = new Progress(terminal);
+    let stepped = false;
+    for await (const event of runJob(model, job, folder, { resume, command, signal: interrupted.signal })) {
+      terminal.emit(event);
+      progress.show(event);
+      if (event.kind === 'stopped') return tellStopped(event, job, terminal);
+      if (event.kind === 'saved') await finished?.(model);
+      tell(event, job, resume, terminal);
+      stepped ||= event.kind === 'step';
+      if (interrupted.signal.aborted && !stepped) {
+        terminal.say('stopped before the first step');
+        return exitCodes.interrupted;
+      }
+    }
+    return exitCodes.ok;
+  } finally {
+    release();
+    await model.close();
+  }
+}
+
+function tellModel(job: Job, model: Model, terminal: Terminal): void {
+  const { total, trainable } = model.parameters;
+  const { modelType, layers } = model.base.config;
+  terminal.emit({ kind: 'model', model: job.model, modelType, layers, parameters: total, trainable });
+  terminal.say(
+    `model     ${job.model} (${modelType}, ${counted(layers, 'layer')}, ${short(total)} parameters)`,
+  );
+  terminal.say(
+    `trains    ${count(trainable)} parameters, ${percent(trainable / total)} of it, by ${job.method}`,
+  );
+}
+
+function tell(event: JobEvent, job: Job, resume: boolean, terminal: Terminal): void {
+  if (event.kind === 'data') {
+    terminal.say(`data      ${describeData(event.train)}`);
+    if (event.eval) terminal.say(`held out  ${describeData(event.eval)}`);
+  }
+  if (event.kind === 'start') {
+    if (event.resumed) terminal.say(`goes on behind step ${event.step} of ${event.steps}`);
+    else if (resume) terminal.say('there is no checkpoint yet: starting from the beginning');
+    terminal.say(`steps     ${count(event.steps)} (${Number(event.epochs.toFixed(2))} epochs)`);
+  }
+  if (event.kind === 'saved') tellSaved(event, job, terminal);
+}
+
+function describeData({ rows, examples, tokens, supervisedTokens, truncated, dropped }: EncodeStats): string {
+  const parts = [
+    `${counted(rows, 'row')}, ${count(tokens)} tokens, ${count(supervisedTokens)} of them learned`,
+  ];
+  if (examples !== rows - dropped) parts.push(`${counted(examples, 'example')}`);
+  if (truncated > 0) parts.push(`${count(truncated)} cut (--max-length)`);
+  if (dropped > 0) parts.push(`${count(dropped)} left out: nothing to learn within the length`);
+  return parts.join('; ');
+}
+
+function tellStopped(event: Extract<JobEvent, { kind: 'stopped' }>, job: Job, terminal: Terminal): ExitCode {
+  terminal.say(`stopped behind step ${event.step} of ${event.steps}; checkpoint: ${event.folder}`);
+  terminal.say(`to go on: lowrank train --output ${shellWord(job.output)} --resume`);
+  return exitCodes.interrupted;
+}
+
+function tellSaved(event: Extract<JobEvent, { kind: 'saved' }>, job: Job, terminal: Terminal): void {
+  const { folder, what, heldOut, seconds, steps } = event;
+  terminal.say(`trained   ${counted(steps, 'step')} in ${duration(seconds)}`);
+  if (heldOut) {
+    const { before, after, step } = heldOut;
+    const perplexity = `${Math.exp(before).toFixed(2)} -> ${Math.exp(after).toFixed(2)}`;
+    terminal.say(
+      terminal.style('bold', `held-out loss ${before.toFixed(4)} -> ${after.toFixed(4)}`) +
+        ` (perplexity ${perplexity}), of step ${step}`,
+    );
+  }
+  const [model, output] = [shellWord(job.model), shellWord(folder)];
+  if (what === 'model') {
+    terminal.say(`model     ${folder}`);
+    terminal.say(`to use it: lowrank generate --model ${output} --prompt "..."`);
+    return;
+  }
+  terminal.say(`adapter   ${folder} (PEFT's format)`);
+  terminal.say('to use it:');
+  terminal.say(`  lowrank generate --model ${model} --adapter ${output} --prompt "..."`);
+  terminal.say(
+    `  lowrank merge --model ${model} --adapter ${output} --output ${shellWord(`${folder}-merged`)}`,
+  );
+}

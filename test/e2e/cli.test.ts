@@ -1,0 +1,248 @@
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { jsonLines, makeWorkspace, run, start } from './cliSupport.js';
+
+let root: string;
+beforeAll(async () => {
+  root = await makeWorkspace();
+});
+afterAll(() => rm(root, { recursive: true, force: true }));
+
+const read = (...path: string[]) => readFile(join(root, ...path), 'utf8');
+const training = ['train', '--model', 'model', '--data', 'train.jsonl'];
+
+describe('the whole way', () => {
+  beforeAll(async () => {
+    await writeFile(
+      join(root, 'run.yaml'),
+      'eval_data: heldout.jsonl\ntarget_modules: [q_proj, v_proj]\nr: 2\nlora_alpha: 8\nlearningRate: 1e-2\nbatch-size: 8\n',
+    );
+    const trained = await run(root, [...training, '--config', 'run.yaml', '--output', 'adapter', '--r', '4']);
+    expect(trained).toMatchObject({ code: 0, stderr: '' });
+    expect(trained.stdout).toMatch(/^model +model \(llama, 2 layers, /m);
+    expect(trained.stdout).toMatch(/^data +64 rows, /m);
+    expect(trained.stdout).toMatch(/^step 8\/8 /m);
+    expect(trained.stdout).toContain('lowrank generate --model model --adapter adapter');
+  });
+
+  it('leaves a PEFT adapter, its metrics and how it was made, and no checkpoints', async () => {
+    expect((await readdir(join(root, 'adapter'))).sort()).toEqual([
+      'adapter_config.json',
+      'adapter_model.safetensors',
+      'metrics.jsonl',
+      'run.json',
+    ]);
+    expect(JSON.parse(await read('adapter', 'adapter_config.json'))).toMatchObject({
+      peft_type: 'LORA',
+      r: 4, // the flag wins over the file
+      lora_alpha: 8,
+      target_modules: ['q_proj', 'v_proj'],
+      base_model_name_or_path: 'model',
+    });
+    const metrics = jsonLines(await read('adapter', 'metrics.jsonl'));
+    expect(metrics.filter((m) => m.kind === 'step').map((m) => m.step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    const [before, after] = metrics.filter((m) => m.kind === 'eval').map((m) => m.loss as number);
+    expect(after).toBeLessThan(before);
+    expect(JSON.parse(await read('adapter', 'run.json'))).toMatchObject({
+      status: 'complete',
+      options: { r: 4, learningRate: 0.01, batchSize: 8, seed: 0 },
+      command:
+        'lowrank train --model model --data train.jsonl --output adapter --eval-data heldout.jsonl ' +
+        '--target-modules q_proj,v_proj --r 4 --lora-alpha 8 --learning-rate 0.01 --batch-size 8',
+      result: { heldOut: { before, after } },
+    });
+  });
+
+  it('evaluates to the loss that training told', async () => {
+    const metrics = jsonLines(await read('adapter', 'metrics.jsonl'));
+    const [before, after] = metrics.filter((m) => m.kind === 'eval').map((m) => m.loss as number);
+    const evaluate = ['eval', '--model', 'model', '--data', 'heldout.jsonl', '--json'];
+    const [base] = jsonLines((await run(root, evaluate)).stdout);
+    const [adapted] = jsonLines((await run(root, [...evaluate, '--adapter', 'adapter'])).stdout);
+    expect(base.loss).toBeCloseTo(before, 5);
+    expect(adapted.loss).toBeCloseTo(after, 5);
+    expect(adapted).toMatchObject({ rows: 16, truncated: 0, dropped: 0 });
+  });
+
+  it('generates the same text with the adapter, merged in memory and merged on disk', async () => {
+    const limits = ['--max-new-tokens', '12'];
+    const merging = await run(root, ['merge', '--adapter', 'adapter', '--output', 'merged']);
+    expect(merging).toMatchObject({ code: 0, stderr: '' });
+    const prompt = ['--prompt', '71 is', ...limits];
+    const [adapter, merged, folder, piped] = await Promise.all([
+      run(root, ['generate', '--adapter', 'adapter', ...prompt]),
+      run(root, ['generate', '--adapter', 'adapter', '--merged', ...prompt]),
+      run(root, ['generate', '--model', 'merged', ...prompt]),
+      run(root, ['generate', '--adapter', 'adapter', '--json', ...limits], '71 is\n'),
+    ]);
+    expect(adapter.code).toBe(0);
+    expect(adapter.stdout.length).toBeGreaterThan(1);
+    expect(adapter.stderr).toMatch(/tokens in, \d+ \((ended by the model|cut at the limit)\) out/);
+    expect(merged.stdout).toBe(adapter.stdout);
+    expect(folder.stdout).toBe(adapter.stdout);
+    expect(`${jsonLines(piped.stdout)[0].text}\n`).toBe(adapter.stdout);
+  });
+
+  it("answers by the model's chat template", async () => {
+    const chat = ['generate', '--model', 'model', '--chat', 'hello', '--system', 'be brief', '--json'];
+    const outcome = await run(root, [...chat, '--max-new-tokens', '3', '--temperature', '1', '--top-k', '5']);
+    expect(outcome.code).toBe(0);
+    expect(jsonLines(outcome.stdout)[0]).toMatchObject({ tokens: 3, reason: 'length' });
+  });
+
+  it('inspects models and adapters', async () => {
+    const [model] = jsonLines((await run(root, ['inspect', 'model', '--r', '2', '--json'])).stdout);
+    expect(model).toMatchObject({
+      kind: 'model',
+      config: { modelType: 'llama', layers: 2 },
+      trainable: { parameters: 2 * (2 * 64 + 2 * 48), sites: 4 },
+    });
+    expect(model.modules).toContainEqual(
+      expect.objectContaining({ pattern: 'model.layers.*.self_attn.q_proj', count: 2, in: 32, out: 32 }),
+    );
+    const [adapter] = jsonLines((await run(root, ['inspect', 'adapter', '--json'])).stdout);
+    expect(adapter).toMatchObject({ kind: 'adapter', base: 'model', parameters: 2 * (4 * 64 + 4 * 48) });
+    const text = await run(root, ['inspect', 'model']);
+    expect(text.stdout).toMatch(/^model\.layers\.\*\.mlp\.down_proj +x 2 +32 x 48$/m);
+  });
+
+  it('trains a whole model with --method full', async () => {
+    const full = [...training, '--method', 'full', '--max-steps', '2', '--output', 'whole', '--json'];
+    const { code, stdout } = await run(root, full);
+    expect(code).toBe(0);
+    expect(jsonLines(stdout).at(-1)).toMatchObject({ kind: 'saved', what: 'model', folder: 'whole' });
+    expect(await readdir(join(root, 'whole'))).toEqual(
+      expect.arrayContaining(['config.json', 'model.safetensors', 'tokenizer.json', 'run.json']),
+    );
+    expect((await run(root, ['eval', '--model', 'whole', '--data', 'heldout.jsonl'])).code).toBe(0);
+  });
+});
+
+describe('a run that stops', () => {
+  const job = [...training, '--max-steps', '60', '--save-steps', '10', '--lora-dropout', '0.1'];
+  const steps = async (folder: string) =>
+    jsonLines(await read(folder, 'metrics.jsonl')).map(({ step, loss, gradNorm }) => ({
+      step,
+      loss,
+      gradNorm,
+    }));
+  beforeAll(async () => {
+    expect((await run(root, [...job, '--output', 'straight'])).code).toBe(0);
+  });
+
+  it('goes on after SIGKILL with the losses of one that was not killed', async () => {
+    const killed = start(root, [...job, '--output', 'killed', '--json']);
+    await killed.sees(/"kind":"checkpoint","step":20/);
+    killed.kill('SIGKILL');
+    expect((await killed.outcome).signal).toBe('SIGKILL');
+    expect(await readdir(join(root, 'killed'))).not.toContain('adapter_config.json');
+
+    const again = await run(root, [...job, '--output', 'killed']);
+    expect(again).toMatchObject({ code: 1, stdout: '' });
+    expect(again.stderr).toMatch(/^lowrank: killed holds an unfinished run; go on with --resume, .*\n$/);
+
+    const resumed = await run(root, ['train', '--output', 'killed', '--resume', '--json']);
+    expect(resumed.code).toBe(0);
+    expect(jsonLines(resumed.stdout).find((e) => e.kind === 'start')).toMatchObject({ resumed: true });
+    expect(await steps('killed')).toEqual(await steps('straight'));
+    expect(await readFile(join(root, 'killed', 'adapter_model.safetensors'))).toEqual(
+      await readFile(join(root, 'straight', 'adapter_model.safetensors')),
+    );
+    expect(await readdir(join(root, 'killed'))).not.toContain('checkpoints');
+  });
+
+  it('ends with a checkpoint and how to go on at the first Ctrl-C', async () => {
+    const output = 'with space';
+    const stopped = start(root, [...job, '--save-steps', '0', '--output', output]);
+    await stopped.sees(/^step \d+\/60/m);
+    stopped.kill('SIGINT');
+    const { code, stdout, stderr } = await stopped.outcome;
+    expect({ code, stderr }).toEqual({ code: 130, stderr: '' });
+    expect(stdout).toContain("to go on: lowrank train --output 'with space' --resume\n");
+    expect((await run(root, ['train', '--output', output, '--resume'])).code).toBe(0);
+    expect(await steps(output)).toEqual(await steps('straight'));
+  });
+
+  it('refuses to go on with other options', async () => {
+    const stopped = start(root, [...job, '--save-steps', '5', '--output', 'changed', '--json']);
+    await stopped.sees(/"kind":"checkpoint"/);
+    stopped.kill('SIGTERM');
+    expect((await stopped.outcome).code).toBe(130);
+    const other = await run(root, ['train', '--output', 'changed', '--resume', '--learning-rate', '1']);
+    expect(other.code).toBe(1);
+    expect(other.stderr).toMatch(/^lowrank: .*learningRate was 0.0002, is 1\)\n$/);
+  });
+});
+
+describe('refusals', () => {
+  beforeAll(async () => {
+    await writeFile(join(root, 'bad.yaml'), 'r: 8\nlerning_rate: 1\n');
+    await writeFile(join(root, 'bad.json'), '{\n  "batchSize": "many"\n}\n');
+    await writeFile(join(root, 'broken.jsonl'), '{"text": "a"}\n{"txt": "b"}\n');
+    await mkdir(join(root, 'notes'));
+    await writeFile(join(root, 'notes', 'note.txt'), 'mine');
+  });
+
+  const out = ['--output', 'refused'];
+  const train = [...training, ...out];
+  it.each([
+    [[], 2, /Usage: lowrank/],
+    [['trian'], 2, /unknown command 'trian' \(Did you mean train\?\)/],
+    [
+      [...train, '--lerning-rate', '1'],
+      2,
+      /unknown option '--lerning-rate' \(Did you mean --learning-rate\?\)/,
+    ],
+    [[...train, '--r', 'abc'], 2, /--r <n>.*'abc' is invalid.*expected number/],
+    [[...train, '--r', '0'], 2, /--r <n>.*'0' is invalid.*>0/],
+    [[...train, '--schedule', 'cosin'], 2, /--schedule .*"cosine"/],
+    [['train', ...out, '--data', 'train.jsonl'], 2, /--model is missing/],
+    [['generate'], 2, /--model is missing/],
+    [['generate', '--model', 'model', '--prompt', 'a', '--chat', 'b'], 2, /either --prompt or --chat/],
+    [['generate', '--model', 'model'], 2, /nothing on stdin/],
+    [['merge', '--output', 'x'], 2, /--adapter is missing/],
+    [['inspect'], 2, /missing required argument 'path'/],
+    [
+      [...train, '--config', 'bad.yaml'],
+      1,
+      /bad\.yaml line 2: unknown key "lerning_rate", did you mean "learning_rate"\?/,
+    ],
+    [
+      [...train, '--config', 'bad.json'],
+      1,
+      /bad\.json line 2: key "batchSize": expected number, received string/,
+    ],
+    [[...train, '--config', 'none.yaml'], 1, /none\.yaml: there is no such file/],
+    [[...train, '--method', 'full', '--r', '4'], 1, /the option "r" is not for method full/],
+    [[...train, '--target-modules', 'q_porj'], 1, /"q_porj" matches no layer; did you mean "q_proj"\?/],
+    [[...train, '--max-length', '1000'], 1, /1000 .* 128/],
+    [['train', '--model', 'nowhere', '--data', 'train.jsonl', ...out], 1, /there is no model at nowhere/],
+    [['train', '--model', 'model', '--data', 'broken.jsonl', ...out], 1, /broken\.jsonl line 2: .*"txt"/],
+    [[...training, '--output', 'notes'], 1, /notes exists already/],
+    [[...training, '--output', 'notes', '--overwrite'], 1, /notes is neither a run nor an adapter/],
+    [['train', '--resume', ...out], 1, /there is no run to resume in refused/],
+    [
+      ['eval', '--model', 'model', '--adapter', 'notes', '--data', 'train.jsonl'],
+      1,
+      /notes is not an adapter folder/,
+    ],
+    [['inspect', 'notes'], 1, /notes is neither a model .* nor an adapter/],
+    [['convert', 'train.jsonl', '--output', 'refused'], 1, /train\.jsonl/],
+  ] as [string[], number, RegExp][])('%j', async (args, code, message) => {
+    const outcome = await run(root, args);
+    expect(outcome.code).toBe(code);
+    expect(outcome.stderr).toMatch(message);
+    if (args.length > 0) expect(outcome.stderr).toMatch(/^lowrank: [^\n]+\n$/);
+    expect(await readdir(root)).not.toContain('refused');
+    expect(await read('notes', 'note.txt')).toBe('mine');
+  });
+});
+
+it('tells its version and ends quietly when nobody reads on', async () => {
+  expect((await run(root, ['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  const { code, stdout } = await run(root, ['train', '--help']);
+  expect(code).toBe(0);
+  expect(stdout).toContain('--lora-alpha <x>');
+  expect(stdout).toMatch(/Examples:\n {2}lowrank train/);
+});

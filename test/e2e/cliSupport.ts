@@ -1,0 +1,122 @@
+/** What the tests of the command line share: a tiny model, rows to train on, and the built command as a child. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { cp, mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Rng } from '../../src/base/rng.js';
+import { sizeOf } from '../../src/base/tensor.js';
+import { writeCheckpoint } from '../../src/formats/checkpoint.js';
+import { encodeF32 } from '../../src/formats/float16.js';
+import { describe } from '../../src/models/base.js';
+import { parseModelConfig } from '../../src/models/index.js';
+
+const command = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const tokenizer = fileURLToPath(new URL('../../src/formats/fixtures/tokenizer/bytelevel', import.meta.url));
+
+/** A random Llama with the vocabulary of the tokenizer fixture. */
+const config = {
+  model_type: 'llama',
+  architectures: ['LlamaForCausalLM'],
+  vocab_size: 361,
+  hidden_size: 32,
+  intermediate_size: 48,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  max_position_embeddings: 128,
+  tie_word_embeddings: true,
+};
+
+/** A new folder with `model`, `train.jsonl` and `heldout.jsonl`. */
+export async function makeWorkspace(): Promise<string> {
+  const root = await mkdtemp(join(tmpdir(), 'lowrank-cli-'));
+  await makeModel(join(root, 'model'));
+  const row = (i: number) => JSON.stringify({ prompt: `${i} is`, completion: i % 2 ? ' odd' : ' even' });
+  const rows = (from: number, to: number) =>
+    Array.from({ length: to - from }, (_, i) => `${row(from + i)}\n`).join('');
+  await writeFile(join(root, 'train.jsonl'), rows(0, 64));
+  await writeFile(join(root, 'heldout.jsonl'), rows(64, 80));
+  return root;
+}
+
+async function makeModel(folder: string): Promise<void> {
+  await mkdir(folder);
+  await cp(tokenizer, folder, { recursive: true });
+  await writeFile(join(folder, 'config.json'), JSON.stringify(config));
+  const { parameters } = describe(parseModelConfig('config', config));
+  const entries = [...parameters].map(([name, shape]) => {
+    const rng = new Rng(1, name);
+    const value = () => (shape.length === 1 ? 1 : 0.2 * rng.normal());
+    const data = () => encodeF32(Float32Array.from({ length: sizeOf(shape) }, value), 'float32');
+    return { name, dtype: 'F32' as const, shape, data };
+  });
+  await writeCheckpoint(folder, entries);
+}
+
+export interface Outcome {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** The command as a child process, running. */
+export class Running {
+  readonly outcome: Promise<Outcome>;
+  private stdout = '';
+  private stderr = '';
+
+  constructor(
+    private readonly child: ChildProcess,
+    input: string,
+  ) {
+    child.stdout!.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text;
+    });
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text;
+    });
+    child.stdin!.end(input);
+    this.outcome = new Promise((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', (code, signal) =>
+        resolve({ code, signal, stdout: this.stdout, stderr: this.stderr }),
+      );
+    });
+  }
+
+  /** Resolves once stdout matches. */
+  async sees(pattern: RegExp): Promise<void> {
+    while (!pattern.test(this.stdout)) {
+      const ended = await Promise.race([
+        this.outcome,
+        new Promise<undefined>((resolve) => this.child.stdout!.once('data', () => resolve(undefined))),
+      ]);
+      if (ended && !pattern.test(this.stdout)) throw new Error(`it ended: ${JSON.stringify(ended)}`);
+    }
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.child.kill(signal);
+  }
+}
+
+/** Starts `lowrank ...args` in `cwd`. */
+export function start(cwd: string, args: readonly string[], input = ''): Running {
+  const env = { ...process.env, LOWRANK_CACHE: join(cwd, 'cache'), LOWRANK_DEBUG: '' };
+  return new Running(spawn(process.execPath, [command, ...args], { cwd, env }), input);
+}
+
+/** Runs `lowrank ...args` to its end. */
+export function run(cwd: string, args: readonly string[], input = ''): Promise<Outcome> {
+  return start(cwd, args, input).outcome;
+}
+
+/** The JSON objects of a command's stdout or a metrics file. */
+export function jsonLines(text: string): Record<string, unknown>[] {
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
