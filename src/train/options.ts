@@ -29,7 +29,7 @@ export const trainSchema = z.strictObject({
   microBatchTokens: z
     .int()
     .positive()
-    .default(512)
+    .default(1024)
     .describe('tokens, padding included, computed at once; more takes more memory, not less time'),
   groupByLength: z
     .boolean()
