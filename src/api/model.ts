@@ -77,7 +77,13 @@ const DEFAULT_MAX_LENGTH = 1024;
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
   const folder = await resolveModelFolder(path, options.onNotice);
   const base = await openModel(await realpath(folder));
-  return new Model(base, await loadTokenizer(folder), options, path);
+  const tokenizer = await loadTokenizer(folder);
+  if (tokenizer.vocabSize > base.config.vocabSize) {
+    throw new UserError(
+      `${folder}: tokenizer.json has ${tokenizer.vocabSize} tokens, config.json a vocab_size of ${base.config.vocabSize}`,
+    );
+  }
+  return new Model(base, tokenizer, options, path);
 }
 
 /** A pre-trained model, at most one adapter on it, and what can be done with both. */

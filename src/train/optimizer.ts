@@ -27,19 +27,20 @@ export class AdamW {
     const { eps, weightDecay } = this.options;
     const [b1, b2] = this.options.betas;
     const rate = learningRate / (1 - b1 ** this.steps);
-    const correction = Math.sqrt(1 - b2 ** this.steps);
+    const correction = 1 / Math.sqrt(1 - b2 ** this.steps);
     const decay = 1 - learningRate * weightDecay;
+    const [gain1, gain2] = [(1 - b1) * factor, (1 - b2) * factor * factor];
     for (const [name, { data: g }] of grads) {
       const p = values.get(name)!.data;
       const m = moment(this.first, name, p.length);
       const v = moment(this.second, name, p.length);
       for (let i = 0; i < p.length; i++) {
-        const gi = g[i] * factor;
-        const mi = b1 * m[i] + (1 - b1) * gi;
-        const vi = b2 * v[i] + (1 - b2) * gi * gi;
+        const gi = g[i];
+        const mi = b1 * m[i] + gain1 * gi;
+        const vi = b2 * v[i] + gain2 * gi * gi;
         m[i] = mi;
         v[i] = vi;
-        p[i] = p[i] * decay - (rate * mi) / (Math.sqrt(vi) / correction + eps);
+        p[i] = p[i] * decay - (rate * mi) / (Math.sqrt(vi) * correction + eps);
       }
     }
   }
