@@ -6,7 +6,7 @@ import { LossStep } from '../../src/train/step.js';
 import { END_OF_TEXT } from './corpus.js';
 import { BASE_FOLDER, VALID_TEXT, VALID_TOKENS } from './paths.js';
 import { MAX_POSITIONS } from './shape.js';
-import { readTokens, windows } from './stream.js';
+import { readTokens, windowBatch } from './stream.js';
 
 const ROWS = 8;
 
@@ -16,8 +16,10 @@ export async function heldOutLoss(step: LossStep, tokens: Uint16Array): Promise<
   let sum = 0;
   for (let first = 0; first < count; first += ROWS) {
     const rows = Math.min(ROWS, count - first);
-    const starts = Array.from({ length: rows }, (_, i) => (first + i) * MAX_POSITIONS);
-    sum += (await step.run(windows(tokens, starts, MAX_POSITIONS))).lossSum;
+    const pieces = Array.from({ length: rows }, (_, i) =>
+      tokens.subarray((first + i) * MAX_POSITIONS, (first + i + 1) * MAX_POSITIONS + 1),
+    );
+    sum += (await step.run(windowBatch(pieces, MAX_POSITIONS))).lossSum;
   }
   return sum / (count * MAX_POSITIONS);
 }

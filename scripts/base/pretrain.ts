@@ -14,13 +14,13 @@ import { scheduleFactor } from '../../src/train/schedule.js';
 import { LossStep, TrainStep } from '../../src/train/step.js';
 import { arraysOf, readPart, readProgress, saveCheckpoint } from './checkpoint.js';
 import { heldOutLoss } from './evaluate.js';
-import { BASE_FOLDER, INIT_FOLDER, RUN_FOLDER, TRAIN_TOKENS, VALID_TOKENS } from './paths.js';
+import { BASE_FOLDER, CARD_TOKENS, INIT_FOLDER, RUN_FOLDER, TRAIN_TOKENS, VALID_TOKENS } from './paths.js';
 import { MAX_POSITIONS } from './shape.js';
-import { readTokens, trainingBatch } from './stream.js';
+import { MIX, readTokens, trainingBatch } from './stream.js';
 
-/** Windows of MAX_POSITIONS tokens in an update: 2,048 tokens. Small, because the budget allows few updates. */
-const ROWS = 8;
-const STEPS = 3_400;
+/** Tokens of an update: 2,048. Few, because the budget allows few updates. */
+const UPDATE_TOKENS = (MIX.text + MIX.repeated + MIX.cards) * MAX_POSITIONS;
+const STEPS = 2_200;
 const WARMUP = 100;
 const PEAK_RATE = 3e-3;
 const WEIGHT_DECAY = 0.1;
@@ -84,17 +84,16 @@ export async function pretrain({ threads }: { threads?: number }): Promise<void>
   const runtime = new NodeRuntime();
   const trainStep = await TrainStep.create(runtime, model, adapter, { threads });
   const lossStep = await LossStep.create(runtime, model, adapter, { threads });
-  const tokens = await readTokens(TRAIN_TOKENS);
+  const streams = { text: await readTokens(TRAIN_TOKENS), cards: await readTokens(CARD_TOKENS) };
   const held = (await readTokens(VALID_TOKENS)).subarray(0, QUICK_TOKENS + 1);
   await mkdir(RUN_FOLDER, { recursive: true });
 
-  const size = ROWS * MAX_POSITIONS;
   let { step, seconds } = start;
   let since = { step, seconds, lossSum: 0 };
   while (step < STEPS) {
     const started = performance.now();
-    const batch = trainingBatch(tokens, { step, rows: ROWS, length: MAX_POSITIONS, seed: SEED });
-    const { loss, grads } = await trainStep.run(batch, 1 / size);
+    const batch = trainingBatch(streams, { step, length: MAX_POSITIONS, seed: SEED });
+    const { loss, grads } = await trainStep.run(batch, 1 / UPDATE_TOKENS);
     if (!Number.isFinite(loss)) throw new Error(`the loss is ${loss} at step ${step}`);
     optimizer.step(adapter.values, grads, PEAK_RATE * scheduleFactor('cosine', step + 1, WARMUP, STEPS));
     step++;
@@ -105,7 +104,7 @@ export async function pretrain({ threads }: { threads?: number }): Promise<void>
       await log({
         step,
         loss: since.lossSum / steps,
-        tokensPerSecond: Math.round((steps * size) / (seconds - since.seconds)),
+        tokensPerSecond: Math.round((steps * UPDATE_TOKENS) / (seconds - since.seconds)),
       });
       since = { step, seconds, lossSum: 0 };
     }

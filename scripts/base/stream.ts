@@ -8,44 +8,79 @@ export async function readTokens(path: string): Promise<Uint16Array> {
   return new Uint16Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
 }
 
-/**
- * The micro-batch of update `step`: `rows` windows of `length` tokens, every position supervised by the token
- * after it. Each epoch cuts the stream at another offset and takes the windows in another order, both
- * given by seed and epoch alone, so that a resumed run goes on where it was.
- */
-export function trainingBatch(
-  tokens: Uint16Array,
-  { step, rows, length, seed }: { step: number; rows: number; length: number; seed: number },
-): MicroBatch {
-  const perEpoch = Math.floor((tokens.length - length) / (length * rows));
-  const epoch = Math.floor(step / perEpoch);
-  const { offset, order } = epochOrder(perEpoch * rows, length, seed, epoch);
-  const first = (step % perEpoch) * rows;
-  const starts = Array.from({ length: rows }, (_, i) => offset + order[first + i] * length);
-  return windows(tokens, starts, length);
+/** What an update's windows are taken from. */
+export interface Streams {
+  text: Uint16Array;
+  cards: Uint16Array;
 }
 
-let cached: { key: string; offset: number; order: number[] } | undefined;
+/** Windows of an update: plain text, text in which a passage is repeated, and cards. */
+export const MIX = { text: 5, repeated: 1, cards: 2 } as const;
+const SHORTEST_PASSAGE = 24;
+const LONGEST_PASSAGE = 112;
+
+/**
+ * The micro-batch of update `step`: windows of `length` tokens in the shares of MIX, every position supervised
+ * by the token after it. Repeated passages and cards teach to look back and copy, which text alone teaches
+ * only after far more tokens. Everything follows from seed and step, so that a resumed run goes on where it was.
+ */
+export function trainingBatch(
+  { text, cards }: Streams,
+  { step, length, seed }: { step: number; length: number; seed: number },
+): MicroBatch {
+  const pieces = [
+    ...nthWindows(text, { step, rows: MIX.text + MIX.repeated, length, seed }),
+    ...nthWindows(cards, { step, rows: MIX.cards, length, seed }),
+  ];
+  const rng = new Rng(seed, `repeat ${step}`);
+  for (let i = MIX.text; i < MIX.text + MIX.repeated; i++) {
+    const passage = SHORTEST_PASSAGE + rng.below(LONGEST_PASSAGE - SHORTEST_PASSAGE + 1);
+    const piece = pieces[i];
+    pieces[i] = piece.map((_, at) => piece[at % passage]);
+  }
+  return windowBatch(pieces, length);
+}
+
+/**
+ * Window after window of a stream, each with the token behind it. Each epoch cuts the stream at another
+ * offset and takes the windows in another order.
+ */
+function nthWindows(
+  tokens: Uint16Array,
+  { step, rows, length, seed }: { step: number; rows: number; length: number; seed: number },
+): Uint16Array[] {
+  const perEpoch = Math.floor((tokens.length - length - 1) / (length * rows));
+  const { offset, order } = epochOrder(perEpoch * rows, length, seed, Math.floor(step / perEpoch));
+  const first = (step % perEpoch) * rows;
+  return Array.from({ length: rows }, (_, i) => {
+    const start = offset + order[first + i] * length;
+    return tokens.slice(start, start + length + 1);
+  });
+}
+
+const orders = new Map<string, { offset: number; order: number[] }>();
 
 function epochOrder(count: number, length: number, seed: number, epoch: number) {
   const key = `${count} ${length} ${seed} ${epoch}`;
-  if (cached?.key !== key) {
+  let found = orders.get(key);
+  if (found === undefined) {
     const rng = new Rng(seed, `epoch ${epoch}`);
-    cached = { key, offset: rng.below(length), order: rng.permutation(count) };
+    found = { offset: rng.below(length), order: rng.permutation(count) };
+    orders.set(key, found);
   }
-  return cached;
+  return found;
 }
 
-/** Windows that begin at `starts`, as a micro-batch. */
-export function windows(tokens: Uint16Array, starts: readonly number[], length: number): MicroBatch {
-  const size = starts.length * length;
+/** Windows of length + 1 tokens as a micro-batch. */
+export function windowBatch(pieces: readonly Uint16Array[], length: number): MicroBatch {
+  const size = pieces.length * length;
   const ids = new Int32Array(size);
   const targetIds = new Int32Array(size);
-  for (const [row, start] of starts.entries()) {
-    ids.set(tokens.subarray(start, start + length), row * length);
-    targetIds.set(tokens.subarray(start + 1, start + length + 1), row * length);
+  for (const [row, piece] of pieces.entries()) {
+    ids.set(piece.subarray(0, length), row * length);
+    targetIds.set(piece.subarray(1, length + 1), row * length);
   }
+  const lengths = new Int32Array(pieces.length).fill(length);
   const targetRows = Int32Array.from({ length: size }, (_, i) => i);
-  const lengths = new Int32Array(starts.length).fill(length);
-  return { ids, rows: starts.length, length, lengths, targetRows, targetIds };
+  return { ids, rows: pieces.length, length, lengths, targetRows, targetIds };
 }

@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { writeFileAtomic } from '../../src/formats/io/node.js';
 import { byteAlphabet, countWords, learnMerges } from './bpe.js';
+import { cards } from './cards.js';
 import { END_OF_TEXT, readDocuments } from './corpus.js';
-import { INIT_FOLDER, TRAIN_TEXT, TRAIN_TOKENS, VALID_TEXT, VALID_TOKENS } from './paths.js';
+import { CARD_TOKENS, INIT_FOLDER, TRAIN_TEXT, TRAIN_TOKENS, VALID_TEXT, VALID_TOKENS } from './paths.js';
 import { MAX_POSITIONS, VOCAB_SIZE } from './shape.js';
 
 const SPECIAL_TOKENS = [END_OF_TEXT, '<|im_start|>', '<|im_end|>'];
@@ -83,21 +84,24 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   return new Tokenizer(await read('tokenizer.json'), await read('tokenizer_config.json'));
 }
 
-/** Encodes both texts into streams of unsigned 16-bit ids, a document's end marked by <|endoftext|>. */
+const CARD_SEED = 3;
+
+/** Encodes the texts and the cards into streams of unsigned 16-bit ids, a document's end marked by <|endoftext|>. */
 export async function writeTokens(): Promise<void> {
   const tokenizer = await loadTokenizer(INIT_FOLDER);
-  for (const [from, to] of [
-    [TRAIN_TEXT, TRAIN_TOKENS],
-    [VALID_TEXT, VALID_TOKENS],
-  ]) {
-    const documents = await readDocuments(from);
+  const train = await readDocuments(TRAIN_TEXT);
+  for (const [documents, path] of [
+    [train, TRAIN_TOKENS],
+    [await readDocuments(VALID_TEXT), VALID_TOKENS],
+    [cards(train, CARD_SEED), CARD_TOKENS],
+  ] as const) {
     const ids: number[] = [];
     for (const text of documents) {
       for (const id of tokenizer.encode(text).ids) ids.push(id);
       ids.push(0);
     }
     const chars = documents.reduce((sum, text) => sum + text.length, 0);
-    console.log(`${to}: ${ids.length} tokens, ${(chars / ids.length).toFixed(2)} characters each`);
-    await writeFileAtomic(to, new Uint8Array(Uint16Array.from(ids).buffer));
+    console.log(`${path}: ${ids.length} tokens, ${(chars / ids.length).toFixed(2)} characters each`);
+    await writeFileAtomic(path, new Uint8Array(Uint16Array.from(ids).buffer));
   }
 }
