@@ -69,6 +69,7 @@ export interface GenerationEnd {
 }
 
 const DEFAULT_MAX_LENGTH = 1024;
+const EVAL_MICRO_BATCH_TOKENS = 1024;
 
 /**
  * Opens a model: a Hugging Face folder, or a GGUF file (converted once into a cache). Weights stay on disk until a
@@ -195,7 +196,7 @@ export class Model {
       saveTotalLimit: undefined,
     });
     await this.dropDecoder();
-    yield* trainLoop({
+    const events = trainLoop({
       runtime: this.runtime,
       model: this.base,
       adapter,
@@ -208,6 +209,12 @@ export class Model {
       session: this.session,
       fingerprint,
     });
+    try {
+      yield* events;
+    } finally {
+      // One that was made on the way may have merged older values.
+      await this.dropDecoder();
+    }
   }
 
   /** Mean loss and perplexity over the supervised tokens of a data set, and how much of it was cut or left out. */
@@ -219,7 +226,7 @@ export class Model {
     const { examples, stats } = await loadExamples(data, this.tokenizer, limits);
     const step = await LossStep.create(this.runtime, this.base, this.current, this.session);
     try {
-      const { loss, tokens } = await evaluate(step, examples, 512);
+      const { loss, tokens } = await evaluate(step, examples, EVAL_MICRO_BATCH_TOKENS);
       const { rows, truncated, dropped } = stats;
       return { loss, perplexity: Math.exp(loss), tokens, rows, truncated, dropped };
     } finally {

@@ -109,6 +109,18 @@ describe('sessions', () => {
     expect([...square.data]).toEqual([1, 2]);
     await session.close();
   });
+  it('queue runs that borrow the same buffer', async () => {
+    const x = m('x', 'n');
+    const session = await runtime.load(compile({ y: add(x, x) }));
+    const feed = f32(Float32Array.of(1, 2), [2]);
+    const runs = await Promise.all([1, 2, 3].map(() => session.run({ x: feed }, ['x'])));
+    expect(runs.map(({ y }) => [...(y.data as Float32Array)])).toEqual([
+      [2, 4],
+      [2, 4],
+      [2, 4],
+    ]);
+    await session.close();
+  });
   it('hold feeds until they are replaced', async () => {
     const session = await runtime.load(compile({ y: mul(m('x', 1), m('k', 1)) }));
     const run = async () => [

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { UserError } from '../../base/errors.js';
+import { messageOf, UserError } from '../../base/errors.js';
 import type { CompiledGraph } from '../emit.js';
 import type { Feeds, Runtime, Session, SessionOptions } from './session.js';
 import type { Reply, Request } from './worker.js';
@@ -18,16 +18,24 @@ export class NodeRuntime implements Runtime {
     number,
     { feeds?: Feeds; resolve: (outputs: Feeds) => void; reject: (error: Error) => void }
   >();
+  private last: Promise<unknown> = Promise.resolve();
   private lastId = 0;
   private lastSession = 0;
 
   async load(graph: CompiledGraph, options: SessionOptions = {}): Promise<Session> {
     const session = ++this.lastSession;
-    await this.call({ kind: 'load', session, request: { ...options, bytes: graph.bytes } });
+    await this.call({ kind: 'load', session, request: { ...options, bytes: graph.bytes } }).catch(
+      (error: unknown) => {
+        const { device = 'cpu' } = options;
+        if (device === 'cpu') throw error;
+        throw new UserError(`the device "${device}" does not work here: ${messageOf(error)}`);
+      },
+    );
     return {
-      run: (feeds, lend = []) => this.call({ kind: 'run', session, feeds, lent: [...lend] }),
+      run: (feeds, lend = []) =>
+        this.enqueue(() => this.call({ kind: 'run', session, feeds, lent: [...lend] })),
       hold: async (feeds) => {
-        await this.call({ kind: 'hold', session, feeds });
+        await this.enqueue(() => this.call({ kind: 'hold', session, feeds }));
       },
       close: async () => {
         if (this.worker) await this.call({ kind: 'close', session });
@@ -39,6 +47,13 @@ export class NodeRuntime implements Runtime {
     const worker = this.worker;
     this.worker = undefined;
     await worker?.terminate();
+  }
+
+  /** One at a time: what one run has borrowed, the next may need. */
+  private enqueue<T>(job: () => Promise<T>): Promise<T> {
+    const result = this.last.then(job);
+    this.last = result.catch(() => {});
+    return result;
   }
 
   private call(body: Body<'load'> | Body<'run'> | Body<'hold'> | Body<'close'>): Promise<Feeds> {
