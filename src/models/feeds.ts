@@ -4,7 +4,7 @@ import type { DecoderConfig } from './model.js';
 import { ropeTables } from './rope.js';
 
 /** Score of a position that may not be seen; far below any real one, and finite, so that no row is NaN. */
-const HIDDEN = -1e9;
+export const HIDDEN = -1e9;
 
 /**
  * What a whole-sequence graph needs beside its ids, kept between steps: positions, causal mask and rotary

@@ -7,7 +7,7 @@ import type { Tensor } from '../graph/tensor.js';
 import { type Adapter, adaptedSites, mergedSites } from '../methods/adapter.js';
 import type { BaseModel } from '../models/base.js';
 import { decoder, lmHead } from '../models/decoder.js';
-import { fillCausalMask, SequenceFeeds } from '../models/feeds.js';
+import { HIDDEN, SequenceFeeds } from '../models/feeds.js';
 import type { DecoderConfig, KeyValue, Stream } from '../models/model.js';
 import { KvCache } from './cache.js';
 
@@ -65,11 +65,7 @@ export class DecodeStep {
     const groups = heads / kvHeads;
     const n = ids.length;
     const start = cache.length;
-    const keys = cache.room + n;
-    // Past keys stand at their positions; the new ones stand after the cache's room, not after its length.
-    const mask = new Float32Array(groups * n * keys);
-    fillCausalMask(mask, groups, n, start, slidingWindow);
-    placeNewKeys(mask, groups, n, start, cache.room, slidingWindow);
+    const mask = decodingMask(groups, n, start, cache.room, slidingWindow);
     const { cos, sin } = this.sequence.rope(start + n);
     const feeds: Feeds = {
       ids: { dtype: 'int32', dims: [1, n], data: Int32Array.from(ids) },
@@ -78,7 +74,7 @@ export class DecodeStep {
         dims: [1, n],
         data: BigInt64Array.from({ length: n }, (_, i) => BigInt(start + i)),
       },
-      mask: f32(mask, [1, 1, groups * n, keys]),
+      mask: f32(mask, [1, 1, groups * n, cache.room + n]),
       cos,
       sin,
       last: { dtype: 'int32', dims: [1], data: Int32Array.of(n - 1) },
@@ -115,20 +111,25 @@ function decodingStream(c: DecoderConfig): { stream: Stream; present: KeyValue[]
   return { stream, present };
 }
 
-/** Moves the new tokens' own part of a causal mask from column `start` to column `room`, hiding unused room. */
-function placeNewKeys(
-  mask: Float32Array,
+/**
+ * Mask [groups·n, room + n] of n new queries at positions from `start`. Keys: the cache's room, filled up to `start`, then
+ * the new ones.
+ */
+function decodingMask(
   groups: number,
   n: number,
   start: number,
   room: number,
   window: number | null,
-): void {
+): Float32Array {
   const keys = room + n;
-  const own = new Float32Array(groups * n * n);
-  fillCausalMask(own, groups, n, 0, window);
-  for (let row = 0; row < groups * n; row++) {
-    mask.fill(-1e9, row * keys + start, (row + 1) * keys);
-    mask.set(own.subarray(row * n, (row + 1) * n), row * keys + room);
+  const mask = new Float32Array(groups * n * keys).fill(HIDDEN);
+  for (let i = 0; i < n; i++) {
+    const row = mask.subarray(i * keys, (i + 1) * keys);
+    const first = window === null ? 0 : Math.max(0, start + i - window + 1);
+    row.fill(0, Math.min(first, start), start);
+    row.fill(0, room + Math.max(0, first - start), room + i + 1);
   }
+  for (let g = 1; g < groups; g++) mask.copyWithin(g * n * keys, 0, n * keys);
+  return mask;
 }
