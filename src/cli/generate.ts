@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline/promises';
 import * as z from 'zod';
 import { engineShape } from '../api/job.js';
 import { type GenerationEnd, loadModel, type Model } from '../api/model.js';
+import { UserError } from '../base/errors.js';
 import type { ChatMessage } from '../formats/chat.js';
 import { type GenerateOptions, generateSchema } from '../serve/generate.js';
 import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
@@ -105,7 +106,7 @@ async function answer(
   terminal.emit({ text, ...end, secondsToFirst, tokensPerSecond });
   const speed = tokensPerSecond === null ? '' : `, ${tokensPerSecond.toFixed(1)} tokens/s`;
   terminal.note(
-    `${counted(end.promptTokens, 'token')} in, ${count(end)} out, first after ${secondsToFirst.toFixed(2)} s${speed}`,
+    `${counted(end.promptTokens, 'token')} in, ${end.tokens} out (${ENDS[end.reason]}), first after ${secondsToFirst.toFixed(2)} s${speed}`,
   );
   return text;
 }
@@ -116,10 +117,6 @@ const ENDS: Record<GenerationEnd['reason'], string> = {
   stop: 'ended by a stop text',
   aborted: 'interrupted',
 };
-
-function count({ tokens, reason }: GenerationEnd): string {
-  return `${tokens} (${ENDS[reason]})`;
-}
 
 /** A chat in the terminal. Ctrl-C stops an answer, and at the prompt the chat, as Ctrl-D does. */
 async function converse(
@@ -133,16 +130,30 @@ async function converse(
   let answering: AbortController | undefined;
   lines.on('SIGINT', () => (answering ? answering.abort() : lines.close()));
   let messages = [...opening];
-  lines.prompt();
-  for await (const line of lines) {
-    if (line.trim() === '') messages = [...opening];
-    else {
-      messages.push(user(line));
-      answering = new AbortController();
-      const content = await answer(model, messages, options, terminal, answering.signal);
-      answering = undefined;
-      messages.push({ role: 'assistant', content });
-    }
+  try {
     lines.prompt();
+    for await (const line of lines) {
+      if (line.trim() === '') messages = [...opening];
+      else {
+        answering = new AbortController();
+        messages = await reply([...messages, user(line)], answering.signal);
+        answering = undefined;
+      }
+      lines.prompt();
+    }
+  } finally {
+    lines.close();
+  }
+
+  /** The chat with its answer; without the last message where that is refused, as of a chat too long. */
+  async function reply(asked: ChatMessage[], signal: AbortSignal): Promise<ChatMessage[]> {
+    try {
+      const content = await answer(model, asked, options, terminal, signal);
+      return [...asked, { role: 'assistant', content }];
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      terminal.note(`${error.message}; an empty line starts anew`);
+      return asked.slice(0, -1);
+    }
   }
 }

@@ -52,7 +52,8 @@ function tellModel(model: ModelInspection, terminal: Terminal): void {
   terminal.say();
   const modules = model.modules.map(({ pattern, count: n, in: inputs, out, kind, bias, tiedTo }) => {
     const notes = [kind === 'embedding' && 'embedding', bias && 'bias', tiedTo && `tied to ${tiedTo}`];
-    return [pattern, `x ${n}`, `${out} x ${inputs}`, notes.filter(Boolean).join(', ')];
+    const shape = kind === 'embedding' ? `${inputs} x ${out}` : `${out} x ${inputs}`;
+    return [pattern, `x ${n}`, shape, notes.filter(Boolean).join(', ')];
   });
   for (const line of table([['module', '', 'shape', ''], ...modules])) terminal.say(line);
   terminal.say();

@@ -42,7 +42,7 @@ export class Progress {
     const loss = this.loss.add(event.loss).toFixed(3);
     const rate = count(Math.round(1 / this.secondsPerToken.add(1 / event.tokensPerSecond)));
     const left = duration(event.secondsLeft);
-    const text = `step ${event.step}/${event.steps}  loss ${loss}  ${rate} tokens/s  ${left} left${this.heldOut}`;
+    const text = `step ${String(event.step).padStart(String(event.steps).length)}/${event.steps}  loss ${loss}  ${rate} tokens/s  ${left} left${this.heldOut}`;
     if (this.terminal.isLive) {
       this.terminal.status(`${bar(event.step / event.steps)} ${text}`);
       return;
@@ -56,14 +56,14 @@ export class Progress {
   }
 
   private evaluation(step: number, loss: number, best: boolean): void {
-    this.heldOut = `  held-out ${loss.toFixed(3)}`;
+    this.heldOut = `  held-out ${loss.toFixed(2)}`;
     const remark = step === 0 ? ' before training' : best ? ' (best so far)' : '';
     this.terminal.say(`step ${step}  held-out loss ${loss.toFixed(4)}${remark}`);
   }
 }
 
 function bar(share: number): string {
-  const width = 20;
+  const width = 12;
   const full = Math.round(share * width);
   return `[${'='.repeat(full)}${' '.repeat(width - full)}]`;
 }

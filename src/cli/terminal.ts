@@ -5,6 +5,9 @@ type Format = Parameters<typeof styleText>[0];
 /** The least time between two rewrites of a live line. */
 const REWRITE_MS = 100;
 
+/** Terminals that do not know their width say 0. */
+const FALLBACK_COLUMNS = 80;
+
 /**
  * Where a command writes. Text for people goes to stdout, or with --json to stderr, and stdout has one JSON
  * object a line. A live line is rewritten in place where people look on, and left out everywhere else.
@@ -49,7 +52,7 @@ export class Terminal {
   status(text: string): void {
     if (!this.isLive || Date.now() - this.rewritten < REWRITE_MS) return;
     this.rewritten = Date.now();
-    this.live = text.slice(0, Math.max(1, (this.people.columns ?? 80) - 1));
+    this.live = text.slice(0, (this.people.columns || FALLBACK_COLUMNS) - 1);
     this.people.write(`\r${this.live}\x1b[K`);
   }
 
