@@ -200,7 +200,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("golden", help="write test/golden/smollm2")
     command.add_argument("--gguf", type=Path, required=True)
-    command.set_defaults(run=golden, threads=1)
+    command.set_defaults(run=golden)
     command = commands.add_parser("live", help="write the reference for what lowrank wrote, and check it")
     command.add_argument("--model", type=Path, required=True)
     command.add_argument("--adapter", type=Path, required=True)
@@ -208,13 +208,13 @@ def main() -> int:
     command.add_argument("--out", type=Path, required=True)
     command.add_argument("--gguf", type=Path)
     command.add_argument("--merged", type=Path)
-    command.set_defaults(run=live, threads=torch.get_num_threads())
+    command.set_defaults(run=live)
     args = parser.parse_args()
     missing = [path for path in (getattr(args, "gguf", None), getattr(args, "batch", None)) if path and not path.is_file()]
     missing += [path for path in (getattr(args, name, None) for name in ("model", "adapter", "merged")) if path and not path.is_dir()]
     if missing:
         parser.error(f"there is no {missing[0]}")
-    ref.be_deterministic(args.threads)
+    ref.be_deterministic()
     return args.run(args)
 
 

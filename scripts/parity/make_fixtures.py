@@ -250,7 +250,7 @@ def main() -> None:
     unknown = set(args.cases) - set(CASES)
     if unknown:
         parser.error(f"no case called {', '.join(sorted(unknown))}; known: {', '.join(CASES)}")
-    ref.be_deterministic(threads=1)
+    ref.be_deterministic()
     FIXTURES.mkdir(parents=True, exist_ok=True)
     for seed, (name, case) in enumerate(CASES.items()):
         if args.cases and name not in args.cases:

@@ -222,7 +222,7 @@ describe.skipIf(!existsSync(smollm2Gguf) && process.env.CI !== 'true')('SmolLM2-
       );
       tensors = await openTensors(join(out, 'expected.safetensors'));
       expected = await readJson(join(out, 'expected.json'), runSchema);
-    }, timeout);
+    }, 3 * timeout);
 
     it('the converted and the merged folder in transformers', async () => {
       const { relative_errors: errors, limits } = await readJson(join(out, 'checks.json'), checksSchema);
