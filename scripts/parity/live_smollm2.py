@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Parity with PyTorch + PEFT on a real model, SmolLM2-135M.
 
-    golden: what is committed in test/golden/smollm2, so that a machine without Python can compare too.
+    golden: what is committed in test/golden/smollm2/fixtures, so that a machine without Python can compare too.
         .venv/bin/python scripts/parity/live_smollm2.py golden --gguf .cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
       The adapter is not stored: it is FORMULA_ADAPTER below, exact in any language. For every A and B the golden holds
       the gradient's norm and a few of its elements.
@@ -32,7 +32,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 import reference as ref
 
-GOLDEN = Path(__file__).resolve().parents[2] / "test" / "golden" / "smollm2"
+GOLDEN = Path(__file__).resolve().parents[2] / "test" / "golden" / "smollm2" / "fixtures"
 # The norm at which clipping bites in these 20 steps.
 RECIPE = ref.RECIPE | {"learning_rate": 3e-4, "max_grad_norm": 0.5}
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
@@ -198,7 +198,7 @@ def live(args: argparse.Namespace) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Parity with PyTorch + PEFT on SmolLM2-135M.")
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("golden", help="write test/golden/smollm2")
+    command = commands.add_parser("golden", help="write test/golden/smollm2/fixtures")
     command.add_argument("--gguf", type=Path, required=True)
     command.set_defaults(run=golden)
     command = commands.add_parser("live", help="write the reference for what lowrank wrote, and check it")

@@ -97,7 +97,7 @@ describe.skipIf(!existsSync(smollm2Gguf) && process.env.CI !== 'true')('SmolLM2-
   beforeAll(async () => {
     await ggufToHf(smollm2Gguf, folder);
     model = await openModel(folder);
-    batch = await ReferenceBatch.read(golden('smollm2/batch.json'));
+    batch = await ReferenceBatch.read(golden('smollm2/fixtures/batch.json'));
   });
 
   describe('against the committed golden', () => {
@@ -106,8 +106,8 @@ describe.skipIf(!existsSync(smollm2Gguf) && process.env.CI !== 'true')('SmolLM2-
     let expected: z.output<typeof expectedSchema>;
 
     beforeAll(async () => {
-      tensors = await openTensors(golden('smollm2/expected.safetensors'));
-      expected = await readJson(golden('smollm2/expected.json'), expectedSchema);
+      tensors = await openTensors(golden('smollm2/fixtures/expected.safetensors'));
+      expected = await readJson(golden('smollm2/fixtures/expected.json'), expectedSchema);
       const { r, lora_alpha, target_modules } = expected.lora;
       adapter = await createAdapter(lora, lora.parse('golden', { r, lora_alpha, target_modules }), model);
       fillByFormula(adapter, model.config.layers);
@@ -217,7 +217,17 @@ describe.skipIf(!existsSync(smollm2Gguf) && process.env.CI !== 'true')('SmolLM2-
       ];
       execFileSync(
         python,
-        ['-W', 'ignore', script, 'live', ...inputs, '--batch', golden('smollm2/batch.json'), '--out', out],
+        [
+          '-W',
+          'ignore',
+          script,
+          'live',
+          ...inputs,
+          '--batch',
+          golden('smollm2/fixtures/batch.json'),
+          '--out',
+          out,
+        ],
         { stdio: ['ignore', 'inherit', 'pipe'] },
       );
       tensors = await openTensors(join(out, 'expected.safetensors'));
