@@ -2,7 +2,7 @@ import type { Tokenizer } from '../formats/tokenizer.js';
 import { type EncodeRowsOptions, type EncodeStats, type Example, encodeRows } from '../train/data/encode.js';
 import { readRows, rowsFrom } from '../train/data/rows.js';
 
-/** A path of a JSONL file, or rows of the same form in memory. */
+/** A path of a JSONL, CSV, TSV or Parquet file, or rows in memory. */
 export type DataSource = string | Iterable<unknown>;
 
 /** Reads and encodes training or evaluation data. Throws UserError naming the file and line. */

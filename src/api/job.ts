@@ -30,7 +30,9 @@ export const dataShape = {
 
 const baseShape = {
   model: text.describe('model folder, .gguf file, or "demo" for the one that comes along'),
-  data: text.describe('training rows, JSONL: {messages}, {prompt, completion} or {text}'),
+  data: text.describe(
+    'training rows: JSONL, CSV, TSV or Parquet of messages, prompt and completion, or text',
+  ),
   evalData: text.optional().describe('held-out rows; with them the best evaluation is what is kept'),
   output: text.describe('folder for the adapter, and while training for checkpoints and metrics'),
   method: z.enum(methodNames).default('lora').describe('what is trained'),
@@ -40,9 +42,12 @@ const baseShape = {
 
 /** Options of all methods by their names in TypeScript. Two methods that share a name share its meaning. */
 export const methodShape: z.ZodRawShape = Object.fromEntries(
-  Object.values(methods).flatMap(({ options }) =>
-    Object.entries((options as z.ZodObject).shape).map(([key, schema]) => [camelCase(key), schema]),
-  ),
+  Object.values(methods)
+    .flatMap(({ options }) =>
+      Object.entries((options as z.ZodObject).shape).map(([key, schema]) => [camelCase(key), schema]),
+    )
+    // Where defaults differ, those of the table's first method are told.
+    .reverse(),
 );
 
 /** Everything that a training job can be told, in groups, as the help shows it. */

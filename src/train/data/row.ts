@@ -1,0 +1,99 @@
+/** A row of training data, of one of three kinds, and how one is checked. */
+import * as z from 'zod';
+import { nearest, UserError } from '../../base/errors.js';
+import type { ChatMessage } from '../../formats/chat.js';
+import { checkJson } from '../../formats/io/json.js';
+
+/** A row that was checked. `line` counts from 1: lines of a file, or items of an array. */
+export type Row =
+  | { kind: 'messages'; line: number; messages: readonly ChatMessage[]; tools?: readonly unknown[] }
+  | { kind: 'completion'; line: number; prompt: string; completion: string }
+  | { kind: 'text'; line: number; text: string };
+
+const ROLES = ['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython'] as const;
+
+const message = z.looseObject({
+  role: z.enum(ROLES),
+  content: z.string().nullable(),
+});
+const schemas = {
+  messages: z.looseObject({ messages: z.array(message).min(1), tools: z.array(z.unknown()).optional() }),
+  completion: z.looseObject({ prompt: z.string(), completion: z.string() }),
+  text: z.looseObject({ text: z.string() }),
+};
+/** The kind of row that a key or column belongs to. */
+export const KINDS: Readonly<Record<string, Row['kind']>> = {
+  messages: 'messages',
+  prompt: 'completion',
+  completion: 'completion',
+  text: 'text',
+};
+const EXPECTED = 'expected {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}';
+
+/** Checks one parsed row. Keys beside those of its kind (an id, a source) are let be. */
+function rowOf(value: unknown, line: number, place: string): Row {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new UserError(`${place}: ${EXPECTED}, found ${describe(value)}`);
+  }
+  const keys = Object.keys(value);
+  const kinds = new Set(keys.flatMap((key) => (Object.hasOwn(KINDS, key) ? KINDS[key] : [])));
+  if (kinds.size !== 1) {
+    const guess = keys.map((key) => nearest(key, Object.keys(KINDS))).find((name) => name !== undefined);
+    const hint = kinds.size === 0 && guess !== undefined ? `, did you mean "${guess}"?` : '';
+    throw new UserError(`${place}: ${EXPECTED}, found the keys ${JSON.stringify(keys.slice(0, 8))}${hint}`);
+  }
+  const [kind] = kinds;
+  switch (kind) {
+    case 'messages': {
+      const { messages, tools } = checkJson(place, value, schemas.messages);
+      const silent = messages.findIndex((turn) => turn.content === null && turn.tool_calls === undefined);
+      if (silent !== -1) {
+        throw new UserError(`${place}: key "messages.${silent}.content": expected string, received null`);
+      }
+      return tools === undefined ? { kind, line, messages } : { kind, line, messages, tools };
+    }
+    case 'completion': {
+      const { prompt, completion } = checkJson(place, value, schemas.completion);
+      return { kind, line, prompt, completion };
+    }
+    case 'text':
+      return { kind, line, text: checkJson(place, value, schemas.text).text };
+  }
+}
+
+/** What a value is, for errors. */
+export function describe(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  return Array.isArray(value) ? 'an array' : `a ${typeof value}`;
+}
+
+/** Rows of one source, all of one kind and at least one. */
+export class RowList {
+  readonly rows: Row[] = [];
+
+  constructor(
+    readonly source: string,
+    private readonly unit: 'line' | 'row',
+  ) {}
+
+  place(line: number): string {
+    return `${this.source} ${this.unit} ${line}`;
+  }
+
+  add(value: unknown, line: number): void {
+    const row = rowOf(value, line, this.place(line));
+    const first = this.rows.at(0) ?? row;
+    if (row.kind !== first.kind) {
+      throw new UserError(
+        `${this.place(line)} is a row of ${row.kind}, ${this.unit} ${first.line} one of ${first.kind}: ` +
+          'one data set has rows of one kind',
+      );
+    }
+    this.rows.push(row);
+  }
+
+  finish(): Row[] {
+    if (this.rows.length === 0) throw new UserError(`${this.source} has no rows`);
+    return this.rows;
+  }
+}
