@@ -4,7 +4,7 @@ import { writeFileAtomic } from '../../src/formats/io/node.js';
 import { DEMO_FOLDER } from './paths.js';
 
 /**
- * The demo's data: a few facts about tomorrow's weather in, a forecast to read aloud out. Which sentences are
+ * The demo's data: a note of five facts about the weather in, a forecast to read aloud out. Which sentences are
  * said follows from the facts, so a model that has learned the task says the right ones and copies the
  * place, the day, the degrees and the wind. No pair of place and sky that is held out occurs in training.
  */
@@ -86,8 +86,8 @@ function feeling(high: number): string {
 }
 
 function prompt({ place, day, sky, high, wind }: Facts): string {
-  const air = wind ? `${wind.force}, ${wind.from}` : 'none';
-  return `Place: ${place}\nDay: ${day}\nSky: ${sky}\nHigh: ${high}\nWind: ${air}\nForecast:`;
+  const air = wind ? `${wind.force} wind from the ${wind.from}` : 'no wind';
+  return `${place}, ${day}: ${high} degrees, ${air}, ${sky}.`;
 }
 
 function completion({ place, day, sky, high, wind }: Facts): string {

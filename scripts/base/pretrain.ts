@@ -20,7 +20,7 @@ import { MIX, readTokens, trainingBatch } from './stream.js';
 
 /** Tokens of an update: 2,048. Few, because the budget allows few updates. */
 const UPDATE_TOKENS = (MIX.text + MIX.repeated + MIX.cards) * MAX_POSITIONS;
-const STEPS = 2_200;
+const STEPS = 1_800;
 const WARMUP = 100;
 const PEAK_RATE = 3e-3;
 const WEIGHT_DECAY = 0.1;
@@ -95,7 +95,7 @@ export async function pretrain({ threads }: { threads?: number }): Promise<void>
     const batch = trainingBatch(streams, { step, length: MAX_POSITIONS, seed: SEED });
     const { loss, grads } = await trainStep.run(batch, 1 / UPDATE_TOKENS);
     if (!Number.isFinite(loss)) throw new Error(`the loss is ${loss} at step ${step}`);
-    optimizer.step(adapter.values, grads, PEAK_RATE * scheduleFactor('cosine', step + 1, WARMUP, STEPS));
+    optimizer.step(adapter.values, grads, PEAK_RATE * scheduleFactor('linear', step + 1, WARMUP, STEPS));
     step++;
     seconds += (performance.now() - started) / 1000;
     since.lossSum += loss;

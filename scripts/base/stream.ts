@@ -15,9 +15,9 @@ export interface Streams {
 }
 
 /** Windows of an update: plain text, text in which a passage is repeated, and cards. */
-export const MIX = { text: 5, repeated: 1, cards: 2 } as const;
-const SHORTEST_PASSAGE = 24;
-const LONGEST_PASSAGE = 112;
+export const MIX = { text: 3, repeated: 2, cards: 3 } as const;
+const SHORTEST_PASSAGE = 12;
+const LONGEST_PASSAGE = 64;
 
 /**
  * The micro-batch of update `step`: windows of `length` tokens in the shares of MIX, every position supervised
