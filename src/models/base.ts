@@ -114,14 +114,16 @@ export function frozenWeight(model: BaseModel, name: string): Tensor {
   });
 }
 
-/** Inputs of a whole-sequence pass: sizes `batch` and `seq` are symbolic. */
-export function trainingStream(c: DecoderConfig): Stream {
+/**
+ * Inputs of a whole-sequence pass: sizes `batch` and `seq` are symbolic. Packed rows have a mask each, others share one.
+ */
+export function trainingStream(c: DecoderConfig, packed = false): Stream {
   const groups = c.heads / c.kvHeads;
   const keys = groups === 1 ? 'seq' : `${groups}*seq`;
   return {
     ids: input('ids', 'int32', ['batch', 'seq']),
     positions: input('positions', 'int64', ['batch', 'seq']),
-    mask: input('mask', 'float32', [1, 1, keys, 'seq']),
+    mask: input('mask', 'float32', [packed ? 'batch' : 1, 1, keys, 'seq']),
     cos: input('cos', 'float32', ['table', c.headDim / 2]),
     sin: input('sin', 'float32', ['table', c.headDim / 2]),
   };

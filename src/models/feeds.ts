@@ -6,6 +6,16 @@ import { ropeTables } from './rope.js';
 /** Score of a position that may not be seen; far below any real one, and finite, so that no row is NaN. */
 export const HIDDEN = -1e9;
 
+/** Rows of tokens, right-padded. */
+export interface Rows {
+  rows: number;
+  length: number;
+  /** [rows, length] */
+  ids: Int32Array;
+  /** Of packed rows: [rows, length], the column in which the example that a position belongs to begins. */
+  starts?: Int32Array;
+}
+
 /**
  * What a whole-sequence graph needs beside its ids, kept between steps: positions, causal mask and rotary
  * tables for the lengths met so far.
@@ -16,20 +26,21 @@ export class SequenceFeeds {
 
   constructor(private readonly config: DecoderConfig) {}
 
-  /** Feeds for `rows` sequences of `length` tokens, right-padded. */
-  feeds(ids: Int32Array, rows: number, length: number): Feeds {
-    const positions = BigInt64Array.from({ length: rows * length }, (_, i) => BigInt(i % length));
+  /** Feeds for rows that are one example each, or for packed ones: positions restart, and nothing sees across. */
+  feeds({ rows, length, ids, starts }: Rows): Feeds {
+    const position = starts ? (at: number) => (at % length) - starts[at] : (at: number) => at % length;
+    const positions = BigInt64Array.from({ length: rows * length }, (_, at) => BigInt(position(at)));
     const { cos, sin } = this.rope(length);
     return {
       ids: { dtype: 'int32', dims: [rows, length], data: ids },
       positions: { dtype: 'int64', dims: [rows, length], data: positions },
-      mask: this.mask(length),
+      mask: starts ? this.packedMask(rows, length, starts) : this.mask(length),
       cos,
       sin,
     };
   }
 
-  /** Names of the feeds that are kept here, and may be lent to the engine. */
+  /** Names of the feeds that are made here and not needed by anybody else: they may be lent to the engine. */
   static readonly lendable: readonly string[] = ['mask', 'cos', 'sin'];
 
   /** Rotary tables for at least `positions` positions. */
@@ -49,7 +60,7 @@ export class SequenceFeeds {
     if (!mask) {
       const groups = this.config.heads / this.config.kvHeads;
       const data = new Float32Array(groups * length * length);
-      fillCausalMask(data, groups, length, 0, this.config.slidingWindow);
+      fillCausalMask(data, groups, length, this.config.slidingWindow);
       mask = f32(data, [1, 1, groups * length, length]);
       // Lengths vary little within a run; a few masks are worth keeping, all of them are not.
       if (this.masks.size >= 16) this.masks.clear();
@@ -57,25 +68,40 @@ export class SequenceFeeds {
     }
     return mask;
   }
+  private packedMask(rows: number, length: number, starts: Int32Array): HostTensor {
+    const groups = this.config.heads / this.config.kvHeads;
+    const size = groups * length * length;
+    const data = new Float32Array(rows * size);
+    for (let row = 0; row < rows; row++) {
+      const own = starts.subarray(row * length, (row + 1) * length);
+      fillCausalMask(
+        data.subarray(row * size, (row + 1) * size),
+        groups,
+        length,
+        this.config.slidingWindow,
+        own,
+      );
+    }
+    return f32(data, [rows, 1, groups * length, length]);
+  }
 }
 
 /**
- * Fills [groups·queries, keys] so that query i, at position `start` + i, sees keys at positions up to its own,
- * and no further back than the window; key j stands at position j.
+ * Fills [groups·length, length] so that query i sees keys up to its own and no further back than the window, or than
+ * the column `starts[i]` of packed rows.
  */
 export function fillCausalMask(
   data: Float32Array,
   groups: number,
-  queries: number,
-  start: number,
+  length: number,
   window: number | null,
+  starts?: Int32Array,
 ): void {
-  const keys = data.length / (groups * queries);
-  for (let i = 0; i < queries; i++) {
-    const row = data.subarray(i * keys, (i + 1) * keys);
-    const first = window === null ? 0 : Math.max(0, start + i - window + 1);
+  for (let i = 0; i < length; i++) {
+    const row = data.subarray(i * length, (i + 1) * length);
+    const first = Math.max(starts?.[i] ?? 0, window === null ? 0 : i - window + 1);
     row.fill(HIDDEN);
-    row.fill(0, first, Math.min(keys, start + i + 1));
+    row.fill(0, first, i + 1);
   }
-  for (let g = 1; g < groups; g++) data.copyWithin(g * queries * keys, 0, queries * keys);
+  for (let g = 1; g < groups; g++) data.copyWithin(g * length * length, 0, length * length);
 }

@@ -72,8 +72,14 @@ describe('rotary frequencies', () => {
 describe('causal mask', () => {
   it('shows the past, within the window', () => {
     const mask = new Float32Array(2 * 3 * 3);
-    fillCausalMask(mask, 2, 3, 0, 2);
+    fillCausalMask(mask, 2, 3, 2);
     const seen = [1, 0, 0, 1, 1, 0, 0, 1, 1];
     expect([...mask].map((v) => (v === 0 ? 1 : 0))).toEqual([...seen, ...seen]);
+  });
+  it('shows nothing of the other examples in a packed row', () => {
+    const mask = new Float32Array(4 * 4);
+    fillCausalMask(mask, 1, 4, 2, Int32Array.of(0, 1, 1, 1));
+    const seen = [1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1];
+    expect([...mask].map((v) => (v === 0 ? 1 : 0))).toEqual(seen);
   });
 });

@@ -84,7 +84,10 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   const newest = run && job.resume ? (await listCheckpoints(run)).at(-1) : undefined;
   if (newest) state = await loadCheckpoint(newest, tensors, fingerprint);
 
-  const trainStep = await TrainStep.create(runtime, model, adapter, job.session);
+  const trainStep = await TrainStep.create(runtime, model, adapter, {
+    ...job.session,
+    packed: options.packing,
+  });
   const lossStep = job.evalExamples?.length
     ? await LossStep.create(runtime, model, adapter, job.session)
     : undefined;
@@ -185,7 +188,7 @@ function* batchesFrom(
 ): Generator<Batch> {
   for (let step = from; step < to; ) {
     const epoch = Math.floor(step / perEpoch);
-    const { seed, microBatchTokens, groupByLength } = options;
+    const { seed, microBatchTokens, groupByLength, packing } = options;
     const startBatch = step % perEpoch;
     for (const batch of batchesOf(examples, {
       batchSize,
@@ -194,6 +197,7 @@ function* batchesFrom(
       microBatchTokens,
       startBatch,
       groupByLength,
+      packing,
     })) {
       yield batch;
       if (++step >= to) return;

@@ -35,6 +35,10 @@ export const trainSchema = z.strictObject({
     .boolean()
     .default(true)
     .describe('put rows of like length into the same batch, out of a shuffled window'),
+  packing: z
+    .boolean()
+    .default(false)
+    .describe('put several short rows into one sequence, each seeing only itself: less padding, the same loss'),
   evalSteps: z
     .int()
     .nonnegative()

@@ -22,15 +22,25 @@ interface LossGraph {
 }
 
 /** Builds the forward pass and the loss; logits are computed at supervised positions only. */
-function lossGraph(model: BaseModel, adapter: Adapter | undefined, training: boolean): LossGraph {
+function lossGraph(
+  model: BaseModel,
+  adapter: Adapter | undefined,
+  training: boolean,
+  packed: boolean | undefined,
+): LossGraph {
   const { sites, params } = adaptedSites(model, adapter, training);
-  const hidden = decoder(model.config, sites, trainingStream(model.config));
+  const hidden = decoder(model.config, sites, trainingStream(model.config, packed));
   const rows = input('rows', 'int32', ['targets']);
   const targets = input('targetIds', 'int32', ['targets']);
   const scale = input('scale', 'float32', []);
   const logits = lmHead(model.config, sites, gather(hidden, rows));
   const losses = crossEntropy(logits, targets);
   return { loss: mul(sum(losses, 0), scale), losses, scale, logits, params };
+}
+
+export interface StepOptions extends SessionOptions {
+  /** Takes micro-batches of packed rows, which name their `starts`, and no others. */
+  packed?: boolean;
 }
 
 /** A compiled step, bound to the values of an adapter. */
@@ -48,7 +58,7 @@ abstract class Step {
 
   protected async feedAndRun(micro: MicroBatch, scale: number, extra: Feeds = {}): Promise<Feeds> {
     const feeds: Feeds = {
-      ...this.sequence.feeds(micro.ids, micro.rows, micro.length),
+      ...this.sequence.feeds(micro),
       rows: int32(micro.targetRows),
       targetIds: int32(micro.targetIds),
       scale: { dtype: 'float32', dims: [], data: Float32Array.of(scale) },
@@ -88,9 +98,9 @@ export class TrainStep extends Step {
     runtime: Runtime,
     model: BaseModel,
     adapter: Adapter,
-    options: SessionOptions = {},
+    options: StepOptions = {},
   ): Promise<TrainStep> {
-    const g = lossGraph(model, adapter, true);
+    const g = lossGraph(model, adapter, true, options.packed);
     const names = [...g.params.keys()];
     const grads = gradients(g.losses, expandTo(g.scale, g.losses), [...g.params.values()]);
     const outputs: Record<string, Tensor> = { loss: g.loss };
@@ -131,9 +141,9 @@ export class LossStep extends Step {
     runtime: Runtime,
     model: BaseModel,
     adapter: Adapter | undefined,
-    options: SessionOptions & { logits?: boolean } = {},
+    options: StepOptions & { logits?: boolean } = {},
   ): Promise<LossStep> {
-    const g = lossGraph(model, adapter, false);
+    const g = lossGraph(model, adapter, false, options.packed);
     const outputs = { loss: g.loss, losses: g.losses, ...(options.logits && { logits: g.logits }) };
     const graph = compile(outputs, options.device);
     const session = await runtime.load(graph, { ...options, weightsFolder: model.weightsFolder });

@@ -4,8 +4,9 @@
  */
 import { Rng } from '../../base/rng.js';
 import type { Example } from './encode.js';
+import { packings } from './packing.js';
 
-/** Sequences that the engine runs at once, right-padded to the longest of them. */
+/** Rows that the engine runs at once, right-padded to the longest of them. A row is an example, or packed several. */
 export interface MicroBatch {
   rows: number;
   length: number;
@@ -20,6 +21,8 @@ export interface MicroBatch {
   targetRows: Int32Array;
   /** The token to predict at each of them. */
   targetIds: Int32Array;
+  /** Packed rows only: [rows, length], the column in which the example that a position belongs to begins. */
+  starts?: Int32Array;
 }
 
 /** What one step of the optimizer sees. */
@@ -50,6 +53,8 @@ export interface BatchOptions {
    * (log-normal, median 150) 60%, 2.2%, 2.0%.
    */
   groupByLength?: boolean;
+  /** Put several examples into a row where that takes less time than padding does. Default false. */
+  packing?: boolean;
 }
 
 /** Batches whose examples are sorted together by groupByLength. */
@@ -57,6 +62,9 @@ const WINDOW_BATCHES = 16;
 
 /** What a micro-batch more costs beside its positions, in positions: calls, gradients copied out. */
 const MICRO_BATCH_COST = 32;
+
+/** The row length at which attention takes as long as everything else. */
+const ATTENTION_LENGTH = 3000;
 
 /** How many batches an epoch of `examples` has. */
 export function batchCount(examples: number, batchSize: number): number {
@@ -70,6 +78,7 @@ export function* batchesOf(examples: readonly Example[], options: BatchOptions):
     const micro = microBatchesOf(
       exampleIndices.map((i) => examples[i]),
       options.microBatchTokens,
+      options.packing,
     );
     yield {
       micro,
@@ -101,26 +110,53 @@ function chunksOf<T>(items: readonly T[], size: number): T[][] {
 }
 
 /**
- * Splits a batch where it costs least: its examples sorted by length, cut into runs of at most `budget`
- * positions each, so that padding and the number of runs together are smallest.
+ * The micro-batches of a batch. Packed, its examples share rows as far as that is cheaper; the loss of each token
+ * stays what it is alone, so a step learns the same.
  */
-export function microBatchesOf(batch: readonly Example[], budget: number): MicroBatch[] {
-  const sorted = [...batch].sort((a, b) => b.ids.length - a.ids.length);
-  // cheapest[i]: the least cost of the first i examples; from[i]: where its last run begins.
+export function microBatchesOf(batch: readonly Example[], budget: number, packing = false): MicroBatch[] {
+  if (!packing)
+    return splitRows(
+      batch.map((example) => [example]),
+      budget,
+    ).map(assembled);
+  const plans = packings(batch, inputLength, budget).map((rows) => splitRows(rows, budget));
+  const costs = plans.map((plan) => plan.reduce((sum, rows) => sum + packedCost(rows), 0));
+  return plans[costs.indexOf(Math.min(...costs))].map((rows) => ({
+    ...assembled(rows),
+    starts: startsOf(rows),
+  }));
+}
+
+/** A row: examples that stand one behind the other. */
+type PackedRow = readonly Example[];
+
+/**
+ * Splits rows where it costs least: sorted by length, cut into runs of at most `budget` positions each, so that
+ * padding and the number of runs together are smallest.
+ */
+function splitRows(rows: readonly PackedRow[], budget: number): PackedRow[][] {
+  const sorted = [...rows].sort((a, b) => rowLength(b) - rowLength(a));
+  // cheapest[i]: the least cost of the first i rows; from[i]: where its last run begins.
   const cheapest = [0];
   const from = [0];
   for (let end = 1; end <= sorted.length; end++) {
     cheapest[end] = Number.POSITIVE_INFINITY;
     for (let start = end - 1; start >= 0; start--) {
-      const positions = (end - start) * inputLength(sorted[start]);
+      const positions = (end - start) * rowLength(sorted[start]);
       if (positions > budget && end - start > 1) break;
       const cost = cheapest[start] + positions + MICRO_BATCH_COST;
       if (cost < cheapest[end]) [cheapest[end], from[end]] = [cost, start];
     }
   }
-  const micro: MicroBatch[] = [];
-  for (let end = sorted.length; end > 0; end = from[end]) micro.unshift(padded(sorted.slice(from[end], end)));
-  return micro;
+  const runs: PackedRow[][] = [];
+  for (let end = sorted.length; end > 0; end = from[end]) runs.unshift(sorted.slice(from[end], end));
+  return runs;
+}
+
+/** What a micro-batch costs, in positions that attend to nothing. */
+function packedCost(rows: readonly PackedRow[]): number {
+  const length = Math.max(...rows.map(rowLength));
+  return rows.length * length * (1 + length / ATTENTION_LENGTH) + MICRO_BATCH_COST;
 }
 
 /** The last token of an example is only a target. */
@@ -128,28 +164,52 @@ function inputLength({ ids }: Example): number {
   return ids.length - 1;
 }
 
-function padded(examples: readonly Example[]): MicroBatch {
-  const lengths = Int32Array.from(examples, inputLength);
+function rowLength(row: PackedRow): number {
+  return row.reduce((sum, example) => sum + inputLength(example), 0);
+}
+
+function assembled(rows: readonly PackedRow[]): MicroBatch {
+  const lengths = Int32Array.from(rows, rowLength);
   const length = lengths.reduce((a, b) => Math.max(a, b), 0);
-  const ids = new Int32Array(examples.length * length);
+  const ids = new Int32Array(rows.length * length);
   const targetRows: number[] = [];
   const targetIds: number[] = [];
-  for (const [row, example] of examples.entries()) {
-    ids.set(example.ids.subarray(0, lengths[row]), row * length);
-    for (let t = 0; t < lengths[row]; t++) {
-      if (example.supervised[t + 1] === 0) continue;
-      targetRows.push(row * length + t);
-      targetIds.push(example.ids[t + 1]);
+  for (const [row, examples] of rows.entries()) {
+    let at = row * length;
+    for (const example of examples) {
+      const size = inputLength(example);
+      ids.set(example.ids.subarray(0, size), at);
+      for (let t = 0; t < size; t++) {
+        if (example.supervised[t + 1] === 0) continue;
+        targetRows.push(at + t);
+        targetIds.push(example.ids[t + 1]);
+      }
+      at += size;
     }
   }
   return {
-    rows: examples.length,
+    rows: rows.length,
     length,
     ids,
     lengths,
     targetRows: Int32Array.from(targetRows),
     targetIds: Int32Array.from(targetIds),
   };
+}
+
+/** Padding stands for itself. */
+function startsOf(rows: readonly PackedRow[]): Int32Array {
+  const length = Math.max(...rows.map(rowLength));
+  const starts = Int32Array.from({ length: rows.length * length }, (_, at) => at % length);
+  for (const [row, examples] of rows.entries()) {
+    let start = 0;
+    for (const example of examples) {
+      const end = start + inputLength(example);
+      starts.fill(start, row * length + start, row * length + end);
+      start = end;
+    }
+  }
+  return starts;
 }
 
 function realTokens({ lengths }: MicroBatch): number {
