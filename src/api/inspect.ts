@@ -6,13 +6,15 @@ import { configOf } from '../formats/gguf/config.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists } from '../formats/io/node.js';
 import {
+  type AdapterTensor,
   adapterKey,
   adapterSites,
-  type PeftLoraConfig,
-  rankOf,
+  kindName,
   readAdapter,
-  scalingOf,
+  splitAdapterKey,
 } from '../formats/peft.js';
+import { type PeftConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
+import { sitesOf, trainableCount } from '../methods/adapter.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import { describe, openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
@@ -50,10 +52,20 @@ export interface AdapterInspection {
   kind: 'adapter';
   path: string;
   base: string | null;
-  config: PeftLoraConfig;
+  method: ReturnType<typeof kindName>;
+  config: PeftConfig;
+  /** Those that trained. */
   parameters: number;
   bytes: number;
-  modules: { pattern: string; count: number; in: number; out: number; r: number; scaling: number }[];
+  /** `in` is null where the adapter does not tell it (VeRA shares one matrix of the largest size). */
+  modules: {
+    pattern: string;
+    count: number;
+    in: number | null;
+    out: number;
+    r: number;
+    scaling: number;
+  }[];
 }
 
 export interface InspectOptions {
@@ -104,8 +116,7 @@ function describeModel(
   const method = methodNamed(name);
   const parsed = method.parse(`${name} configuration`, methodOptions);
   const trainables = method.select(parsed, { sites, parameters });
-  const count = trainables.reduce((n, t) => n + sizeOf(t.shape), 0);
-  const added = trainables.filter((t) => t.init !== null);
+  const count = trainableCount(trainables);
   return {
     kind: 'model',
     path,
@@ -126,7 +137,7 @@ function describeModel(
       options: parsed,
       parameters: count,
       share: count / total,
-      sites: new Set(added.map((t) => t.name.slice(0, t.name.lastIndexOf('.')))).size,
+      sites: sitesOf(trainables).size,
     },
   };
 }
@@ -139,16 +150,26 @@ async function inspectAdapter(path: string): Promise<AdapterInspection> {
     kind: 'adapter',
     path,
     base: config.base_model_name_or_path,
+    method: kindName(config),
     config,
-    parameters: [...tensors.values()].reduce((n, t) => n + t.data.length, 0),
+    parameters: [...tensors].reduce((n, [key, t]) => n + (splitAdapterKey(key) ? t.data.length : 0), 0),
     bytes: size,
     modules: grouped(sites, ({ name }) => ({
-      in: tensors.get(adapterKey(name, 'lora_A'))!.shape[1],
-      out: tensors.get(adapterKey(name, 'lora_B'))!.shape[0],
+      ...sizesOf(tensors, name),
       r: rankOf(config, name),
       scaling: scalingOf(config, name),
     })),
   };
+}
+
+/** A site's sizes as far as an adapter's tensors tell them. */
+function sizesOf(
+  tensors: ReadonlyMap<string, AdapterTensor>,
+  site: string,
+): { in: number | null; out: number } {
+  const down = tensors.get(adapterKey(site, 'lora_A'));
+  const up = tensors.get(adapterKey(site, 'lora_B')) ?? tensors.get(adapterKey(site, 'vera_lambda_b'))!;
+  return { in: down ? down.shape[1] : null, out: up.shape[0] };
 }
 
 /** Named things by their pattern, those together whose `details` are equal. */

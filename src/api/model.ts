@@ -115,7 +115,7 @@ export class Model {
   get parameters(): { total: number; trainable: number } {
     let total = 0;
     for (const shape of this.base.parameters.values()) total += shape.reduce((a, b) => a * b, 1);
-    return { total, trainable: this.current ? trainableCount(this.current) : 0 };
+    return { total, trainable: this.current ? trainableCount(this.current.trainables) : 0 };
   }
 
   /**

@@ -67,11 +67,12 @@ function tellModel(model: ModelInspection, terminal: Terminal): void {
 
 function tellAdapter(adapter: AdapterInspection, terminal: Terminal): void {
   const { config: c, modules } = adapter;
+  const details =
+    c.peft_type === 'VERA'
+      ? `r ${c.r}, dropout ${c.vera_dropout}`
+      : `${c.use_rslora ? 'rsLoRA, ' : ''}r ${c.r}, alpha ${c.lora_alpha}, dropout ${c.lora_dropout}`;
   const rows: [string, string][] = [
-    [
-      'adapter',
-      `LoRA${c.use_rslora ? ' (rsLoRA)' : ''}, r ${c.r}, alpha ${c.lora_alpha}, dropout ${c.lora_dropout}`,
-    ],
+    ['adapter', `${adapter.method}, ${details}`],
     ['base', adapter.base ?? 'not named'],
     ['parameters', `${count(adapter.parameters)}, ${bytes(adapter.bytes)}`],
     ['modules', String(modules.reduce((n, m) => n + m.count, 0))],
@@ -81,7 +82,7 @@ function tellAdapter(adapter: AdapterInspection, terminal: Terminal): void {
   const lines = modules.map((m) => [
     m.pattern,
     `x ${m.count}`,
-    `${m.out} x ${m.in}`,
+    `${m.out} x ${m.in ?? 'any'}`,
     `${m.r}`,
     `${m.scaling}`,
   ]);

@@ -5,17 +5,8 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { UserError } from '../base/errors.js';
-import {
-  adapterKey,
-  adapterSites,
-  checkPeftConfig,
-  peftLoraConfig,
-  rankOf,
-  readAdapter,
-  scalingOf,
-  splitAdapterKey,
-  writeAdapter,
-} from './peft.js';
+import { adapterKey, adapterSites, readAdapter, splitAdapterKey, writeAdapter } from './peft.js';
+import { checkPeftConfig, type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from './peftConfig.js';
 
 /** Written by PEFT 0.21.2 (scripts/parity/peft_roundtrip.py --fixture). */
 const FIXTURE = fileURLToPath(new URL('./fixtures/peft', import.meta.url));
@@ -46,7 +37,7 @@ describe('an adapter that PEFT wrote', () => {
       'model.layers.1.mlp.down_proj',
       'model.layers.1.self_attn.q_proj',
     ]);
-    expect([config.r, config.lora_alpha, config.target_modules]).toEqual([2, 6, ['down_proj', 'q_proj']]);
+    expect(config).toMatchObject({ r: 2, lora_alpha: 6, target_modules: ['down_proj', 'q_proj'] });
     expect(rankOf(config, 'model.layers.1.self_attn.q_proj')).toBe(3);
     expect(scalingOf(config, 'model.layers.1.self_attn.q_proj')).toBe(2);
     expect(scalingOf(config, 'model.layers.0.mlp.down_proj')).toBe(2.5);
@@ -86,8 +77,13 @@ describe('readAdapter refuses', () => {
   });
 
   it.each([
-    ['a renamed suffix', 'lora_A.weight', 'lora_Q.weight', /"base_model.*lora_Q.weight" is no LoRA matrix/],
-    ['another prefix', 'base_model.model.model', 'base_model.mxdel.model', /is no LoRA matrix/],
+    [
+      'a renamed suffix',
+      'lora_A.weight',
+      'lora_Q.weight',
+      /"base_model.*lora_Q.weight" is not of a LoRA adapter/,
+    ],
+    ['another prefix', 'base_model.model.model', 'base_model.mxdel.model', /is not of a LoRA adapter/],
     ['a lone half', 'layers.0.mlp.down_proj.lora_A', 'layers.5.mlp.down_proj.lora_A', /lacks its lora_/],
   ])('%s', async (_, from, to, message) => {
     const path = join(dir, 'adapter_model.safetensors');
@@ -99,7 +95,7 @@ describe('readAdapter refuses', () => {
 });
 
 describe('checkPeftConfig', () => {
-  const check = (more: object) => checkPeftConfig('c.json', { peft_type: 'LORA', ...more });
+  const check = (more: object) => checkPeftConfig('c.json', { peft_type: 'LORA', ...more }) as PeftLoraConfig;
 
   it('fills in the defaults of PEFT', async () => {
     const { lora_dropout, r, lora_alpha, ...rest } = check({});
@@ -108,8 +104,8 @@ describe('checkPeftConfig', () => {
   });
 
   it.each([
-    [{ peft_type: 'IA3' }, /^c.json: key "peft_type": expected "LORA"/],
-    [{ use_dora: true }, /^c.json: use_dora true is not implemented$/],
+    [{ peft_type: 'IA3' }, /^c.json: key "peft_type": .*expected one of "LORA"|"VERA"/],
+    [{ use_qalora: true }, /^c.json: use_qalora true is not implemented$/],
     [{ bias: 'all' }, /^c.json: bias "all" is not implemented$/],
     [{ modules_to_save: ['lm_head'] }, /^c.json: modules_to_save \["lm_head"\] is not implemented$/],
     [{ init_lora_weights: 'pissa' }, /^c.json: key "init_lora_weights": "pissa" is not implemented/],

@@ -1,13 +1,13 @@
 import { UserError } from '../base/errors.js';
 import { Rng } from '../base/rng.js';
-import { type F32Tensor, f32 } from '../base/tensor.js';
+import { type F32Tensor, f32, sizeOf } from '../base/tensor.js';
 import { constant, input, keep } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
 import type { Site, Sites } from '../models/model.js';
-import type { Method, Trainable } from './method.js';
+import type { Method, SiteContext, Trainable } from './method.js';
 
-/** A method applied to a model: its configuration and the values of its trainable tensors. */
+/** A method applied to a model: its configuration and the values of its tensors. */
 export interface Adapter {
   readonly method: Method<unknown>;
   readonly config: unknown;
@@ -24,28 +24,28 @@ export async function createAdapter(
   seed = 0,
 ): Promise<Adapter> {
   const trainables = method.select(config, model);
+  const readBase = (name: string) => model.checkpoint.read(name);
   const values = new Map<string, F32Tensor>();
   for (const { name, shape, init } of trainables) {
-    const data = init ? init(new Rng(seed, `init ${name}`)) : await model.checkpoint.read(name);
+    const data = init ? await init(new Rng(seed, `init ${name}`), readBase) : await readBase(name);
     values.set(name, f32(data, shape));
   }
   return { method, config, trainables, values };
 }
 
-/** Number of trainable parameters. */
-export function trainableCount(adapter: Adapter): number {
-  return adapter.trainables.reduce((n, t) => n + t.shape.reduce((a, b) => a * b, 1), 0);
+/** Number of parameters that train. */
+export function trainableCount(trainables: readonly Trainable[]): number {
+  return trainables.reduce((n, t) => n + (t.trains === false ? 0 : sizeOf(t.shape)), 0);
 }
 
 /** What an adapted graph is made with. */
 export interface AdaptedSites {
   sites: Sites;
-  /** The graph input of each trainable tensor that the graph uses so far. */
+  /** The graph input of each of the method's tensors that the graph uses so far. */
   params: Map<string, Tensor>;
+  /** The probability of each dropout mask that the graph takes, by input name; bool [tokens, width], true keeps. */
+  dropout: Map<string, number>;
 }
-
-/** Suffix of the graph inputs that hold dropout masks; bool, true keeps an element. */
-export const DROPOUT_SUFFIX = '.dropout';
 
 /**
  * The sites of a model with an adapter on it (or without): trainable tensors become graph inputs, all else
@@ -57,14 +57,16 @@ export function adaptedSites(
   training: boolean,
 ): AdaptedSites {
   const params = new Map<string, Tensor>();
+  const dropout = new Map<string, number>();
   const trainable = new Map(adapter?.trainables.map((t) => [t.name, t]));
   const param = (name: string): Tensor => {
     const known = params.get(name) ?? input(name, 'float32', trainable.get(name)!.shape);
     params.set(name, known);
     return known;
   };
-  const base = new BaseSites((name) => (trainable.has(name) ? param(name) : frozenWeight(model, name)));
-  if (!adapter?.method.linear) return { sites: base, params };
+  const parameter = (name: string) => (trainable.has(name) ? param(name) : frozenWeight(model, name));
+  const base = new BaseSites(parameter);
+  if (!adapter?.method.linear) return { sites: base, params, dropout };
 
   const { method, config } = adapter;
   const targets = targetSites(adapter, model);
@@ -73,10 +75,20 @@ export function adaptedSites(
     if (!site) return y;
     const dropped = (probability: number) => {
       if (!training || probability === 0) return { x, scale: 1 };
-      const mask = input(`${name}${DROPOUT_SUFFIX}`, 'bool', x.shape);
-      return { x: keep(mask, x), scale: 1 / (1 - probability) };
+      const mask = `${name}.dropout`;
+      dropout.set(mask, probability);
+      return { x: keep(input(mask, 'bool', x.shape), x), scale: 1 / (1 - probability) };
     };
-    return method.linear!(config, { site, x, param: (part) => param(`${name}.${part}`), dropped }, y);
+    const context: SiteContext = {
+      site,
+      x,
+      param: (part) => param(`${name}.${part}`),
+      shared: param,
+      weight: () => parameter(`${site.tiedTo ?? name}.weight`),
+      bias: () => (site.bias ? parameter(`${name}.bias`) : undefined),
+      dropped,
+    };
+    return method.linear!(config, context, y);
   };
   const sites: Sites = {
     linear: (name, x, shape) => adapt(name, x, base.linear(name, x, shape)),
@@ -84,7 +96,7 @@ export function adaptedSites(
     embedding: (name, ids, shape) => base.embedding(name, ids, shape),
     param: (name, shape) => base.param(name, shape),
   };
-  return { sites, params };
+  return { sites, params, dropout };
 }
 
 /**
@@ -122,15 +134,28 @@ export function mergedWeights(
       );
     }
     merged.set(`${name}.weight`, (weight, leaf) =>
-      method.merge!(config, { site, param: (part) => leaf(values.get(`${name}.${part}`)!, part) }, weight),
+      method.merge!(
+        config,
+        {
+          site,
+          param: (part) => leaf(values.get(`${name}.${part}`)!, part),
+          shared: (tensor) => leaf(values.get(tensor)!, tensor),
+        },
+        weight,
+      ),
     );
   }
   return merged;
 }
 
+/** Names of the sites that tensors were added to. */
+export function sitesOf(trainables: readonly Trainable[]): Set<string> {
+  const added = trainables.filter((t) => t.init !== null && t.name.includes('.'));
+  return new Set(added.map((t) => t.name.slice(0, t.name.lastIndexOf('.'))));
+}
+
 /** The sites that an adapter adds tensors to. */
 function targetSites(adapter: Adapter, model: BaseModel): Map<string, Site> {
-  const added = adapter.trainables.filter((t) => t.init !== null);
-  const names = new Set(added.map((t) => t.name.slice(0, t.name.lastIndexOf('.'))));
+  const names = sitesOf(adapter.trainables);
   return new Map(model.sites.filter((s) => names.has(s.name)).map((s) => [s.name, s]));
 }

@@ -1,55 +1,56 @@
 import { UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
-import { readAdapter, writeAdapter } from '../formats/peft.js';
+import { adapterSites, readAdapter, writeAdapter } from '../formats/peft.js';
+import type { PeftConfig } from '../formats/peftConfig.js';
 import type { BaseModel } from '../models/base.js';
 import type { Adapter } from './adapter.js';
-import { type LoraConfig, lora, toPeft } from './lora.js';
+import { methods } from './index.js';
 import type { Method } from './method.js';
 
 /** Writes an adapter as a PEFT folder into `folder`, which exists (see writeFolderAtomic). */
 export async function writeAdapterFolder(folder: string, adapter: Adapter, baseName: string): Promise<void> {
-  if (adapter.method.name !== lora.name) {
-    throw new UserError(`method ${adapter.method.name} has no adapter to save: its result is a whole model`);
+  const { method, config, values } = adapter;
+  if (!method.toPeft) {
+    throw new UserError(`method ${method.name} has no adapter to save: its result is a whole model`);
   }
-  const config = { ...toPeft(adapter.config as LoraConfig), base_model_name_or_path: baseName };
-  const tensors = new Map([...adapter.values].map(([name, t]) => [name, { shape: t.dims, data: t.data }]));
-  await writeAdapter(folder, config, tensors);
+  const peft = { ...method.toPeft(config), base_model_name_or_path: baseName };
+  const tensors = new Map([...values].map(([name, t]) => [name, { shape: t.dims, data: t.data }]));
+  await writeAdapter(folder, peft, tensors);
 }
 
 /**
- * Reads a PEFT LoRA folder for a model. Throws UserError where the adapter is not for this model: a site that
- * the model has not, or matrices of another size.
+ * Reads a PEFT adapter folder for a model. Throws UserError where the adapter is not for this model: a site that
+ * the model has not, or tensors of another size.
  */
 export async function loadAdapterFolder(folder: string, model: BaseModel): Promise<Adapter> {
   const { config: peft, tensors } = await readAdapter(folder);
-  const sites = [...new Set([...tensors.keys()].map((key) => key.slice(0, key.lastIndexOf('.'))))];
+  const sites = adapterSites(tensors);
+  const made = `${folder} was made for another base than ${model.folder}`;
   for (const name of sites) {
-    const site = model.sites.find((s) => s.name === name);
-    const made = `${folder} was made for another base than ${model.folder}`;
-    if (!site) throw new UserError(`${made}: the model has no layer ${name}`);
-    const inSize = tensors.get(`${name}.lora_A`)!.shape[1];
-    const outSize = tensors.get(`${name}.lora_B`)!.shape[0];
-    if (inSize !== site.in || outSize !== site.out) {
-      throw new UserError(
-        `${made}: ${name} is ${site.out} × ${site.in} there, the adapter expects ${outSize} × ${inSize}`,
-      );
+    if (!model.sites.some((s) => s.name === name)) {
+      throw new UserError(`${made}: the model has no layer ${name}`);
     }
   }
-  const config: LoraConfig = {
-    r: peft.r,
-    loraAlpha: peft.lora_alpha,
-    loraDropout: peft.lora_dropout,
-    // What was saved decides, not what the config's patterns would match here.
-    targetModules: sites,
-    rankPattern: peft.rank_pattern,
-    alphaPattern: peft.alpha_pattern,
-    useRslora: peft.use_rslora,
-    initLoraWeights: typeof peft.init_lora_weights === 'boolean' ? peft.init_lora_weights : 'gaussian',
-  };
-  return {
-    method: lora as unknown as Method<unknown>,
-    config,
-    trainables: lora.select(config, model),
-    values: new Map([...tensors].map(([name, t]) => [name, f32(t.data, t.shape)])),
-  };
+  const { method, config } = methodOf(peft, sites);
+  const trainables = method.select(config, model);
+  const values = new Map(
+    trainables.map(({ name, shape }) => {
+      // readAdapter has seen that every site has all its parts.
+      const found = tensors.get(name)!;
+      if (String(found.shape) !== String(shape)) {
+        throw new UserError(`${made}: ${name} is [${found.shape}], this model needs [${shape}]`);
+      }
+      return [name, f32(found.data, shape)];
+    }),
+  );
+  return { method, config, trainables, values };
+}
+
+/** The method of a configuration, and its own configuration with what was saved as its targets. */
+function methodOf(peft: PeftConfig, sites: readonly string[]): { method: Method<unknown>; config: unknown } {
+  for (const method of Object.values(methods) as unknown as Method<unknown>[]) {
+    const config = method.fromPeft?.(peft, sites);
+    if (config !== undefined) return { method, config };
+  }
+  throw new Error(`no method reads ${peft.peft_type}`);
 }

@@ -1,10 +1,15 @@
 import { nearest, UserError } from '../base/errors.js';
+import { bitfit } from './bitfit.js';
+import { dora } from './dora.js';
 import { full } from './full.js';
 import { lora } from './lora.js';
+import { lorafa } from './lorafa.js';
+import { loraplus } from './loraplus.js';
 import type { Method } from './method.js';
+import { vera } from './vera.js';
 
 /** Every method. The command line, the docs and the conformance suite read this table. */
-export const methods = { lora, full };
+export const methods = { lora, loraplus, lorafa, dora, vera, bitfit, full };
 
 export type MethodName = keyof typeof methods;
 

@@ -1,8 +1,10 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
+import type { Rng } from '../base/rng.js';
 import { checkJson } from '../formats/io/json.js';
-import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../formats/peft.js';
+import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
 import { add, matmul } from '../graph/ops/index.js';
+import type { Site } from '../models/model.js';
 import { snakeKeys } from './keys.js';
 import type { Method, Trainable } from './method.js';
 import { matchTargets, parseTargets, type TargetModules } from './targets.js';
@@ -25,7 +27,8 @@ export interface LoraConfig {
   initLoraWeights: boolean | 'gaussian';
 }
 
-const schema = z.strictObject({
+/** LoRA's options, by PEFT's names; its descendants extend them. */
+export const loraOptions = z.strictObject({
   r: z.int().positive().default(8).describe('rank of the update'),
   lora_alpha: z.number().positive().optional().describe('α: the update is scaled by α/r (default: r)'),
   lora_dropout: z.number().min(0).lt(1).default(0).describe("dropout of A's input while training"),
@@ -45,6 +48,20 @@ const schema = z.strictObject({
     .describe('true: A as PEFT starts it, B zero; gaussian: A ~ N(0, 1/r²), B zero; false: both random'),
 });
 
+/** A configuration from its checked options. */
+export function loraConfig(c: z.output<typeof loraOptions>): LoraConfig {
+  return {
+    r: c.r,
+    loraAlpha: c.lora_alpha ?? c.r,
+    loraDropout: c.lora_dropout,
+    targetModules: parseTargets(c.target_modules),
+    rankPattern: c.rank_pattern,
+    alphaPattern: c.alpha_pattern,
+    useRslora: c.use_rslora,
+    initLoraWeights: c.init_lora_weights,
+  };
+}
+
 /** The same configuration in PEFT's words. */
 export function toPeft(c: LoraConfig): PeftLoraConfig {
   return peftLoraConfig({
@@ -60,6 +77,53 @@ export function toPeft(c: LoraConfig): PeftLoraConfig {
   });
 }
 
+/** A configuration in PEFT's words, for the sites that were saved: they decide, not the patterns that named them. */
+export function fromPeft(peft: PeftLoraConfig, sites: readonly string[]): LoraConfig {
+  return {
+    r: peft.r,
+    loraAlpha: peft.lora_alpha,
+    loraDropout: peft.lora_dropout,
+    targetModules: sites,
+    rankPattern: peft.rank_pattern,
+    alphaPattern: peft.alpha_pattern,
+    useRslora: peft.use_rslora,
+    initLoraWeights: typeof peft.init_lora_weights === 'boolean' ? peft.init_lora_weights : 'gaussian',
+  };
+}
+
+/** A [r, in] and B [out, r] of a site. Throws UserError where r is larger than its matrix allows. */
+export function loraMatrices(c: LoraConfig, site: Site): Trainable[] {
+  const r = rankOf(toPeft(c), site.name);
+  if (r > Math.min(site.in, site.out)) {
+    throw new UserError(`r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`);
+  }
+  // Kaiming uniform with a = √5 over fan-in n is U(-1/√n, 1/√n).
+  const uniform = (fanIn: number, length: number) => (rng: Rng) =>
+    Float32Array.from({ length }, () => (2 * rng.uniform() - 1) / Math.sqrt(fanIn));
+  const sizeA = r * site.in;
+  const sizeB = site.out * r;
+  return [
+    {
+      name: `${site.name}.lora_A`,
+      shape: [r, site.in],
+      init:
+        c.initLoraWeights === 'gaussian'
+          ? (rng) => Float32Array.from({ length: sizeA }, () => rng.normal() / r)
+          : uniform(site.in, sizeA),
+    },
+    {
+      name: `${site.name}.lora_B`,
+      shape: [site.out, r],
+      init: c.initLoraWeights === false ? uniform(r, sizeB) : () => new Float32Array(sizeB),
+    },
+  ];
+}
+
+/** What B·A is multiplied with at a site: α/r, or α/√r with rsLoRA. */
+export function scaleOf(c: LoraConfig, site: Site): number {
+  return scalingOf(toPeft(c), site.name);
+}
+
 /**
  * LoRA (Hu et al., arXiv:2106.09685, eq. 3): h = W₀x + (α/r)·B·A·x with W₀ frozen, A [r, in] random and
  * B [out, r] zero, so that training starts exactly at the base.
@@ -67,64 +131,20 @@ export function toPeft(c: LoraConfig): PeftLoraConfig {
 export const lora: Method<LoraConfig> = {
   name: 'lora',
   startsAtBase: true,
-  options: schema,
-
-  parse(place, config) {
-    const c = checkJson(place, snakeKeys(config), schema);
-    return {
-      r: c.r,
-      loraAlpha: c.lora_alpha ?? c.r,
-      loraDropout: c.lora_dropout,
-      targetModules: parseTargets(c.target_modules),
-      rankPattern: c.rank_pattern,
-      alphaPattern: c.alpha_pattern,
-      useRslora: c.use_rslora,
-      initLoraWeights: c.init_lora_weights,
-    };
-  },
-
-  select(c, { sites }) {
-    const peft = toPeft(c);
-    return matchTargets(c.targetModules, sites).flatMap((site): Trainable[] => {
-      const r = rankOf(peft, site.name);
-      if (r > Math.min(site.in, site.out)) {
-        throw new UserError(
-          `r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`,
-        );
-      }
-      // Kaiming uniform with a = √5 over fan-in n is U(-1/√n, 1/√n).
-      const uniform = (fanIn: number, length: number) => (rng: { uniform(): number }) =>
-        Float32Array.from({ length }, () => (2 * rng.uniform() - 1) / Math.sqrt(fanIn));
-      const sizeA = r * site.in;
-      const sizeB = site.out * r;
-      return [
-        {
-          name: `${site.name}.lora_A`,
-          shape: [r, site.in],
-          init:
-            c.initLoraWeights === 'gaussian'
-              ? (rng) => Float32Array.from({ length: sizeA }, () => rng.normal() / r)
-              : uniform(site.in, sizeA),
-        },
-        {
-          name: `${site.name}.lora_B`,
-          shape: [site.out, r],
-          init: c.initLoraWeights === false ? uniform(r, sizeB) : () => new Float32Array(sizeB),
-        },
-      ];
-    });
-  },
+  options: loraOptions,
+  parse: (place, config) => loraConfig(checkJson(place, snakeKeys(config), loraOptions)),
+  select: (c, { sites }) => matchTargets(c.targetModules, sites).flatMap((site) => loraMatrices(c, site)),
+  toPeft,
+  fromPeft: (peft, sites) =>
+    peft.peft_type === 'LORA' && !peft.use_dora ? fromPeft(peft, sites) : undefined,
 
   linear(c, { site, param, dropped }, y) {
     const { x, scale } = dropped(c.loraDropout);
     const u = matmul(x, param('lora_A'), { transB: true });
-    return add(
-      y,
-      matmul(u, param('lora_B'), { transB: true, alpha: scalingOf(toPeft(c), site.name) * scale }),
-    );
+    return add(y, matmul(u, param('lora_B'), { transB: true, alpha: scaleOf(c, site) * scale }));
   },
 
   merge(c, { site, param }, weight) {
-    return add(weight, matmul(param('lora_B'), param('lora_A'), { alpha: scalingOf(toPeft(c), site.name) }));
+    return add(weight, matmul(param('lora_B'), param('lora_A'), { alpha: scaleOf(c, site) }));
   },
 };

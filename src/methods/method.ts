@@ -1,16 +1,22 @@
 import type * as z from 'zod';
 import type { Rng } from '../base/rng.js';
+import type { PeftConfig } from '../formats/peftConfig.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
 
-/** A tensor that trains: one of the model's own, or one that the method adds to a site. */
+/** Reads one of the base's tensors as float32, by checkpoint name. */
+export type ReadBase = (name: string) => Promise<Float32Array>;
+
+/** A tensor of a method: one of the model's own, or one that the method adds to a site or to the whole model. */
 export interface Trainable {
-  /** Unique; a checkpoint name for the model's own tensors, `site.part` for added ones. */
+  /** Unique; a checkpoint name for the model's own tensors, `site.part` for a site's, a word for a shared one. */
   readonly name: string;
   readonly shape: readonly number[];
   /** Its first value; null takes the model's own. */
-  readonly init: null | ((rng: Rng) => Float32Array);
+  readonly init: null | ((rng: Rng, base: ReadBase) => Float32Array | Promise<Float32Array>);
+  /** false: saved and fed like the others, but no gradient is computed for it. */
+  readonly trains?: false;
 }
 
 /** What a method sees at a linear site while a graph is built. */
@@ -18,8 +24,14 @@ export interface SiteContext {
   readonly site: Site;
   /** Input, [tokens, in]. */
   readonly x: Tensor;
-  /** The trainable tensor `site.part`. */
+  /** The method's tensor `site.part`. */
   param(part: string): Tensor;
+  /** The method's tensor that all sites share. */
+  shared(name: string): Tensor;
+  /** The base's matrix here, [out, in]. */
+  weight(): Tensor;
+  /** The base's bias here, [out]; undefined where it has none. */
+  bias(): Tensor | undefined;
   /** x with dropout; x itself outside training or at probability 0. Scale the result by 1/(1-p) yourself. */
   dropped(probability: number): { x: Tensor; scale: number };
 }
@@ -42,7 +54,13 @@ export interface Method<C> {
    * The site's matrix [out, in] with the method's change in it, for deployment at no extra cost; absent: the
    * method's result cannot be merged.
    */
-  merge?(config: C, context: Pick<SiteContext, 'site' | 'param'>, weight: Tensor): Tensor;
-  /** Whether step 0 computes exactly what the base does. */
+  merge?(config: C, context: Pick<SiteContext, 'site' | 'param' | 'shared'>, weight: Tensor): Tensor;
+  /** Factor of the learning rate for one tensor; absent: 1. */
+  learningRateFactor?(config: C, name: string): number;
+  /** PEFT's configuration of such an adapter; absent: the result is a whole model. */
+  toPeft?(config: C): PeftConfig;
+  /** The configuration behind an adapter for `sites` that was read; undefined where it is another method's. */
+  fromPeft?(config: PeftConfig, sites: readonly string[]): C | undefined;
+  /** Whether step 0 computes what the base does. */
   readonly startsAtBase: boolean;
 }

@@ -57,17 +57,18 @@ describe('lora', () => {
       count({ r: 2, target_modules: ['k_proj'], rank_pattern: { 'layers.1.self_attn.k_proj': 3 } }),
     ).toBe((2 + 3) * (16 + 8));
   });
-  it('starts with B zero and A as the init says', () => {
-    const values = (c: object) => select(c).map((t) => t.init!(new Rng(1, t.name)));
+  it('starts with B zero and A as the init says', async () => {
+    const noBase = () => Promise.reject(new Error('LoRA starts without the base'));
+    const values = (c: object) => Promise.all(select(c).map((t) => t.init!(new Rng(1, t.name), noBase)));
     const std = (v: Float32Array) => Math.sqrt(v.reduce((s, x) => s + x * x, 0) / v.length);
-    const [a, b] = values({ r: 8, targetModules: ['down_proj'] });
+    const [a, b] = await values({ r: 8, targetModules: ['down_proj'] });
     expect(b.every((x) => x === 0)).toBe(true);
     expect(Math.max(...a.map(Math.abs))).toBeLessThan(1 / Math.sqrt(24));
     expect(std(a)).toBeCloseTo(1 / Math.sqrt(3 * 24), 1);
-    const [gaussian] = values({ r: 8, targetModules: ['down_proj'], initLoraWeights: 'gaussian' });
+    const [gaussian] = await values({ r: 8, targetModules: ['down_proj'], initLoraWeights: 'gaussian' });
     expect(std(gaussian)).toBeGreaterThan(0.1);
     expect(std(gaussian)).toBeLessThan(0.15);
-    const [, random] = values({ r: 8, targetModules: ['down_proj'], initLoraWeights: false });
+    const [, random] = await values({ r: 8, targetModules: ['down_proj'], initLoraWeights: false });
     expect(std(random)).toBeGreaterThan(0);
   });
   it.each([
@@ -86,7 +87,7 @@ describe('lora', () => {
 describe('the table', () => {
   it('names what there is', () => {
     expect(methodNamed('lora')).toBe(lora);
-    expect(() => methodNamed('loar')).toThrow('method "loar" is unknown, expected one of lora, full');
+    expect(() => methodNamed('loar')).toThrow('method "loar" is unknown, expected one of lora, loraplus, ');
   });
   it('full selects every tensor', () => {
     expect(full.select({}, model).map((t) => t.name)).toEqual([...model.parameters.keys()]);

@@ -2,7 +2,7 @@ import { Rng } from '../base/rng.js';
 import type { CompiledGraph } from '../graph/emit.js';
 import { fixed } from '../graph/op.js';
 import type { Feeds } from '../graph/runtime/session.js';
-import { type Adapter, DROPOUT_SUFFIX } from '../methods/adapter.js';
+import type { AdaptedSites } from '../methods/adapter.js';
 import type { MicroBatch } from './data/batches.js';
 
 /** Names the masks of one micro-batch: equal keys give equal masks, so a resumed run repeats them. */
@@ -14,22 +14,23 @@ export interface DropoutKey {
 
 /** Random masks for the sites whose method drops elements of its input. */
 export class DropoutMasks {
-  private readonly sites: readonly { name: string; width: number }[];
-  private readonly threshold: number;
+  private readonly masks: readonly { name: string; width: number; threshold: number }[];
 
-  constructor(inputs: CompiledGraph['inputs'], adapter: Adapter) {
-    this.sites = inputs
-      .filter((i) => i.name.endsWith(DROPOUT_SUFFIX))
-      .map(({ name, shape }) => ({ name, width: fixed(shape[1], 'a masked width') }));
-    const { loraDropout = 0 } = adapter.config as { loraDropout?: number };
-    this.threshold = Math.round(loraDropout * 2 ** 16);
+  constructor(inputs: CompiledGraph['inputs'], dropout: AdaptedSites['dropout']) {
+    this.masks = inputs.flatMap(({ name, shape }) => {
+      const probability = dropout.get(name);
+      if (probability === undefined) return [];
+      return [
+        { name, width: fixed(shape[1], 'a masked width'), threshold: Math.round(probability * 2 ** 16) },
+      ];
+    });
   }
 
   feeds({ rows, length }: MicroBatch, key: DropoutKey): Feeds {
     const feeds: Feeds = {};
-    for (const { name, width } of this.sites) {
+    for (const { name, width, threshold } of this.masks) {
       const data = new Uint8Array(rows * length * width);
-      fillMask(data, this.threshold, new Rng(key.seed, `${name} ${key.step} ${key.micro}`));
+      fillMask(data, threshold, new Rng(key.seed, `${name} ${key.step} ${key.micro}`));
       feeds[name] = { dtype: 'bool', dims: [rows * length, width], data };
     }
     return feeds;

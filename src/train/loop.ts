@@ -1,7 +1,7 @@
 import { UserError } from '../base/errors.js';
 import type { F32Tensor } from '../base/tensor.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
-import type { Adapter } from '../methods/adapter.js';
+import { type Adapter, trainableCount } from '../methods/adapter.js';
 import type { BaseModel } from '../models/base.js';
 import {
   listCheckpoints,
@@ -77,6 +77,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
     betas: [options.adamBeta1, options.adamBeta2],
     eps: options.adamEpsilon,
     weightDecay: options.weightDecay,
+    learningRateFactor: (name) => adapter.method.learningRateFactor?.(adapter.config, name) ?? 1,
   });
 
   const tensors: RunTensors = { adapter, optimizer, best: new Map() };
@@ -91,13 +92,12 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   const lossStep = job.evalExamples?.length
     ? await LossStep.create(runtime, model, adapter, job.session)
     : undefined;
-  const trainable = [...adapter.values.values()].reduce((n, t) => n + t.data.length, 0);
   yield {
     kind: 'start',
     step: state.step,
     steps,
     epochs: steps / perEpoch,
-    trainable,
+    trainable: trainableCount(adapter.trainables),
     resumed: newest !== undefined,
   };
 

@@ -5,6 +5,8 @@ export interface AdamWOptions {
   eps: number;
   /** Decoupled weight decay (Loshchilov & Hutter, arXiv:1711.05101). */
   weightDecay: number;
+  /** Factor of the learning rate by tensor name; absent: 1. */
+  learningRateFactor?: (name: string) => number;
 }
 
 /** AdamW as PyTorch computes it. State is kept for the trainable tensors only. */
@@ -24,13 +26,14 @@ export class AdamW {
     factor = 1,
   ): void {
     this.steps++;
-    const { eps, weightDecay } = this.options;
+    const { eps, weightDecay, learningRateFactor } = this.options;
     const [b1, b2] = this.options.betas;
-    const rate = learningRate / (1 - b1 ** this.steps);
     const correction = 1 / Math.sqrt(1 - b2 ** this.steps);
-    const decay = 1 - learningRate * weightDecay;
     const [gain1, gain2] = [(1 - b1) * factor, (1 - b2) * factor * factor];
     for (const [name, { data: g }] of grads) {
+      const ownRate = learningRate * (learningRateFactor?.(name) ?? 1);
+      const rate = ownRate / (1 - b1 ** this.steps);
+      const decay = 1 - ownRate * weightDecay;
       const p = values.get(name)!.data;
       const m = moment(this.first, name, p.length);
       const v = moment(this.second, name, p.length);

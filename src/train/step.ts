@@ -4,7 +4,7 @@ import { crossEntropy, expandTo, gather, input, mul, sum } from '../graph/ops/in
 import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
 import type { Tensor } from '../graph/tensor.js';
 import { gradients } from '../graph/vjp.js';
-import { type Adapter, adaptedSites } from '../methods/adapter.js';
+import { type AdaptedSites, type Adapter, adaptedSites } from '../methods/adapter.js';
 import { type BaseModel, trainingStream } from '../models/base.js';
 import { decoder, lmHead } from '../models/decoder.js';
 import { SequenceFeeds } from '../models/feeds.js';
@@ -19,6 +19,8 @@ interface LossGraph {
   scale: Tensor;
   logits: Tensor;
   params: ReadonlyMap<string, Tensor>;
+  /** Of the masks that the graph takes. */
+  dropout: AdaptedSites['dropout'];
 }
 
 /** Builds the forward pass and the loss; logits are computed at supervised positions only. */
@@ -28,14 +30,14 @@ function lossGraph(
   training: boolean,
   packed: boolean | undefined,
 ): LossGraph {
-  const { sites, params } = adaptedSites(model, adapter, training);
+  const { sites, params, dropout } = adaptedSites(model, adapter, training);
   const hidden = decoder(model.config, sites, trainingStream(model.config, packed));
   const rows = input('rows', 'int32', ['targets']);
   const targets = input('targetIds', 'int32', ['targets']);
   const scale = input('scale', 'float32', []);
   const logits = lmHead(model.config, sites, gather(hidden, rows));
   const losses = crossEntropy(logits, targets);
-  return { loss: mul(sum(losses, 0), scale), losses, scale, logits, params };
+  return { loss: mul(sum(losses, 0), scale), losses, scale, logits, params, dropout };
 }
 
 export interface StepOptions extends SessionOptions {
@@ -101,18 +103,23 @@ export class TrainStep extends Step {
     options: StepOptions = {},
   ): Promise<TrainStep> {
     const g = lossGraph(model, adapter, true, options.packed);
-    const names = [...g.params.keys()];
-    const grads = gradients(g.losses, expandTo(g.scale, g.losses), [...g.params.values()]);
+    const frozen = new Set(adapter.trainables.filter((t) => t.trains === false).map((t) => t.name));
+    const trained = [...g.params].filter(([name]) => !frozen.has(name));
+    const grads = gradients(
+      g.losses,
+      expandTo(g.scale, g.losses),
+      trained.map(([, param]) => param),
+    );
     const outputs: Record<string, Tensor> = { loss: g.loss };
-    for (const [i, name] of names.entries()) outputs[`grad.${name}`] = grads[i];
+    for (const [i, [name]] of trained.entries()) outputs[`grad.${name}`] = grads[i];
     const graph = compile(outputs, options.device);
     const session = await runtime.load(graph, { ...options, weightsFolder: model.weightsFolder });
     return new TrainStep(
       session,
       model,
       adapter,
-      names,
-      new DropoutMasks(graph.inputs, adapter),
+      [...g.params.keys()],
+      new DropoutMasks(graph.inputs, g.dropout),
       graph.nodeCount,
     );
   }

@@ -97,11 +97,6 @@ export class Running {
     }
   }
 
-  /** Closes the pipe that stdout goes to. */
-  stopReading(): void {
-    this.child.stdout!.destroy();
-  }
-
   kill(signal: NodeJS.Signals): void {
     this.child.kill(signal);
   }

@@ -106,6 +106,15 @@ export const keepOp: Op<NoAttrs> = {
   ],
 };
 
+/** x, taken for a constant by the gradient: what lies behind it gets none through here. */
+export const detachOp: Op<NoAttrs> = {
+  infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
+  emit: (ctx, [x]) => ctx.node('Identity', [x]),
+  vjp: () => [undefined],
+  reference: (inputs) => [hostMap(inputs, (x) => x)],
+  samples: [{ attrs: null, inputs: [{ dims: [2, 3], constant: true }] }],
+};
+
 function sigmoidOf(x: number): number {
   return 1 / (1 + Math.exp(-x));
 }
@@ -120,4 +129,5 @@ export const log = (x: Tensor): Tensor => apply('log', logOp, [x], null)[0];
 export const sqrt = (x: Tensor): Tensor => apply('sqrt', sqrtOp, [x], null)[0];
 export const sigmoid = (x: Tensor): Tensor => apply('sigmoid', sigmoidOp, [x], null)[0];
 export const silu = (x: Tensor): Tensor => apply('silu', siluOp, [x], null)[0];
+export const detach = (x: Tensor): Tensor => apply('detach', detachOp, [x], null)[0];
 export const keep = (mask: Tensor, x: Tensor): Tensor => apply('keep', keepOp, [mask, x], null)[0];

@@ -24,6 +24,7 @@ export const ops = {
   sigmoid: elementwise.sigmoidOp,
   silu: elementwise.siluOp,
   keep: elementwise.keepOp,
+  detach: elementwise.detachOp,
   matmul: matmulOp,
   addmm: addmmOp,
   reshape: reshapeOp,
@@ -53,7 +54,7 @@ export function opOf(name: string): Op<unknown> {
   return op;
 }
 
-export { add, div, exp, keep, log, mul, neg, sigmoid, silu, sqrt, sub } from './elementwise.js';
+export { add, detach, div, exp, keep, log, mul, neg, sigmoid, silu, sqrt, sub } from './elementwise.js';
 export { gather, scatterAddRows } from './gather.js';
 export { constant, input, scalar, type WeightAttrs, weight } from './leaf.js';
 export { addAt, crossEntropy } from './loss.js';

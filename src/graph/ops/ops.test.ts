@@ -7,7 +7,7 @@ import { NodeRuntime } from '../runtime/node.js';
 import type { Feeds } from '../runtime/session.js';
 import { makeNode, type Tensor } from '../tensor.js';
 import { gradients } from '../vjp.js';
-import { input, opOf, ops } from './index.js';
+import { detach, input, mul, opOf, ops } from './index.js';
 
 // Every op of the table: forward against its plain reference, gradient against finite differences of that
 // reference. LOWRANK_TEST_DEVICE=webgpu runs the same suite on another provider.
@@ -27,6 +27,18 @@ for (const [name, op] of Object.entries(ops)) {
     });
   });
 }
+
+it('detach: no gradient passes', async () => {
+  const x = input('x', 'float32', [2]);
+  const [g] = gradients(mul(x, detach(x)), input('seed', 'float32', [2]), [x]);
+  const session = await runtime.load(compile({ g }, device), { device });
+  const got = await session.run({
+    x: f32(Float32Array.of(3, -2), [2]),
+    seed: f32(Float32Array.of(1, 10), [2]),
+  });
+  await session.close();
+  expect([...got.g.data]).toEqual([3, -20]);
+});
 
 async function check(name: string, sample: Sample<unknown>): Promise<void> {
   const op = opOf(name);

@@ -1,0 +1,201 @@
+/**
+ * PEFT's adapter_config.json for the adapter types that are implemented: keys, defaults and what they mean
+ * (written and checked against PEFT 0.21.2).
+ */
+import * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import { checkJson } from './io/json.js';
+
+const PEFT_VERSION = '0.21.2';
+
+const names = z.union([z.string(), z.array(z.string())]).nullable();
+
+/** Values by module-name pattern; PEFT has {} and null for none. */
+const perModule = (value: z.ZodNumber | z.ZodInt) =>
+  z
+    .record(z.string(), value)
+    .nullish()
+    .transform((patterns) => patterns ?? {});
+
+/** Keys of every adapter type. */
+const commonShape = {
+  target_modules: names.default(null),
+  layers_to_transform: z
+    .union([z.int().nonnegative(), z.array(z.int().nonnegative())])
+    .nullable()
+    .default(null),
+  layers_pattern: names.default(null),
+  /** How the base stores its weights; the adapter's tensors look the same either way. */
+  fan_in_fan_out: z.boolean().default(false),
+  base_model_name_or_path: z.string().nullable().default(null),
+  revision: z.string().nullable().default(null),
+  task_type: z.string().nullable().default(null),
+  inference_mode: z.boolean().default(true),
+  peft_version: z.string().nullable().default(PEFT_VERSION),
+};
+
+/** Keys that say what a LoRA or DoRA adapter computes. */
+const loraSchema = z.object({
+  ...commonShape,
+  peft_type: z.literal('LORA'),
+  r: z.int().positive().default(8),
+  lora_alpha: z.number().default(8),
+  lora_dropout: z.number().min(0).lt(1).default(0),
+  use_rslora: z.boolean().default(false),
+  use_dora: z.boolean().default(false),
+  exclude_modules: names.default(null),
+  rank_pattern: perModule(z.int().positive()),
+  alpha_pattern: perModule(z.number()),
+  /** Only what leaves the base weights alone; PiSSA and its like need their changed base too. */
+  init_lora_weights: z
+    .union([z.boolean(), z.enum(['gaussian', 'eva', 'orthogonal'])], {
+      error: ({ input }) =>
+        `${JSON.stringify(input)} is not implemented (it may change the base weights), expected true, false, ` +
+        '"gaussian", "eva" or "orthogonal"',
+    })
+    .default(true),
+});
+
+/** Keys that say what a VeRA adapter computes. */
+const veraSchema = z.object({
+  ...commonShape,
+  peft_type: z.literal('VERA'),
+  r: z.int().positive().default(256),
+  vera_dropout: z.number().min(0).lt(1).default(0),
+  d_initial: z.number().default(0.1),
+  init_weights: z.boolean().default(true),
+  projection_prng_key: z.int().default(0),
+  save_projection: z
+    .literal(true, {
+      error: () => "the random matrices are PyTorch's and not in the file, save with save_projection=True",
+    })
+    .default(true),
+});
+
+/** A LoRA or DoRA adapter's configuration, by PEFT's names; absent keys have PEFT's defaults. */
+export type PeftLoraConfig = z.infer<typeof loraSchema>;
+/** The same of a VeRA adapter. */
+export type PeftVeraConfig = z.infer<typeof veraSchema>;
+export type PeftConfig = PeftLoraConfig | PeftVeraConfig;
+
+interface Kind {
+  schema: z.ZodObject;
+  /** Further keys with the value that leaves the type as it is; written so, refused otherwise. */
+  neutral: Record<string, unknown>;
+  /** Keys that matter only before training, or only with a key that is refused. */
+  idle: Record<string, unknown>;
+}
+
+const KINDS: Record<PeftConfig['peft_type'], Kind> = {
+  LORA: {
+    schema: loraSchema,
+    neutral: {
+      alora_invocation_tokens: null,
+      arrow_config: null,
+      bias: 'none',
+      ensure_weight_tying: false,
+      kasa_config: null,
+      layer_replication: null,
+      lora_bias: false,
+      modules_to_save: null,
+      monteclora_config: null,
+      target_parameters: null,
+      trainable_token_indices: null,
+      use_bdlora: null,
+      use_qalora: false,
+      velora_config: null,
+    },
+    idle: {
+      auto_mapping: null,
+      corda_config: null,
+      eva_config: null,
+      loftq_config: {},
+      lora_ga_config: null,
+      megatron_config: null,
+      megatron_core: 'megatron.core',
+      qalora_group_size: 16,
+    },
+  },
+  VERA: {
+    schema: veraSchema,
+    neutral: { bias: 'none', modules_to_save: null },
+    idle: { auto_mapping: null },
+  },
+};
+
+const kindSchema = z.object({ peft_type: z.enum(['LORA', 'VERA']) });
+
+/**
+ * Checks a PEFT configuration. PEFT's defaults stand in for absent keys.
+ * @throws UserError naming `place`, the key and its value for whatever changes what the adapter computes and
+ * is not implemented: a key of PEFT's that is not at its default, or an unknown key that is not null, false or empty.
+ */
+export function checkPeftConfig(place: string, value: unknown): PeftConfig {
+  const raw = checkJson(place, value, z.record(z.string(), z.unknown()));
+  const { schema, neutral, idle } = KINDS[checkJson(place, raw, kindSchema).peft_type];
+  const config = checkJson(place, raw, schema) as PeftConfig;
+  for (const [key, found] of Object.entries(raw)) {
+    // PEFT drops a runtime_config too.
+    if (Object.hasOwn(schema.shape, key) || Object.hasOwn(idle, key) || key === 'runtime_config') continue;
+    if (isEmpty(found) || (Object.hasOwn(neutral, key) && found === neutral[key])) continue;
+    throw new UserError(`${place}: ${key} ${JSON.stringify(found)} is not implemented`);
+  }
+  if (config.peft_type === 'LORA') {
+    refuseBadPatterns(place, { ...config.rank_pattern, ...config.alpha_pattern });
+  }
+  return config;
+}
+
+function isEmpty(value: unknown): boolean {
+  if (value === null || value === false || value === '') return true;
+  return typeof value === 'object' && Object.keys(value).length === 0;
+}
+
+/** A LoRA configuration with PEFT's defaults where `given` has no key. */
+export function peftLoraConfig(given: Partial<Omit<PeftLoraConfig, 'peft_type'>>): PeftLoraConfig {
+  return checkPeftConfig('the LoRA configuration', { ...given, peft_type: 'LORA' }) as PeftLoraConfig;
+}
+
+/** The same for VeRA. */
+export function peftVeraConfig(given: Partial<Omit<PeftVeraConfig, 'peft_type'>>): PeftVeraConfig {
+  return checkPeftConfig('the VeRA configuration', { ...given, peft_type: 'VERA' }) as PeftVeraConfig;
+}
+
+/** A configuration's text in PEFT's own layout: all keys, sorted, two spaces. */
+export function encodePeftConfig(config: PeftConfig): string {
+  const { neutral, idle } = KINDS[config.peft_type];
+  const all = Object.entries({ ...neutral, ...idle, ...config, inference_mode: true });
+  return JSON.stringify(Object.fromEntries(all.sort(([a], [b]) => (a < b ? -1 : 1))), null, 2);
+}
+
+/** The rank of a site: the first rank_pattern that ends its name, else r (as PEFT's get_pattern_key). */
+export function rankOf(config: PeftConfig, site: string): number {
+  return (config.peft_type === 'LORA' ? patternValue(config.rank_pattern, site) : undefined) ?? config.r;
+}
+
+/** What B·A is multiplied with at a site: alpha / r, or alpha / √r with use_rslora; 1 in VeRA. */
+export function scalingOf(config: PeftConfig, site: string): number {
+  if (config.peft_type === 'VERA') return 1;
+  const alpha = patternValue(config.alpha_pattern, site) ?? config.lora_alpha;
+  const r = rankOf(config, site);
+  return alpha / (config.use_rslora ? Math.sqrt(r) : r);
+}
+
+function patternValue(patterns: Record<string, number>, site: string): number | undefined {
+  return Object.entries(patterns).find(([pattern]) => endingRegExp(pattern).test(site))?.[1];
+}
+
+/** Throws SyntaxError for what is not a regular expression; checkPeftConfig has seen to that. */
+function endingRegExp(pattern: string): RegExp {
+  return new RegExp(`^(?:.*\\.)?(?:${pattern})$`);
+}
+
+function refuseBadPatterns(place: string, patterns: Record<string, number>): void {
+  for (const pattern of Object.keys(patterns)) {
+    try {
+      endingRegExp(pattern);
+    } catch {
+      throw new UserError(`${place}: the pattern ${JSON.stringify(pattern)} is not a regular expression`);
+    }
+  }
+}

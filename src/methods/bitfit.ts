@@ -1,0 +1,26 @@
+import * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import { checkJson } from '../formats/io/json.js';
+import type { Method } from './method.js';
+
+const options = z.strictObject({});
+
+/** BitFit (Ben Zaken et al., arXiv:2106.10199): only the model's own biases train; the result is a whole model. */
+export const bitfit: Method<Record<string, never>> = {
+  name: 'bitfit',
+  startsAtBase: true,
+  options,
+  parse(place, config) {
+    checkJson(place, config, options);
+    return {};
+  },
+  select(_, { parameters }) {
+    const biases = [...parameters].filter(([name]) => name.endsWith('.bias'));
+    if (biases.length === 0) {
+      throw new UserError(
+        'bitfit trains biases and this model has none (qwen2 has some); the nearest thing is lora with r 1',
+      );
+    }
+    return biases.map(([name, shape]) => ({ name, shape, init: null }));
+  },
+};

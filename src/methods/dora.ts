@@ -1,0 +1,71 @@
+import { UserError } from '../base/errors.js';
+import { add, detach, div, matmul, mul, reshape, sqrt, sub, sum } from '../graph/ops/index.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { Site } from '../models/model.js';
+import { fromPeft, type LoraConfig, lora, loraMatrices, scaleOf, toPeft } from './lora.js';
+import type { Method, Trainable } from './method.js';
+import { matchTargets } from './targets.js';
+
+/**
+ * DoRA (Liu et al., arXiv:2402.09353): W' = m ∘ V/‖V‖ with V = W₀ + s·B·A, the norm of each row. The magnitude m
+ * [out] starts as ‖W₀‖, so that training starts at the base; the norm counts as a constant in the gradient
+ * (section 4.3 there). In PEFT it is LoRA with use_dora.
+ */
+export const dora: Method<LoraConfig> = {
+  ...lora,
+  name: 'dora',
+  select: (c, { sites }) =>
+    matchTargets(c.targetModules, sites).flatMap((site) => [...loraMatrices(c, site), magnitude(site)]),
+  toPeft: (c) => ({ ...toPeft(c), use_dora: true }),
+  fromPeft: (peft, sites) => (peft.peft_type === 'LORA' && peft.use_dora ? fromPeft(peft, sites) : undefined),
+
+  linear(c, { site, x, param, weight, bias, dropped }, y) {
+    const s = scaleOf(c, site);
+    const [w, a, b] = [weight(), param('lora_A'), param('lora_B')];
+    const gain = div(param('lora_magnitude_vector'), detach(rowNorms(w, a, b, s)));
+    const { x: kept, scale } = dropped(c.loraDropout);
+    const updated = (own: Tensor) =>
+      add(own, matmul(matmul(kept, a, { transB: true }), b, { transB: true, alpha: s * scale }));
+    if (kept === x) {
+      const offset = bias();
+      if (!offset) return mul(updated(y), gain);
+      return add(mul(updated(sub(y, offset)), gain), offset);
+    }
+    // With dropout the base's own y stays whole, and what DoRA changes of it sees the dropped input, as in PEFT.
+    const own = matmul(kept, w, { transB: true, alpha: scale });
+    return add(y, sub(mul(updated(own), gain), own));
+  },
+
+  merge(c, { site, param }, weight) {
+    const v = add(weight, matmul(param('lora_B'), param('lora_A'), { alpha: scaleOf(c, site) }));
+    const gain = div(param('lora_magnitude_vector'), sqrt(sum(mul(v, v), 1)));
+    return mul(v, reshape(gain, [site.out, 1]));
+  },
+};
+
+/** m, which starts as the norms of the base's rows. */
+function magnitude(site: Site): Trainable {
+  return {
+    name: `${site.name}.lora_magnitude_vector`,
+    shape: [site.out],
+    init: async (_, base) => {
+      const w = await base(`${site.tiedTo ?? site.name}.weight`);
+      return Float32Array.from({ length: site.out }, (_, row) => {
+        let total = 0;
+        for (let i = row * site.in; i < (row + 1) * site.in; i++) total += w[i] * w[i];
+        if (total > 0) return Math.sqrt(total);
+        throw new UserError(`row ${row} of ${site.name} is zero: dora cannot scale it, lora can train it`);
+      });
+    },
+  };
+}
+
+/**
+ * ‖W + s·B·A‖ of each row, [out], out of ‖W‖² + 2s·rowsum(W·Aᵀ ∘ B) + s²·rowsum(B·A·Aᵀ ∘ B): nothing of W's size
+ * is made in a step, and ‖W‖², being constant, is computed once at load.
+ */
+function rowNorms(w: Tensor, a: Tensor, b: Tensor, s: number): Tensor {
+  const gram = matmul(a, a, { transB: true, alpha: s * s });
+  const cross = add(matmul(w, a, { transB: true, alpha: 2 * s }), matmul(b, gram));
+  return sqrt(add(sum(mul(w, w), 1), sum(mul(cross, b), 1)));
+}

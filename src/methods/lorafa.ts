@@ -1,0 +1,15 @@
+import { type LoraConfig, lora } from './lora.js';
+import type { Method } from './method.js';
+
+/**
+ * LoRA-FA (Zhang et al., arXiv:2308.03303): LoRA whose A keeps its random start, so that only B has gradients and
+ * optimizer state. (PEFT's optimizer of that name scales the gradient of B besides.) What it leaves is a LoRA
+ * adapter, saved and loaded as one.
+ */
+export const lorafa: Method<LoraConfig> = {
+  ...lora,
+  name: 'lorafa',
+  select: (c, model) =>
+    lora.select(c, model).map((t) => (t.name.endsWith('.lora_A') ? { ...t, trains: false } : t)),
+  fromPeft: undefined,
+};

@@ -1,0 +1,276 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Rng } from '../../src/base/rng.js';
+import { type F32Tensor, f32, sizeOf } from '../../src/base/tensor.js';
+import { writeFolderAtomic } from '../../src/formats/io/node.js';
+import { NodeRuntime } from '../../src/graph/runtime/node.js';
+import { type Adapter, createAdapter, trainableCount } from '../../src/methods/adapter.js';
+import { loadAdapterFolder, writeAdapterFolder } from '../../src/methods/files.js';
+import { type MethodName, methodNamed, methods } from '../../src/methods/index.js';
+import { writeMergedModel } from '../../src/methods/merge.js';
+import { type BaseModel, openModel } from '../../src/models/base.js';
+import type { Site } from '../../src/models/model.js';
+import { KvCache } from '../../src/serve/cache.js';
+import { DecodeStep } from '../../src/serve/decode.js';
+import type { MicroBatch } from '../../src/train/data/batches.js';
+import type { Example } from '../../src/train/data/encode.js';
+import { type TrainEvent, trainLoop } from '../../src/train/loop.js';
+import { parseTrainOptions } from '../../src/train/options.js';
+import { LossStep, TrainStep } from '../../src/train/step.js';
+import { golden } from './reference.js';
+
+// What every method of the table has to hold, on tiny models: one entry below is all that a new method needs.
+
+interface Subject {
+  /** Options with which it is tried. */
+  options: object;
+  /** How many parameters train, by the method's formula. */
+  count(sites: readonly Site[], model: BaseModel): number;
+  /** What the saved adapter is loaded as. */
+  loadedAs?: MethodName;
+  /** Parts whose gradient leaves something out on purpose, so that finite differences do not give it. */
+  inexact?: readonly string[];
+}
+
+const all = { targetModules: 'all-linear' };
+const total = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
+const loraCount = (r: number) => (sites: readonly Site[]) => total(sites.map((s) => r * (s.in + s.out)));
+
+const subjects: Record<MethodName, Subject> = {
+  lora: {
+    options: { ...all, r: 3, loraAlpha: 6, loraDropout: 0.1, useRslora: true },
+    count: loraCount(3),
+    loadedAs: 'lora',
+  },
+  loraplus: {
+    options: { ...all, r: 2, loraplusLrRatio: 4 },
+    count: loraCount(2),
+    loadedAs: 'lora',
+  },
+  lorafa: {
+    options: { ...all, r: 4 },
+    count: (sites) => total(sites.map((s) => 4 * s.out)),
+    loadedAs: 'lora',
+  },
+  dora: {
+    options: { ...all, r: 3, loraAlpha: 6, loraDropout: 0.1 },
+    count: (sites) => total(sites.map((s) => 3 * (s.in + s.out) + s.out)),
+    loadedAs: 'dora',
+    // The norm counts as a constant; test/golden/methods.test.ts has these gradients from PEFT.
+    inexact: ['lora_A', 'lora_B'],
+  },
+  vera: {
+    options: { ...all, r: 20, veraDropout: 0.1 },
+    count: (sites) => total(sites.map((s) => 20 + s.out)),
+    loadedAs: 'vera',
+  },
+  bitfit: {
+    options: {},
+    count: (_, { parameters }) =>
+      total([...parameters].map(([name, shape]) => (name.endsWith('bias') ? sizeOf(shape) : 0))),
+  },
+  full: {
+    options: {},
+    count: (_, { parameters }) => total([...parameters.values()].map(sizeOf)),
+  },
+};
+
+/** With biases and a tied head; without both, in float16. */
+const MODELS = ['qwen2', 'mistral'];
+const runtime = new NodeRuntime();
+const scratch = mkdtempSync(join(tmpdir(), 'lowrank-conformance-'));
+afterAll(async () => {
+  await runtime.close();
+  rmSync(scratch, { recursive: true });
+});
+
+const random = new Rng(7, 'conformance');
+const examples: Example[] = [9, 6, 11, 7].map((length, line) => ({
+  ids: Int32Array.from({ length }, () => random.below(90)),
+  supervised: Uint8Array.from({ length }, (_, i) => Number(i > 1)),
+  line,
+}));
+
+/** Two rows of ten tokens, each with the next one to predict. */
+const micro: MicroBatch = {
+  rows: 2,
+  length: 10,
+  ids: Int32Array.from({ length: 20 }, () => random.below(90)),
+  lengths: Int32Array.of(10, 10),
+  targetRows: Int32Array.from({ length: 18 }, (_, i) => i + Math.floor(i / 9)),
+  targetIds: Int32Array.from({ length: 18 }, () => random.below(90)),
+};
+
+describe.each(MODELS)('%s', (folder) => {
+  let model: BaseModel;
+  beforeAll(async () => {
+    model = await openModel(golden(`fixtures/${folder}`));
+  });
+
+  it('bitfit needs biases', () => {
+    const select = () => methods.bitfit.select({}, model);
+    if (folder === 'qwen2') expect(select()).toHaveLength(6);
+    else expect(select).toThrow('bitfit trains biases and this model has none');
+  });
+
+  const fitting = Object.entries(subjects).filter(([name]) => name !== 'bitfit' || folder === 'qwen2');
+  describe.each(fitting)('%s', (name, subject) => {
+    const method = methodNamed(name);
+    const config = (more: object = {}) => method.parse('c', { ...subject.options, ...more });
+    const start = (more: object = {}) => createAdapter(method, config(more), model, 5);
+
+    /** An adapter in the middle of its training: every value that trains moved at random. */
+    async function moved(): Promise<Adapter> {
+      const adapter = await start();
+      for (const { name: tensor, trains } of adapter.trainables) {
+        if (trains === false) continue;
+        const rng = new Rng(9, tensor);
+        const { data } = adapter.values.get(tensor)!;
+        for (let i = 0; i < data.length; i++) data[i] += 0.1 * rng.normal();
+      }
+      return adapter;
+    }
+
+    async function logits(of: BaseModel, adapter?: Adapter): Promise<Float32Array> {
+      const step = await LossStep.create(runtime, of, adapter, { logits: true });
+      const result = await step.run(micro);
+      await step.close();
+      return result.logits!.data;
+    }
+
+    async function decoded(adapter: Adapter, merged: boolean): Promise<Float32Array> {
+      const step = await DecodeStep.create(runtime, model, adapter, { merged });
+      const result = await step.run([5, 17, 40, 8], new KvCache(model.config));
+      await step.close();
+      return result;
+    }
+
+    it('step 0 equals the base', async () => {
+      const error = difference(await logits(model, await start()), await logits(model));
+      if (method.startsAtBase) expect(error).toBeLessThan(1e-6);
+      else expect(error).toBeGreaterThan(1e-4);
+    });
+
+    it('the selected tensors, and only they, have gradients, which finite differences confirm', async () => {
+      const adapter = await moved();
+      const training = await TrainStep.create(runtime, model, await withoutDropout(adapter));
+      const { grads } = await training.run(micro, 1);
+      await training.close();
+      const selected = adapter.trainables.filter((t) => t.trains !== false);
+      expect([...grads.keys()].sort()).toEqual(selected.map((t) => t.name).sort());
+
+      const step = await LossStep.create(runtime, model, adapter);
+      for (const { name: tensor } of onePerPart(selected)) {
+        if (subject.inexact?.some((part) => tensor.endsWith(part))) continue;
+        const gradient = grads.get(tensor)!.data;
+        const value = adapter.values.get(tensor)!;
+        const loss = async () => (await step.run(micro)).lossSum;
+        const { element, slope } = await steepest(gradient, value, loss);
+        expect(Math.abs(slope - gradient[element]), `${tensor} ${element}: ${slope}`).toBeLessThan(
+          0.02 * Math.abs(gradient[element]) + 2e-3,
+        );
+      }
+      await step.close();
+    });
+
+    /** The same values under a configuration without dropout, whose masks would change the loss. */
+    async function withoutDropout(adapter: Adapter): Promise<Adapter> {
+      const none = Object.keys(subject.options)
+        .filter((key) => key.endsWith('Dropout'))
+        .map((key) => [key, 0]);
+      return { ...adapter, config: config(Object.fromEntries(none)) };
+    }
+
+    it('saved and loaded it computes the same', async () => {
+      const adapter = await moved();
+      const saved = join(scratch, `${folder}-${name}`);
+      const before = await logits(model, adapter);
+      if (!subject.loadedAs) {
+        await writeMergedModel(saved, runtime, model, adapter, { dtype: 'float32' });
+        expect(await logits(await openModel(saved))).toEqual(before);
+        return;
+      }
+      await writeFolderAtomic(saved, (temporary) => writeAdapterFolder(temporary, adapter, 'base'));
+      const loaded = await loadAdapterFolder(saved, model);
+      expect(loaded.method.name).toBe(subject.loadedAs);
+      expect(await logits(model, loaded)).toEqual(before);
+    });
+
+    it('merged it computes the same', async () => {
+      const adapter = await moved();
+      expect(difference(await decoded(adapter, true), await decoded(adapter, false))).toBeLessThan(1e-4);
+      const folderOfMerged = join(scratch, `${folder}-${name}-merged`);
+      await writeMergedModel(folderOfMerged, runtime, model, adapter, { dtype: 'float32' });
+      const merged = await logits(await openModel(folderOfMerged));
+      expect(difference(merged, await logits(model, adapter))).toBeLessThan(1e-4);
+    });
+
+    it('stopped and resumed it has the losses of a whole run', async () => {
+      const run = join(scratch, `${folder}-${name}-run`);
+      const options = parseTrainOptions('o', { maxSteps: 5, batchSize: 2, learningRate: 5e-3, saveSteps: 2 });
+      const losses = async (extra: object, until = Number.POSITIVE_INFINITY) => {
+        const found: number[] = [];
+        const events: AsyncGenerator<TrainEvent> = trainLoop({
+          runtime,
+          model,
+          adapter: await start(),
+          examples,
+          options,
+          ...extra,
+        });
+        for await (const event of events) {
+          if (event.kind === 'step') found.push(event.loss);
+          if (event.kind === 'checkpoint' && event.step >= until) break;
+        }
+        return found;
+      };
+      const whole = await losses({});
+      const first = await losses({ run }, 2);
+      expect(first).toHaveLength(2);
+      expect([...first, ...(await losses({ run, resume: true }))]).toEqual(whole);
+      expect(whole.at(-1)).not.toBe(whole[0]);
+    });
+
+    it('trains as many parameters as its formula says', async () => {
+      const sites = model.sites.filter((s) => s.kind === 'linear' && s.name !== 'lm_head');
+      const adapter = await start();
+      expect(trainableCount(adapter.trainables)).toBe(subject.count(sites, model));
+      for (const { name: tensor, shape } of adapter.trainables) {
+        expect(adapter.values.get(tensor)).toEqual(f32(adapter.values.get(tensor)!.data, shape));
+      }
+    });
+  });
+});
+
+/** ‖a − b‖ / ‖b‖. */
+function difference(a: Float32Array, b: Float32Array): number {
+  const norm = (v: Float32Array) => Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
+  return norm(a.map((x, i) => x - b[i])) / norm(b);
+}
+
+/** The first tensor of each kind: parts of sites, or the model's own by their last names. */
+function onePerPart<T extends { name: string }>(tensors: readonly T[]): T[] {
+  const kind = ({ name }: T) => name.replace(/^.*\d+\./, '');
+  return [...new Map(tensors.map((t) => [kind(t), t])).values()];
+}
+
+/** The element of the largest gradient, and the loss's slope along it by central differences. */
+async function steepest(
+  gradient: Float32Array,
+  value: F32Tensor,
+  loss: () => Promise<number>,
+): Promise<{ element: number; slope: number }> {
+  const element = gradient.reduce((best, g, i) => (Math.abs(g) > Math.abs(gradient[best]) ? i : best), 0);
+  const before = value.data[element];
+  const h = 5e-3;
+  const at = async (x: number) => {
+    // Read anew each time: a run lends the values' memory to the engine.
+    value.data[element] = x;
+    return loss();
+  };
+  const slope = ((await at(before + h)) - (await at(before - h))) / (2 * h);
+  value.data[element] = before;
+  return { element, slope };
+}
