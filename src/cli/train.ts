@@ -73,41 +73,50 @@ interface TrainJobHooks {
 }
 
 /** Runs a job to its end, telling of it. */
-export async function trainJob(
-  job: Job,
-  terminal: Terminal,
-  { resume = false, overwrite = false, command, prepared, finished }: TrainJobHooks,
-): Promise<ExitCode> {
+export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHooks): Promise<ExitCode> {
   const inputs = [job.model, job.data, ...(job.evalData ? [job.evalData] : [])];
-  const folder = await RunFolder.claim(job.output, { resume, overwrite, inputs });
+  const folder = await RunFolder.claim(job.output, { ...hooks, inputs });
   const interrupted = new AbortController();
   const release = onInterrupt(() => {
     interrupted.abort();
     terminal.say('stopping after this step, with a checkpoint; Ctrl-C again stops at once');
   });
-  const model = await openJob(job, { onNotice: (text) => terminal.note(text) });
   try {
-    tellModel(job, model, terminal);
-    await prepared?.(model);
-    const progress = new Progress(terminal);
-    let stepped = false;
-    for await (const event of runJob(model, job, folder, { resume, command, signal: interrupted.signal })) {
-      terminal.emit(event);
-      progress.show(event);
-      if (event.kind === 'stopped') return tellStopped(event, job, terminal);
-      if (event.kind === 'saved') await finished?.(model);
-      tell(event, job, resume, terminal);
-      stepped ||= event.kind === 'step';
-      if (interrupted.signal.aborted && !stepped) {
-        terminal.say('stopped before the first step');
-        return exitCodes.interrupted;
-      }
+    const model = await openJob(job, { onNotice: (text) => terminal.note(text) });
+    try {
+      return await trainModel(model, job, folder, terminal, { ...hooks, signal: interrupted.signal });
+    } finally {
+      await model.close();
     }
-    return exitCodes.ok;
   } finally {
     release();
-    await model.close();
   }
+}
+
+async function trainModel(
+  model: Model,
+  job: Job,
+  folder: RunFolder,
+  terminal: Terminal,
+  { resume = false, command, prepared, finished, signal }: TrainJobHooks & { signal: AbortSignal },
+): Promise<ExitCode> {
+  tellModel(job, model, terminal);
+  await prepared?.(model);
+  const progress = new Progress(terminal);
+  let stepped = false;
+  for await (const event of runJob(model, job, folder, { resume, command, signal })) {
+    terminal.emit(event);
+    progress.show(event);
+    if (event.kind === 'stopped') return tellStopped(event, job, terminal);
+    if (event.kind === 'saved') await finished?.(model);
+    tell(event, job, resume, terminal);
+    stepped ||= event.kind === 'step';
+    if (signal.aborted && !stepped) {
+      terminal.say('stopped before the first step');
+      return exitCodes.interrupted;
+    }
+  }
+  return exitCodes.ok;
 }
 
 function tellModel(job: Job, model: Model, terminal: Terminal): void {
@@ -152,8 +161,9 @@ function tellStopped(event: Extract<JobEvent, { kind: 'stopped' }>, job: Job, te
 }
 
 function tellSaved(event: Extract<JobEvent, { kind: 'saved' }>, job: Job, terminal: Terminal): void {
-  const { folder, what, heldOut, seconds, steps } = event;
-  terminal.say(`trained   ${counted(steps, 'step')} in ${duration(seconds)}`);
+  const { folder, what, heldOut, seconds, steps, early } = event;
+  const remark = early ? '; stopped early, the held-out loss got no better' : '';
+  terminal.say(`trained   ${counted(steps, 'step')} in ${duration(seconds)}${remark}`);
   if (heldOut) {
     const { before, after, step } = heldOut;
     const perplexity = `${Math.exp(before).toFixed(2)} -> ${Math.exp(after).toFixed(2)}`;

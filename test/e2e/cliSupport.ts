@@ -97,6 +97,11 @@ export class Running {
     }
   }
 
+  /** Closes the pipe that stdout goes to. */
+  stopReading(): void {
+    this.child.stdout!.destroy();
+  }
+
   kill(signal: NodeJS.Signals): void {
     this.child.kill(signal);
   }

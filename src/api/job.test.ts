@@ -1,0 +1,35 @@
+import { describe, expect, it } from 'vitest';
+import { flattenJob, jobSchema, resolveJob } from './job.js';
+
+const needed = { model: 'm', data: 'd.jsonl', output: 'out' };
+
+describe('jobs', () => {
+  it('have the defaults of their schemas, and options go to whom they belong', () => {
+    const job = resolveJob({ ...needed, r: 4, targetModules: 'q_proj,k_proj', batchSize: 2 });
+    expect(job).toMatchObject({
+      ...needed,
+      method: 'lora',
+      lossOn: 'completion',
+      device: 'cpu',
+      methodOptions: { r: 4, loraAlpha: 4, targetModules: ['q_proj', 'k_proj'] },
+      train: { batchSize: 2, epochs: 1, seed: 0 },
+    });
+    expect(job).not.toHaveProperty('batchSize');
+  });
+
+  it.each([{}, { r: 3, useRslora: true, evalData: 'e', maxSteps: 9 }, { method: 'full' }])(
+    'written flat, read back, are the same: %j',
+    (options) => {
+      const job = resolveJob({ ...needed, ...options });
+      const flat: unknown = JSON.parse(JSON.stringify(flattenJob(job)));
+      expect(resolveJob(jobSchema.parse(flat))).toEqual(job);
+    },
+  );
+
+  it.each([
+    [{ data: 'd', output: 'o' }, 'the option "model" is missing'],
+    [{ ...needed, method: 'full', r: 8 }, 'the option "r" is not for method full'],
+  ])('%j are refused', (given, message) => {
+    expect(() => resolveJob(given)).toThrow(message);
+  });
+});

@@ -1,0 +1,11 @@
+import type { CommandSpec } from './command.js';
+import { convert } from './convert.js';
+import { demo } from './demo.js';
+import { evaluate } from './eval.js';
+import { generate } from './generate.js';
+import { inspect } from './inspect.js';
+import { merge } from './merge.js';
+import { train } from './train.js';
+
+/** Every command, in the order of the help. */
+export const commands: readonly CommandSpec[] = [demo, train, generate, evaluate, merge, inspect, convert];

@@ -1,0 +1,107 @@
+import { Command } from 'commander';
+import { describe, expect, it } from 'vitest';
+import * as z from 'zod';
+import { flagsOf, readFlag, shellWord, toFlags } from './flags.js';
+
+const shape = {
+  r: z.int().positive().default(8).describe('rank'),
+  learningRate: z.number().optional().describe('rate'),
+  schedule: z.enum(['linear', 'cosine']).default('linear'),
+  useRslora: z.boolean().default(false).describe('other scale'),
+  groupByLength: z.boolean().default(true).describe('sort'),
+  initLoraWeights: z.union([z.boolean(), z.literal('gaussian')]).default(true),
+  targetModules: z.union([z.string(), z.array(z.string())]).default(['q_proj', 'v_proj']),
+  rankPattern: z.record(z.string(), z.int()).default({}),
+  stop: z.array(z.string()).default([]),
+};
+
+function command(): Command {
+  const made = new Command('x').exitOverride().configureOutput({ outputError: () => {} });
+  for (const [name, schema] of Object.entries(shape)) {
+    for (const flag of flagsOf(name, schema, 'Group:')) made.addOption(flag);
+  }
+  return made;
+}
+const parse = (...argv: string[]) => command().parse(argv, { from: 'user' }).opts();
+
+describe('flags out of schemas', () => {
+  it('are undefined unless given', () => expect(parse()).toEqual({}));
+
+  it('are read by their schema', () => {
+    expect(
+      parse(
+        ...[
+          '--r',
+          '4',
+          '--learning-rate=1e-4',
+          '--schedule',
+          'cosine',
+          '--use-rslora',
+          '--no-group-by-length',
+        ],
+        ...[
+          '--init-lora-weights',
+          'gaussian',
+          '--target-modules',
+          'q_proj,k_proj',
+          '--rank-pattern',
+          '{"q":2}',
+        ],
+        ...['--stop', 'a,b', '--stop', '--'],
+      ),
+    ).toEqual({
+      r: 4,
+      learningRate: 1e-4,
+      schedule: 'cosine',
+      useRslora: true,
+      groupByLength: false,
+      initLoraWeights: 'gaussian',
+      targetModules: 'q_proj,k_proj',
+      rankPattern: { q: 2 },
+      stop: ['a,b', '--'],
+    });
+    expect(parse('--init-lora-weights', 'false')).toEqual({ initLoraWeights: false });
+  });
+
+  it.each(['abc', '', ' 4', '0x4', 'NaN', 'Infinity', '1e999', '4,5', '-1', '0', '4.5'])(
+    '--r %j is refused',
+    (text) => {
+      expect(() => readFlag(shape.r, text)).toThrow();
+    },
+  );
+
+  it.each(['4', '+4', '4.0', '4e0'])('--r %j is 4', (text) => expect(readFlag(z.int(), text)).toBe(4));
+
+  it('show their defaults, and of a switch the side that changes something', () => {
+    const help = command().helpInformation();
+    expect(help).toMatch(/--r <n> +rank \(default: 8\)/);
+    expect(help).toMatch(/--target-modules <text> +\(default: q_proj,v_proj\)/);
+    expect(help).toContain('--schedule <linear|cosine>');
+    expect(help).toContain('--init-lora-weights <true|false|gaussian>');
+    expect(help).toMatch(/--use-rslora +other scale/);
+    expect(help).toMatch(/--no-group-by-length +do not sort/);
+    expect(help).not.toContain('--no-use-rslora');
+    expect(help).not.toMatch(/^ *--group-by-length/m);
+  });
+
+  it('are written as they would be typed', () => {
+    const given = {
+      r: 4,
+      useRslora: true,
+      groupByLength: false,
+      initLoraWeights: true,
+      targetModules: ['a', 'b'],
+    };
+    expect(toFlags(shape, { ...given, rankPattern: { q: 2 }, learningRate: undefined })).toEqual([
+      ...['--r', '4', '--use-rslora', '--no-group-by-length', '--init-lora-weights', 'true'],
+      ...['--target-modules', 'a,b', '--rank-pattern', `'{"q":2}'`],
+    ]);
+  });
+
+  it.each([
+    ['a/b-c.gguf', 'a/b-c.gguf'],
+    ['', "''"],
+    ["it's", `'it'\\''s'`],
+    ['$HOME', `'$HOME'`],
+  ])('%j is quoted for a shell', (text, word) => expect(shellWord(text)).toBe(word));
+});

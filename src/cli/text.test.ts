@@ -1,0 +1,32 @@
+import { describe, expect, it } from 'vitest';
+import { bytes, counted, duration, percent, short, table } from './text.js';
+
+describe('numbers for people', () => {
+  it.each([
+    [0.4, '0 s'],
+    [59.4, '59 s'],
+    [59.6, '1:00'],
+    [3723, '1:02:03'],
+    [-1, '0 s'],
+  ])('%d seconds', (seconds, text) => expect(duration(seconds)).toBe(text));
+
+  it('sizes, counts and shares', () => {
+    expect([bytes(999), bytes(1000), bytes(1.85e6), bytes(2e13)]).toEqual([
+      '999 bytes',
+      '1.0 KB',
+      '1.9 MB',
+      '20.0 TB',
+    ]);
+    expect([counted(1, 'row'), counted(1200, 'row')]).toEqual(['1 row', '1,200 rows']);
+    expect([short(134_515_008), percent(0.00343)]).toEqual(['134.5M', '0.343%']);
+  });
+
+  it('tables, numbers on the right', () => {
+    expect(
+      table([
+        ['a', 1],
+        ['bcd', 1000],
+      ]),
+    ).toEqual(['a        1', 'bcd  1,000']);
+  });
+});

@@ -1,0 +1,120 @@
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { runProgram } from '../../src/cli/command.js';
+import { commands } from '../../src/cli/commands.js';
+import { makeWorkspace } from './cliSupport.js';
+
+// What the command line refuses, in this process: none of it reaches the engine.
+
+const root = await makeWorkspace();
+const at = (name: string) => join(root, name);
+beforeAll(async () => {
+  await writeFile(at('bad.yaml'), 'r: 8\nlerning_rate: 1\n');
+  await writeFile(at('bad.json'), '{\n  "batchSize": "many"\n}\n');
+  await writeFile(at('broken.jsonl'), '{"text": "a"}\n{"txt": "b"}\n');
+  await mkdir(at('notes'));
+  await writeFile(at('notes/note.txt'), 'mine');
+});
+afterAll(() => rm(root, { recursive: true, force: true }));
+
+/** Runs `lowrank ...args`; returns its exit code and what it said on stderr. */
+async function refusal(args: readonly string[]): Promise<{ code: number; said: string }> {
+  let said = '';
+  const spies = [
+    vi.spyOn(process.stdout, 'write').mockReturnValue(true),
+    vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
+      said += text;
+      return true;
+    }),
+  ];
+  try {
+    return { code: await runProgram(commands, '0.0.0', args), said };
+  } finally {
+    for (const spy of spies) spy.mockRestore();
+  }
+}
+
+const [model, data, output] = [
+  ['--model', at('model')],
+  ['--data', at('train.jsonl')],
+  ['--output', at('refused')],
+];
+const training = ['train', ...model, ...data];
+const train = [...training, ...output];
+const table: [string[], number, RegExp][] = [
+  // Wrong usage.
+  [['trian'], 2, /unknown command 'trian' \(Did you mean train\?\)/],
+  [
+    [...train, '--lerning-rate', '1'],
+    2,
+    /unknown option '--lerning-rate' \(Did you mean --learning-rate\?\)/,
+  ],
+  [[...train, '--lora_alpha', '1'], 2, /unknown option '--lora_alpha' \(Did you mean --lora-alpha\?\)/],
+  [[...train, '--r', 'abc'], 2, /--r <n>.*'abc' is invalid.*expected number/],
+  [[...train, '--r', '0'], 2, /--r <n>.*'0' is invalid.*>0/],
+  [[...train, '--r', '2.5'], 2, /--r <n>.*'2.5' is invalid.*int/],
+  [[...train, '--learning-rate', '0x10'], 2, /--learning-rate <x>.*'0x10' is invalid/],
+  [[...train, '--rank-pattern', 'q_proj=4'], 2, /--rank-pattern <json>.*expected a JSON object/],
+  [[...train, '--schedule', 'cosin'], 2, /--schedule .*"cosine"/],
+  [[...train, 'stray'], 2, /too many arguments/],
+  [['train', ...output, ...data], 2, /--model is missing/],
+  [['train', ...output, ...model], 2, /--data is missing/],
+  [['train', ...data, ...model], 2, /--output is missing/],
+  [['generate'], 2, /--model is missing/],
+  [['generate', ...model, '--prompt', 'a', '--chat', 'b'], 2, /either --prompt or --chat/],
+  [['generate', ...model, '--prompt', 'a', '--merged'], 2, /--merged needs an --adapter/],
+  [['merge', '--output', 'x'], 2, /--adapter is missing/],
+  [['inspect'], 2, /missing required argument 'path'/],
+  // Something is wrong with a file or an option's value.
+  [
+    [...train, '--config', at('bad.yaml')],
+    1,
+    /bad\.yaml line 2: unknown key "lerning_rate", did you mean "learning_rate"\?/,
+  ],
+  [
+    [...train, '--config', at('bad.json')],
+    1,
+    /bad\.json line 2: key "batchSize": expected number, received string/,
+  ],
+  [[...train, '--config', at('none.yaml')], 1, /none\.yaml: there is no such file/],
+  [[...train, '--method', 'full', '--r', '4'], 1, /the option "r" is not for method full/],
+  [[...train, '--target-modules', 'q_porj'], 1, /"q_porj" matches no layer; did you mean "q_proj"\?/],
+  [[...train, '--r', '1000'], 1, /r 1000 is larger than .* allows/],
+  [[...train, '--max-length', '1000'], 1, /1000 is more than the model's 128 positions/],
+  [['train', '--model', at('nowhere'), ...data, ...output], 1, /there is no model at .*nowhere/],
+  [['train', ...model, '--data', at('broken.jsonl'), ...output], 1, /broken\.jsonl line 2: .*"txt"/],
+  [
+    [...training, '--output', at('notes')],
+    1,
+    /notes exists already; choose another output, or --overwrite it/,
+  ],
+  [[...training, '--output', at('notes'), '--overwrite'], 1, /notes is neither a run nor an adapter/],
+  [[...training, '--output', at('train.jsonl')], 1, /train\.jsonl is a file, not a folder/],
+  [['train', '--resume', ...output], 1, /there is no run to resume in .*refused/],
+  [['eval', ...model, '--adapter', at('notes'), ...data], 1, /notes is not an adapter folder/],
+  [['generate', '--adapter', at('notes'), '--prompt', 'a'], 1, /notes is not an adapter folder/],
+  [['merge', ...model, '--adapter', at('notes'), '--output', at('notes')], 1, /notes exists already/],
+  [
+    ['merge', ...model, '--adapter', at('notes'), '--output', at('notes'), '--overwrite'],
+    1,
+    /notes is no model folder/,
+  ],
+  [
+    ['merge', ...model, '--adapter', at('notes'), '--output', at('model'), '--overwrite'],
+    1,
+    /is the base model itself/,
+  ],
+  [['inspect', at('notes')], 1, /notes is neither a model .* nor an adapter/],
+  [['inspect', at('train.jsonl')], 1, /train\.jsonl/],
+  [['convert', at('train.jsonl'), ...output], 1, /train\.jsonl/],
+];
+
+it.each(table)('%j', async (args, code, message) => {
+  const outcome = await refusal(args);
+  expect(outcome.said).toMatch(message);
+  expect(outcome.said).toMatch(/^lowrank: [^\n]+\n$/);
+  expect(outcome.code).toBe(code);
+  expect(await readdir(root)).not.toContain('refused');
+  expect(await readFile(at('notes/note.txt'), 'utf8')).toBe('mine');
+});
