@@ -1,9 +1,8 @@
 import { Rng } from '../../src/base/rng.js';
 
 /**
- * Index cards made of WordNet's entries: some fields in any order, then a sentence that uses them. So small a
- * model sees too little text to learn by itself to look facts up and repeat them; here every sentence
- * needs it.
+ * Index cards made of WordNet's entries: some fields in any order, then a sentence that repeats them, to be
+ * predicted only by looking them up.
  */
 const SENTENCES: Record<string, (word: string, sense: string) => string> = {
   noun: (word, sense) => `The noun ${word} means ${sense}`,

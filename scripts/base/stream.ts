@@ -21,8 +21,8 @@ const LONGEST_PASSAGE = 64;
 
 /**
  * The micro-batch of update `step`: windows of `length` tokens in the shares of MIX, every position supervised
- * by the token after it. Repeated passages and cards teach to look back and copy, which text alone teaches
- * only after far more tokens. Everything follows from seed and step, so that a resumed run goes on where it was.
+ * by the token after it. Repeated passages and cards are there so that looking back pays; what came of it is in
+ * assets/base/README.md. Everything follows from seed and step, so that a resumed run goes on where it was.
  */
 export function trainingBatch(
   { text, cards }: Streams,

@@ -10,8 +10,7 @@ const ENTRIES_PER_DOCUMENT = 24;
 
 /**
  * WordNet's entries as lines of text, e.g. `rally (noun): the feat of mustering strength for a renewed
- * effort; "he singled to start a rally in the 9th inning"`. The example repeats the word, which teaches a
- * small model to look back and copy. Nouns of taxonomy are taken only where they have an example.
+ * effort; "he singled to start a rally in the 9th inning"`. The example often repeats the word. Nouns of taxonomy are taken only where they have an example.
  */
 export async function wordnetDocuments(folder: string): Promise<string[]> {
   const documents: string[] = [];
