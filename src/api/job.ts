@@ -34,6 +34,15 @@ const baseShape = {
     'training rows: JSONL, CSV, TSV or Parquet of messages, prompt and completion, or text',
   ),
   evalData: text.optional().describe('held-out rows; with them the best evaluation is what is kept'),
+  evalSplit: z
+    .number()
+    .positive()
+    .refine(
+      (size) => size < 1 || Number.isInteger(size),
+      'expected a share below 1 or a whole number of rows',
+    )
+    .optional()
+    .describe('without those: how many of the training rows to hold out, as a number or a share below 1'),
   output: text.describe('folder for the adapter, and while training for checkpoints and metrics'),
   method: z.enum(methodNames).default('lora').describe('what is trained'),
   ...dataShape,

@@ -27,7 +27,7 @@ import { evaluate } from '../train/evaluate.js';
 import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { parseTrainOptions, type TrainInput } from '../train/options.js';
 import { LossStep } from '../train/step.js';
-import { type DataSource, loadExamples } from './data.js';
+import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
 import { resolveModelFolder } from './locate.js';
 
 export interface LoadOptions {
@@ -42,6 +42,8 @@ export interface LoadOptions {
 export interface TrainJobOptions extends TrainInput {
   data: DataSource;
   evalData?: DataSource;
+  /** Without evalData: rows of `data` held out by the seed, as a share below 1 or a number from 1 on. */
+  evalSplit?: number;
   /** Loss on the completion or assistant turns only (the paper's conditional objective), or on everything. */
   lossOn?: EncodeRowsOptions['lossOn'];
   /** Longest example in tokens; longer ones are cut and counted. Default: 1024 or the model's own limit. */
@@ -174,15 +176,13 @@ export class Model {
 
   /** Trains the adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values. */
   async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent, void, void> {
-    const { data, evalData, lossOn = 'completion', run, resume, signal, onData, ...rest } = options;
+    const { data, evalData, evalSplit, lossOn = 'completion', run, resume, signal, onData, ...rest } = options;
     const { maxLength: wanted, ...hyper } = rest;
     const maxLength = this.exampleLimit(wanted);
     const adapter = this.need();
     const parsed = parseTrainOptions('training options', hyper);
-    const train = await loadExamples(data, this.tokenizer, { maxLength, lossOn });
-    const evaluation = evalData
-      ? await loadExamples(evalData, this.tokenizer, { maxLength, lossOn })
-      : undefined;
+    const sources = { data, evalData, evalSplit, seed: parsed.seed };
+    const { train, evaluation } = await loadTrainingExamples(sources, this.tokenizer, { maxLength, lossOn });
     onData?.({ train: train.stats, eval: evaluation?.stats });
     const fingerprint = JSON.stringify({
       method: adapter.method.name,
@@ -191,6 +191,7 @@ export class Model {
       data: { rows: train.stats.rows, tokens: train.stats.tokens },
       lossOn,
       maxLength,
+      evalSplit,
       ...parsed,
       saveSteps: undefined,
       saveTotalLimit: undefined,

@@ -16,6 +16,8 @@ export type JobEvent =
       files: string[];
       what: 'adapter' | 'model';
       steps: number;
+      /** Whether it ended before its last step because the held-out loss got no better. */
+      early: boolean;
       /** Of this process; a resumed run took longer. */
       seconds: number;
       /** Losses of the held-out data, where there is some: at the start, and of what was kept. */
@@ -55,7 +57,7 @@ export async function* runJob(
   folder: RunFolder,
   { resume, signal, command }: RunOptions,
 ): AsyncGenerator<JobEvent, void, void> {
-  const { data, evalData, lossOn, maxLength, train } = job;
+  const { data, evalData, evalSplit, lossOn, maxLength, train } = job;
   const record: RunRecord = {
     status: 'running',
     options: flattenJob(job),
@@ -68,6 +70,7 @@ export async function* runJob(
     ...train,
     data,
     evalData,
+    evalSplit,
     lossOn,
     maxLength,
     run: folder.path,
@@ -90,15 +93,15 @@ export async function* runJob(
     yield event;
     if (event.kind !== 'end') continue;
     const heldOut = before !== undefined && best ? { before, after: best.loss, step: best.step } : undefined;
-    const { step: steps, seconds, tokens } = event;
-    const what = trainsWholeModel(model) ? 'model' : 'adapter';
-    const result = { what, steps, seconds, tokens, ...(heldOut && { heldOut }) };
+    const { step: steps, seconds, tokens, early } = event;
+    const what = trainsWholeModel(model) ? ('model' as const) : ('adapter' as const);
+    const result = { what, steps, early, seconds, tokens, ...(heldOut && { heldOut }) };
     const files = await folder.finish({ ...record, status: 'complete', result }, (staging) =>
       what === 'model'
         ? model.saveMerged(staging, { overwrite: true })
         : model.saveAdapter(staging, { overwrite: true }),
     );
-    yield { kind: 'saved', folder: folder.path, files, what, steps, seconds, ...(heldOut && { heldOut }) };
+    yield { kind: 'saved', folder: folder.path, files, ...result };
   }
 }
 

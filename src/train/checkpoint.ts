@@ -19,6 +19,8 @@ const stateSchema = z.strictObject({
   tokens: z.int().nonnegative(),
   /** Lowest evaluation loss so far, and its step. */
   best: z.strictObject({ loss: z.number(), step: z.int() }).nullable(),
+  /** Evaluations since one was better. */
+  stale: z.int().nonnegative(),
   /** What must be equal for a run to go on: hyper-parameters, method, data. */
   fingerprint: z.string(),
 });

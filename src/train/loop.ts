@@ -13,6 +13,7 @@ import {
 } from './checkpoint.js';
 import { type Batch, batchesOf } from './data/batches.js';
 import type { Example } from './data/encode.js';
+import { checkPatience, outOfPatience, staleAfter } from './earlyStopping.js';
 import { evaluate } from './evaluate.js';
 import { AdamW, accumulate, clipFactor, globalNorm } from './optimizer.js';
 import type { TrainOptions } from './options.js';
@@ -42,7 +43,15 @@ export type TrainEvent =
   | { kind: 'eval'; step: number; loss: number; perplexity: number; tokens: number; best: boolean }
   | { kind: 'checkpoint'; step: number; folder: string }
   | { kind: 'stopped'; step: number; steps: number; folder: string }
-  | { kind: 'end'; step: number; seconds: number; tokens: number; bestStep: number | null };
+  | {
+      kind: 'end';
+      step: number;
+      seconds: number;
+      tokens: number;
+      bestStep: number | null;
+      /** Whether it ended because the held-out loss got no better. */
+      early: boolean;
+    };
 
 export interface TrainJob {
   runtime: Runtime;
@@ -73,6 +82,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   const steps = options.maxSteps ?? Math.max(1, Math.round(perEpoch * options.epochs));
   const warmup = options.warmupSteps ?? Math.ceil(options.warmupRatio * steps);
   const fingerprint = job.fingerprint ?? '{}';
+  checkPatience(options, (job.evalExamples?.length ?? 0) > 0);
   const optimizer = new AdamW({
     betas: [options.adamBeta1, options.adamBeta2],
     eps: options.adamEpsilon,
@@ -81,7 +91,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   });
 
   const tensors: RunTensors = { adapter, optimizer, best: new Map() };
-  let state: RunState = { step: 0, tokens: 0, best: null, fingerprint };
+  let state: RunState = { step: 0, tokens: 0, best: null, stale: 0, fingerprint };
   const newest = run && job.resume ? (await listCheckpoints(run)).at(-1) : undefined;
   if (newest) state = await loadCheckpoint(newest, tensors, fingerprint);
 
@@ -148,11 +158,13 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
       if (lossStep && (last || (options.evalSteps > 0 && state.step % options.evalSteps === 0))) {
         const evaluated = await evaluateNow(lossStep);
         const best = state.best === null || evaluated.loss < state.best.loss;
+        state = { ...state, stale: staleAfter(evaluated.loss, state, options) };
         if (best) {
           state = { ...state, best: { loss: evaluated.loss, step: state.step } };
           tensors.best = new Map([...adapter.values].map(([name, t]) => [name, t.data.slice()]));
         }
         yield { ...evaluated, best };
+        if (outOfPatience(state.stale, options)) break;
       }
       if (signal?.aborted && !last && run) {
         yield { kind: 'stopped', step: state.step, steps, folder: await save() };
@@ -174,6 +186,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
     seconds: (performance.now() - started) / 1000,
     tokens: state.tokens,
     bestStep: state.best?.step ?? null,
+    early: state.step < steps && outOfPatience(state.stale, options),
   };
 }
 

@@ -44,6 +44,16 @@ export const trainSchema = z.strictObject({
     .nonnegative()
     .default(0)
     .describe('evaluate each N steps besides the start and the end; 0: only those'),
+  earlyStoppingPatience: z
+    .int()
+    .positive()
+    .optional()
+    .describe('end the run after so many evaluations in a row without a better held-out loss'),
+  earlyStoppingThreshold: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('how much lower a held-out loss must be to count as better for that'),
   saveSteps: z
     .int()
     .nonnegative()

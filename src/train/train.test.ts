@@ -168,6 +168,45 @@ describe('training loop', () => {
     expect(adapter.values.get(name)!.data).toEqual(best!.data);
   });
 
+  it('stops early when its evaluations get no better, also across a resume', async () => {
+    const hyper = {
+      evalSteps: 1,
+      saveSteps: 1,
+      learningRate: 0.3,
+      schedule: 'constant',
+      maxSteps: 40,
+      earlyStoppingPatience: 3,
+    };
+    const evalExamples = examples.slice(0, 3);
+    const whole = await collect((await start({ evalExamples, hyper })).events);
+    const evals = whole.flatMap((e) => (e.kind === 'eval' && e.step > 0 ? [e] : []));
+    expect(evals.length).toBeGreaterThan(3);
+    expect(evals.slice(-4).map((e) => e.best)).toEqual([true, false, false, false]);
+    const end = { kind: 'end', early: true, step: evals.length, bestStep: evals.length - 3 };
+    expect(whole.at(-1)).toMatchObject(end);
+
+    const run = join(folder, 'early');
+    const abort = new AbortController();
+    for await (const e of (await start({ evalExamples, hyper, run, signal: abort.signal })).events) {
+      if (e.kind === 'step' && e.step === evals.length - 1) abort.abort();
+    }
+    const rest = await collect((await start({ evalExamples, hyper, run, resume: true })).events);
+    expect(rest.at(-1)).toMatchObject(end);
+  });
+
+  it('takes a smaller gain than the threshold for none', async () => {
+    const hyper = { evalSteps: 1, earlyStoppingPatience: 2, earlyStoppingThreshold: 1e3 };
+    const events = await collect((await start({ evalExamples: examples.slice(0, 3), hyper })).events);
+    expect(events.at(-1)).toMatchObject({ kind: 'end', early: true, step: 3 });
+  });
+
+  it('refuses patience without evaluations', async () => {
+    const patient = { earlyStoppingPatience: 2 };
+    await expect(collect((await start({ hyper: patient })).events)).rejects.toThrow('evalData or evalSplit');
+    const evaluated = await start({ hyper: patient, evalExamples: examples.slice(0, 3) });
+    await expect(collect(evaluated.events)).rejects.toThrow('evaluations on the way: evalSteps');
+  });
+
   it('stops at a loss that is not finite, and says at which step', async () => {
     const { adapter, events } = await start();
     adapter.values.get(adapter.trainables[1].name)!.data.fill(Number.NaN);
