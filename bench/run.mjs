@@ -33,9 +33,9 @@ if (!existsSync(args.model)) {
   await ggufToHf(gguf, args.model, { dtype: 'float32' });
 }
 
+const model = args.model;
 const data = join(root, '.cache/bench/demo-ids.jsonl');
 await writeIds(join(root, 'assets/demo/train.jsonl'), data);
-const model = args.model;
 const cases = [
   ...[1, 2, 8].map((batch) => ({
     name: `synthetic-${batch}`,

@@ -14,6 +14,7 @@ import {
   sum,
   zerosLike,
 } from './ops/index.js';
+import { matmulOp } from './ops/matmul.js';
 import { rewrite } from './rewrite.js';
 import { NodeRuntime } from './runtime/node.js';
 import { reachable, type Tensor } from './tensor.js';
@@ -67,6 +68,27 @@ describe('rewrite', () => {
     expect(opsOf(rewrite([add(matmul(x, w), low)]))).toContain('addmm');
     const shared = [matmul(x, w), matmul(u, b)];
     expect(opsOf(rewrite([add(shared[0], shared[1]), ...shared]))).not.toContain('addmm');
+  });
+  it('turns products with a thin matrix, with the same result', async () => {
+    const [x, b, y] = [m('x', 'n', 2), m('b', 5, 2), m('y', 'n', 5)];
+    const up = matmul(x, b, { transB: true, alpha: 3 });
+    const down = matmul(y, x, { transA: true });
+    const graph = compile({ up, down });
+    expect(opsOf(rewrite([up, down])).filter((op) => op === 'transpose')).toHaveLength(2);
+    const session = await runtime.load(graph);
+    const wave = (n: number, dims: number[]) =>
+      f32(
+        Float32Array.from({ length: n }, (_, i) => Math.sin(i * 1.3)),
+        dims,
+      );
+    const [xs, bs, ys] = [wave(6, [3, 2]), wave(10, [5, 2]), wave(15, [3, 5])];
+    const out = await session.run({ x: xs, b: bs, y: ys });
+    await session.close();
+    const plain = matmulOp.reference([xs, bs], { transA: false, transB: true, alpha: 3 })[0];
+    const plainDown = matmulOp.reference([ys, xs], { transA: true, transB: false, alpha: 1 })[0];
+    out.up.data.forEach((v, i) => expect(v).toBeCloseTo(Number(plain.data[i]), 5));
+    expect(out.down.dims).toEqual([5, 2]);
+    out.down.data.forEach((v, i) => expect(v).toBeCloseTo(Number(plainDown.data[i]), 5));
   });
   it('looks up rows instead of changing one element a row of the loss gradient, with the same result', async () => {
     const [h, e] = [m('h', 3, 4), m('e', 5, 4)];
