@@ -176,7 +176,17 @@ export class Model {
 
   /** Trains the adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values. */
   async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent, void, void> {
-    const { data, evalData, evalSplit, lossOn = 'completion', run, resume, signal, onData, ...rest } = options;
+    const {
+      data,
+      evalData,
+      evalSplit,
+      lossOn = 'completion',
+      run,
+      resume,
+      signal,
+      onData,
+      ...rest
+    } = options;
     const { maxLength: wanted, ...hyper } = rest;
     const maxLength = this.exampleLimit(wanted);
     const adapter = this.need();

@@ -38,7 +38,9 @@ export const trainSchema = z.strictObject({
   packing: z
     .boolean()
     .default(false)
-    .describe('put several short rows into one sequence, each seeing only itself: less padding, the same loss'),
+    .describe(
+      'put several short rows into one sequence, each seeing only itself: less padding, the same loss',
+    ),
   evalSteps: z
     .int()
     .nonnegative()
