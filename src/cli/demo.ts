@@ -11,7 +11,7 @@ import type { Terminal } from './terminal.js';
 import { trainJob } from './train.js';
 
 const SHOWN = 3;
-const MAX_NEW_TOKENS = 80;
+const MAX_NEW_TOKENS = 60;
 
 const shape = {
   output: z
@@ -45,10 +45,13 @@ export const demo: CommandSpec = {
     return trainJob(job, terminal, {
       overwrite: true,
       command: `lowrank demo --output ${shellWord(output)}`,
+      prompt: samples[0].prompt,
       prepared: async (model) => {
+        terminal.say('asking the model about held-out rows before it trains');
         before.push(...(await answers(model, samples)));
       },
       finished: async (model) => {
+        terminal.say();
         const after = await answers(model, samples);
         for (const [i, sample] of samples.entries()) show(sample, before[i], after[i], terminal);
       },
@@ -61,8 +64,10 @@ const hyperParameters = {
   r: 8,
   loraAlpha: 16,
   targetModules: 'all-linear',
-  learningRate: 2e-3,
-  batchSize: 16,
+  learningRate: 5e-3,
+  warmupRatio: 0.05,
+  batchSize: 4,
+  epochs: 3,
 };
 
 interface Sample {
@@ -84,7 +89,6 @@ async function answers(model: Model, samples: readonly Sample[]): Promise<string
 
 function show({ prompt, completion }: Sample, before: string, after: string, terminal: Terminal): void {
   terminal.emit({ kind: 'sample', prompt, completion, before, after });
-  terminal.say();
   terminal.say(terminal.style('dim', prompt));
   for (const [name, text] of [
     ['before', before],
@@ -93,4 +97,5 @@ function show({ prompt, completion }: Sample, before: string, after: string, ter
   ]) {
     terminal.say(`  ${terminal.style('bold', name.padEnd(9))} ${text.trim().replace(/\s*\n\s*/g, ' / ')}`);
   }
+  terminal.say();
 }
