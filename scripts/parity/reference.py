@@ -27,6 +27,9 @@ MODULES = (
     "mlp.down_proj",
 )
 
+# The tensors that LoRA, DoRA and VeRA train.
+TRAINED = ("lora_A", "lora_B", "lora_magnitude_vector", "vera_lambda_b", "vera_lambda_d")
+
 # 20 steps on one batch; each golden file holds its own copy, learning rate added, beside the losses that it gave.
 RECIPE = {
     "optimizer": "adamw",
@@ -122,26 +125,31 @@ def supervised_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def adapter_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """A and B of every site by their names in adapter_model.safetensors."""
-    found = ((name.replace(".default.", "."), parameter) for name, parameter in model.named_parameters())
-    return {name: parameter for name, parameter in found if ".lora_A." in name or ".lora_B." in name}
+    """What an adapter trains at every site, by the names in adapter_model.safetensors."""
+    return {
+        name.replace(".default", "").replace("magnitude_vector.weight", "magnitude_vector"): parameter
+        for name, parameter in model.named_parameters()
+        if any(f".{part}." in name for part in TRAINED)
+    }
 
 
 def gradients_of(model: torch.nn.Module, batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
-    """The loss and its gradient for every A and B."""
+    """The loss and its gradient for everything that the adapter trains."""
     parameters = adapter_parameters(model)
     loss = supervised_loss(model, batch)
     gradients = torch.autograd.grad(loss, list(parameters.values()))
     return loss.item(), dict(zip(parameters, gradients, strict=True))
 
 
-def train(model: torch.nn.Module, batch: Batch, recipe: dict) -> dict[str, list[float]]:
+def train(
+    model: torch.nn.Module, batch: Batch, recipe: dict, optimizer: torch.optim.Optimizer | None = None
+) -> dict[str, list[float]]:
     """The recipe's steps on one batch; the loss, gradient norm (before clipping) and learning rate of every step.
 
-    Changes the adapter in place.
+    Changes the adapter in place. `optimizer` stands in for plain AdamW.
     """
     parameters = list(adapter_parameters(model).values())
-    optimizer = torch.optim.AdamW(
+    optimizer = optimizer or torch.optim.AdamW(
         parameters,
         lr=recipe["learning_rate"],
         betas=tuple(recipe["betas"]),
