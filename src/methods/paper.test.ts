@@ -1,0 +1,61 @@
+import { describe, expect, it } from 'vitest';
+import type { Site } from '../models/model.js';
+import { trainableCount } from './adapter.js';
+import { lora } from './lora.js';
+
+// Trainable parameters of the models of the LoRA paper (arXiv:2106.09685), by their shapes alone: no weights are needed.
+
+/** W_q and W_v of every layer, square of size d, under the names that the paper's models give them here. */
+function attention(
+  layers: number,
+  d: number,
+): Pick<Parameters<typeof lora.select>[1], 'sites' | 'parameters'> {
+  const sites = Array.from({ length: layers }, (_, layer) =>
+    ['q_proj', 'k_proj', 'v_proj', 'o_proj'].map(
+      (module): Site => ({
+        name: `model.layers.${layer}.self_attn.${module}`,
+        kind: 'linear',
+        in: d,
+        out: d,
+        bias: false,
+      }),
+    ),
+  ).flat();
+  return { sites, parameters: new Map() };
+}
+
+const count = (layers: number, d: number, options: object) =>
+  trainableCount(lora.select(lora.parse('c', options), attention(layers, d)));
+
+describe('trainable parameters of the LoRA paper', () => {
+  it.each([
+    ['GPT-3 r=1 (Table 4: 4.7M)', 96, 12_288, 1, 4_718_592],
+    ['GPT-3 r=4', 96, 12_288, 4, 18_874_368],
+    ['GPT-3 r=8 (Table 4: 37.7M)', 96, 12_288, 8, 37_748_736],
+    ['RoBERTa-base r=8 (Table 2: 0.3M)', 12, 768, 8, 294_912],
+    ['RoBERTa-large r=8 (Table 2: 0.8M)', 24, 1024, 8, 786_432],
+    ['DeBERTa-XXL r=16 (Table 2: 4.7M)', 48, 1536, 16, 4_718_592],
+    ['GPT-2 medium r=4', 24, 1024, 4, 393_216],
+    ['GPT-2 large r=4', 36, 1280, 4, 737_280],
+  ])('%s: W_q and W_v', (_, layers, d, r, parameters) => {
+    expect(count(layers, d, { r })).toBe(parameters);
+  });
+
+  it('one budget spent in four ways is one budget (Table 5: r 8, 4, 2 on one, two, four matrices)', () => {
+    const budget = 18_874_368;
+    for (const [r, targetModules] of [
+      [8, ['q_proj']],
+      [8, ['v_proj']],
+      [4, ['q_proj', 'v_proj']],
+      [2, ['q_proj', 'k_proj', 'v_proj', 'o_proj']],
+    ] as const) {
+      expect(count(96, 12_288, { r, targetModules })).toBe(budget);
+    }
+  });
+
+  it('r(d + k) against d·k: 1,536 times fewer for GPT-3 at r 4, 256 times for 4,096² at r 8', () => {
+    const one = { targetModules: ['q_proj'] };
+    expect(12_288 ** 2 / count(1, 12_288, { ...one, r: 4 })).toBe(1536);
+    expect(4096 ** 2 / count(1, 4096, { ...one, r: 8 })).toBe(256);
+  });
+});
