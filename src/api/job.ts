@@ -44,6 +44,10 @@ const baseShape = {
     .optional()
     .describe('without those: how many of the training rows to hold out, as a number or a share below 1'),
   output: text.describe('folder for the adapter, and while training for checkpoints and metrics'),
+  tensorboard: z
+    .boolean()
+    .default(false)
+    .describe('also write the metrics as a TensorBoard event file into the output'),
   method: z.enum(methodNames).default('lora').describe('what is trained'),
   ...dataShape,
   ...engineShape,

@@ -87,7 +87,9 @@ export async function* runJob(
   };
   for await (const event of events) {
     yield* read.splice(0);
-    if (event.kind === 'start') for (const metric of await folder.begin(record, event.step)) note(metric);
+    if (event.kind === 'start') {
+      for (const metric of await folder.begin(record, event.step, job)) note(metric);
+    }
     if (event.kind === 'step' || event.kind === 'eval') await folder.record(event);
     note(event);
     yield event;

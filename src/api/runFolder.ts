@@ -5,6 +5,7 @@ import { UserError } from '../base/errors.js';
 import { exists, fileError, readJson, writeFileAtomic, writeFolderAtomic } from '../formats/io/node.js';
 import { listCheckpoints } from '../train/checkpoint.js';
 import type { TrainEvent } from '../train/loop.js';
+import { EVENTS_FILE, EventFile } from '../train/tensorboard.js';
 
 const RUN = 'run.json';
 const METRICS = 'metrics.jsonl';
@@ -55,6 +56,8 @@ export async function readUnfinishedRun(folder: string): Promise<RunRecord> {
  * the result's files instead of the checkpoints.
  */
 export class RunFolder {
+  private events: EventFile | undefined;
+
   private constructor(
     readonly path: string,
     private readonly replace: boolean,
@@ -91,9 +94,13 @@ export class RunFolder {
 
   /**
    * Begins, or goes on behind `step`: writes run.json and cuts metrics.jsonl to what that step knew. Returns
-   * the metrics kept.
+   * the metrics kept. With `tensorboard` metrics go to an event file too.
    */
-  async begin(record: RunRecord, step: number): Promise<Metric[]> {
+  async begin(
+    record: RunRecord,
+    step: number,
+    { tensorboard = false }: { tensorboard?: boolean } = {},
+  ): Promise<Metric[]> {
     const kept = step > 0 ? await this.metrics(step) : [];
     const fill = async (folder: string) => {
       await writeFileAtomic(join(folder, RUN), encode(record));
@@ -106,15 +113,17 @@ export class RunFolder {
       });
       await fill(this.path);
     }
+    if (tensorboard) this.events = await EventFile.open(join(this.path, EVENTS_FILE), step);
     return kept;
   }
 
-  /** Appends a line to metrics.jsonl. */
+  /** Appends a line to metrics.jsonl, and to the event file where there is one. */
   async record(metric: Metric): Promise<void> {
     const path = join(this.path, METRICS);
     await appendFile(path, line(metric)).catch((error: unknown) => {
       throw fileError('write', path, error);
     });
+    await this.events?.add(metric.step, scalarsOf(metric));
   }
 
   /**
@@ -142,6 +151,20 @@ export class RunFolder {
       return metric && metric.step <= step ? [metric] : [];
     });
   }
+}
+
+/** Under the tags that transformers uses. */
+function scalarsOf(metric: Metric): Record<string, number> {
+  const { loss } = metric;
+  if (metric.kind === 'eval') return { 'eval/loss': loss, 'eval/perplexity': metric.perplexity };
+  const { learningRate, gradNorm, epoch, tokensPerSecond } = metric;
+  return {
+    'train/loss': loss,
+    'train/learning_rate': learningRate,
+    'train/grad_norm': gradNorm,
+    'train/epoch': epoch,
+    'train/tokens_per_second': tokensPerSecond,
+  };
 }
 
 function parsedMetric(text: string): Metric | undefined {
