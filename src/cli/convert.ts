@@ -1,32 +1,86 @@
 import * as z from 'zod';
-import { convertIntoFolder } from '../api/output.js';
-import { type CommandSpec, exitCodes, parseOptions } from './command.js';
+import { type Converted, conversionTargets, convert as convertPath } from '../api/convert.js';
+import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
 import { shellWord } from './flags.js';
-import { dtypeOption, jsonOption, outputOption, overwriteOption } from './options.js';
+import { dtypeOption, jsonOption, overwriteOption } from './options.js';
+import type { Terminal } from './terminal.js';
 
+const text = z.string().min(1);
 const shape = {
-  file: z.string().min(1),
-  output: outputOption,
+  path: text,
+  output: text.describe('folder to write, or file for --to gguf'),
+  to: z
+    .enum(conversionTargets)
+    .optional()
+    .describe('what to write (default: hf for a model, gguf for a PEFT adapter, peft for another adapter)'),
+  base: text
+    .optional()
+    .describe('model that the adapter is for: folder, .gguf file or "demo" (default: the one that it names)'),
   dtype: dtypeOption,
+  maxShardSize: text
+    .optional()
+    .describe('largest file of weights of a model, as 2GB or 500MB (default: 5GB)'),
   overwrite: overwriteOption,
   json: jsonOption,
 };
-const positional = ['file'];
+const positional = ['path'];
 
 export const convert: CommandSpec = {
   name: 'convert',
-  summary: 'turn a GGUF file into a Hugging Face model folder',
+  summary: 'turn models into Hugging Face folders, and adapters between PEFT, GGUF and mlx-lm',
   description:
-    'Quantized weights become float32 unless --dtype says otherwise; the result is as large as that.',
+    'A model comes from a GGUF file (its quantized weights become float32 unless --dtype says otherwise; the result\n' +
+    'is as large as that) or from a folder (for another dtype or other shards). An adapter comes from a PEFT folder,\n' +
+    "llama.cpp's GGUF file or an mlx-lm folder.",
   positional,
   groups: { Options: shape },
-  examples: ['lowrank convert SmolLM2-135M-Instruct.Q4_1.gguf --output SmolLM2-135M-Instruct'],
+  examples: [
+    'lowrank convert SmolLM2-135M-Instruct.Q4_1.gguf --output SmolLM2-135M-Instruct',
+    'lowrank convert my-adapter --to gguf --base SmolLM2-135M-Instruct.Q4_1.gguf --output my-adapter.gguf',
+    'lowrank convert my-adapter.gguf --to peft --base ./SmolLM2-135M-Instruct --output my-adapter',
+    'lowrank convert ./model --dtype bfloat16 --max-shard-size 2GB --output ./model-bf16',
+  ],
   async run(given, terminal) {
-    const { file, output, dtype, overwrite } = parseOptions(z.object(shape), given, positional);
-    await convertIntoFolder(file, output, { dtype, overwrite });
-    terminal.emit({ kind: 'saved', what: 'model', folder: output });
-    terminal.say(`converted into ${output}`);
-    terminal.say(`to use it: lowrank generate --model ${shellWord(output)} --chat "..."`);
+    const { path, output, maxShardSize, ...options } = parseOptions(z.object(shape), given, positional);
+    const maxShardBytes = maxShardSize === undefined ? undefined : bytesOf(maxShardSize);
+    const converted = await convertPath(path, output, { ...options, maxShardBytes });
+    tell(converted, output, options.base, terminal);
     return exitCodes.ok;
   },
 };
+
+function tell(
+  { what, format }: Converted,
+  output: string,
+  base: string | undefined,
+  terminal: Terminal,
+): void {
+  terminal.emit({ kind: 'saved', what, [format === 'gguf' ? 'file' : 'folder']: output });
+  terminal.say(`converted into ${output}`);
+  const word = shellWord(output);
+  const model = base === undefined ? 'model.gguf' : shellWord(base);
+  const use = {
+    hf: `lowrank generate --model ${word} --chat "..."`,
+    peft: `lowrank generate ${base === undefined ? '' : `--model ${model} `}--adapter ${word} --chat "..."`,
+    gguf: `llama-cli --model ${base?.endsWith('.gguf') ? model : 'model.gguf'} --lora ${word}`,
+  };
+  terminal.say(`to use it: ${use[format]}`);
+}
+
+const UNITS: Record<string, number> = {
+  '': 1,
+  K: 1e3,
+  M: 1e6,
+  G: 1e9,
+  KI: 2 ** 10,
+  MI: 2 ** 20,
+  GI: 2 ** 30,
+};
+
+/** Bytes of "2GB", "500MB", "1GiB" or "1000000", as Hugging Face counts them. */
+export function bytesOf(size: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([KMG]I?)?B?$/i.exec(size);
+  const bytes = match === null ? 0 : Math.floor(Number(match[1]) * UNITS[(match[2] ?? '').toUpperCase()]);
+  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes;
+  throw new UsageError(`--max-shard-size: expected a size such as 2GB or 500MB, found "${size}"`);
+}

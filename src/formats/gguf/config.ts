@@ -7,7 +7,7 @@ import { type Gguf, readGgufTensor } from './reader.js';
 export interface Architecture {
   modelType: string;
   className: string;
-  /** llama.cpp stores the rows of q and k of its `llama` models in another order (weights.ts). */
+  /** llama.cpp stores the rows of q and k of its `llama` models in another order (names.ts). */
   permuted: boolean;
   /** Biases of q, k and v. */
   bias: boolean;
@@ -59,6 +59,8 @@ export async function configOf(
   dtype: StoredDType,
 ): Promise<{ architecture: Architecture; config: HfConfig }> {
   const meta = new Metadata(gguf);
+  const kind = meta.string('general.type', 'model');
+  if (kind !== 'model') meta.fail(`general.type is "${kind}": this is no model`);
   const name = meta.string('general.architecture');
   if (!Object.hasOwn(ARCHITECTURES, name)) {
     meta.fail(`architecture "${name}" is not converted, expected ${Object.keys(ARCHITECTURES).join(', ')}`);

@@ -13,20 +13,22 @@ import { weightEntries } from './weights.js';
 export interface GgufToHfOptions {
   /** What the dequantized weights are rounded to; float32 keeps them exactly. */
   dtype?: StoredDType;
+  /** Weights above this many bytes are split over several files; default 5 GB. */
+  maxShardBytes?: number;
   /** Replace an existing output folder. */
   overwrite?: boolean;
 }
 
 /**
  * Converts a model of the Llama family (llama, qwen2, qwen3) into a Hugging Face folder: config.json,
- * generation_config.json, model.safetensors (in shards above 5 GB), tokenizer.json and
+ * generation_config.json, model.safetensors (in shards above maxShardBytes), tokenizer.json and
  * tokenizer_config.json. One tensor is held at a time; the folder appears whole or not at all.
  * @throws UserError when the file is broken, holds something that is not converted, or the folder exists.
  */
 export async function ggufToHf(
   ggufPath: string,
   outFolder: string,
-  { dtype = 'float32', overwrite = false }: GgufToHfOptions = {},
+  { dtype = 'float32', maxShardBytes, overwrite = false }: GgufToHfOptions = {},
 ): Promise<void> {
   const gguf = await readGguf(ggufPath);
   const { architecture, config } = await configOf(gguf, dtype);
@@ -42,7 +44,7 @@ export async function ggufToHf(
       await write('generation_config.json', generationConfig(gguf, config));
       await write('tokenizer.json', tokenizer);
       await write('tokenizer_config.json', tokenizerConfig);
-      await writeCheckpoint(folder, entries);
+      await writeCheckpoint(folder, entries, { maxShardBytes });
     },
     { overwrite },
   );

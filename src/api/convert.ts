@@ -1,0 +1,204 @@
+/** Conversion between the files that people have: models into Hugging Face folders, adapters between PEFT, GGUF and mlx-lm. */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import type { StoredDType } from '../base/tensor.js';
+import { ARCHITECTURES, configOf } from '../formats/gguf/config.js';
+import {
+  checkFits,
+  isAdapterGguf,
+  type LoraBase,
+  loraBase,
+  readLoraGguf,
+  writeLoraGguf,
+} from '../formats/gguf/lora.js';
+import type { ModelDims } from '../formats/gguf/names.js';
+import { readGguf } from '../formats/gguf/reader.js';
+import { ggufToHf } from '../formats/gguf/tohf.js';
+import { exists, readJson, writeFolderAtomic } from '../formats/io/node.js';
+import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
+import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
+import { NodeRuntime } from '../graph/runtime/node.js';
+import { full } from '../methods/full.js';
+import { writeMergedModel } from '../methods/merge.js';
+import type { Method } from '../methods/method.js';
+import { openModel } from '../models/base.js';
+import { parseModelConfig } from '../models/index.js';
+import type { DecoderConfig } from '../models/model.js';
+import { embeddedModel } from './locate.js';
+import { type OutputKind, refuseForeign, refuseInput } from './replace.js';
+
+export const conversionTargets = ['hf', 'peft', 'gguf'] as const satisfies readonly OutputKind[];
+export type ConversionTarget = (typeof conversionTargets)[number];
+
+export interface ConvertOptions {
+  /** Default: a model becomes hf, a PEFT adapter gguf, any other adapter peft. */
+  to?: ConversionTarget;
+  /** Model that an adapter is for: a folder, a GGUF file or "demo". Default: the one that a PEFT or mlx-lm adapter names. */
+  base?: string;
+  /** Element type of what is written; default: float32 out of a GGUF model and for adapters, each tensor's own out of a folder. */
+  dtype?: StoredDType;
+  /** Weights of a model above this many bytes are split over several files. */
+  maxShardBytes?: number;
+  /** Replace a model, adapter or GGUF file that is at the output. */
+  overwrite?: boolean;
+}
+
+/** What was written. */
+export interface Converted {
+  what: 'model' | 'adapter';
+  format: ConversionTarget;
+}
+
+type Source = 'gguf-model' | 'gguf-adapter' | 'hf' | 'peft' | 'mlx';
+
+const NAMES: Record<Source, string> = {
+  'gguf-model': 'a model in GGUF',
+  'gguf-adapter': 'a LoRA adapter in GGUF',
+  hf: 'a model folder',
+  peft: 'a PEFT adapter',
+  mlx: 'an mlx-lm adapter',
+};
+
+const TARGETS: Record<Source, readonly ConversionTarget[]> = {
+  'gguf-model': ['hf'],
+  hf: ['hf'],
+  peft: ['gguf'],
+  mlx: ['peft', 'gguf'],
+  'gguf-adapter': ['peft'],
+};
+
+/**
+ * Converts what is at `path` into `output`: a folder, or for `to: 'gguf'` a file.
+ * @throws UserError naming the file where it is broken or for another base, where it cannot become what was asked, or
+ * where `output` exists; with `overwrite`, only where that is something else than what is written or an input.
+ */
+export async function convert(
+  path: string,
+  output: string,
+  options: ConvertOptions = {},
+): Promise<Converted> {
+  const at = path === 'demo' ? embeddedModel : path;
+  const source = await sourceOf(at);
+  const format = options.to ?? TARGETS[source][0];
+  if (!TARGETS[source].includes(format)) {
+    throw new UserError(
+      `${path} is ${NAMES[source]}, which can become ${TARGETS[source].join(' or ')}, not ${format}`,
+    );
+  }
+  await refuseForeign(output, format, options.overwrite);
+  await refuseInput(output, at);
+  if (source === 'gguf-model') await ggufToHf(at, output, options);
+  else if (source === 'hf') await copyModel(at, output, options);
+  else await convertAdapter(at, source, output, format, options);
+  return { what: format === 'hf' ? 'model' : 'adapter', format };
+}
+
+async function sourceOf(path: string): Promise<Source> {
+  if (!(await exists(path))) throw new UserError(`there is nothing at ${path}`);
+  if (!(await stat(path)).isDirectory()) {
+    return isAdapterGguf(await readGguf(path)) ? 'gguf-adapter' : 'gguf-model';
+  }
+  if (await isMlxAdapter(path)) return 'mlx';
+  if (await exists(join(path, 'adapter_config.json'))) return 'peft';
+  if (await exists(join(path, 'config.json'))) return 'hf';
+  throw new UserError(`${path} is neither a model (config.json) nor an adapter (adapter_config.json)`);
+}
+
+/** Writes a model folder anew, with another dtype or other shards: merging nothing is copying. */
+async function copyModel(path: string, output: string, options: ConvertOptions): Promise<void> {
+  const nothing = {
+    method: full as unknown as Method<unknown>,
+    config: {},
+    trainables: [],
+    values: new Map(),
+  };
+  await writeMergedModel(output, new NodeRuntime(), await openModel(path), nothing, options);
+}
+
+async function convertAdapter(
+  path: string,
+  source: 'peft' | 'mlx' | 'gguf-adapter',
+  output: string,
+  format: ConversionTarget,
+  options: ConvertOptions,
+): Promise<void> {
+  if (format === 'peft' && options.dtype !== undefined && options.dtype !== 'float32') {
+    throw new UserError('a PEFT adapter is written in float32 only');
+  }
+  const { adapter, base, baseName } = await readFrom(path, source, options.base);
+  if (base !== undefined) await refuseInput(output, base.place);
+  if (format === 'gguf') {
+    if (base === undefined) throw missingBase(path);
+    await writeLoraGguf(output, path, adapter, base, options.dtype);
+    return;
+  }
+  if (base !== undefined) checkFits(path, adapter, base);
+  const config = { ...adapter.config, base_model_name_or_path: baseName };
+  await writeFolderAtomic(output, (temporary) => writeAdapter(temporary, config, adapter.tensors), options);
+}
+
+interface Read {
+  adapter: Adapter;
+  base: LoraBase | undefined;
+  /** As the adapter or the caller names it. */
+  baseName: string | null;
+}
+
+/** An adapter with its base: the one given, else the one that it names, if that is at hand. */
+async function readFrom(
+  path: string,
+  source: 'peft' | 'mlx' | 'gguf-adapter',
+  given?: string,
+): Promise<Read> {
+  const known = given === undefined ? undefined : await openBase(given);
+  if (source === 'gguf-adapter') {
+    if (known === undefined) throw missingBase(path);
+    return { adapter: await readLoraGguf(path, known), base: known, baseName: given! };
+  }
+  const adapter =
+    source === 'peft' ? await readAdapter(path) : await readMlxAdapter(path, known?.layers.keys());
+  const named = adapter.config.base_model_name_or_path;
+  if (known !== undefined) return { adapter, base: known, baseName: given! };
+  const atHand = named !== null && (named === 'demo' || (await exists(named)));
+  return { adapter, base: atHand ? await openBase(named) : undefined, baseName: named };
+}
+
+function missingBase(path: string): UserError {
+  return new UserError(`${path}: which model is this adapter for? Name it by --base, a folder or GGUF file`);
+}
+
+/** What llama.cpp calls the models that it has under another name. */
+const LLAMA_CPP_NAMES: Record<string, string> = { mistral: 'llama' };
+
+/** The layers of a base, from its configuration alone. */
+async function openBase(name: string): Promise<LoraBase> {
+  const path = name === 'demo' ? embeddedModel : name;
+  if (!(await exists(path)))
+    throw new UserError(`there is no model at ${name}, expected a folder or a .gguf file`);
+  if (!(await stat(path)).isDirectory()) {
+    const { architecture, config } = await configOf(await readGguf(path), 'float32');
+    return loraBase(path, architecture.modelType, config);
+  }
+  const place = join(path, 'config.json');
+  const config = parseModelConfig(place, await readJson(place, z.unknown()));
+  const architecture = LLAMA_CPP_NAMES[config.modelType] ?? config.modelType;
+  if (!Object.hasOwn(ARCHITECTURES, architecture)) {
+    throw new UserError(`${path}: adapters for ${config.modelType} are not converted`);
+  }
+  return loraBase(path, architecture, dimsOf(config));
+}
+
+function dimsOf(config: DecoderConfig): ModelDims {
+  return {
+    hidden_size: config.hiddenSize,
+    intermediate_size: config.intermediateSize,
+    num_hidden_layers: config.layers,
+    num_attention_heads: config.heads,
+    num_key_value_heads: config.kvHeads,
+    head_dim: config.headDim,
+    vocab_size: config.vocabSize,
+    tie_word_embeddings: config.tieWordEmbeddings,
+  };
+}

@@ -1,0 +1,47 @@
+/** What may be replaced by an output, when asked. */
+import { lstat, open, readdir, realpath, stat } from 'node:fs/promises';
+import { UserError } from '../base/errors.js';
+import { exists, refuseExisting } from '../formats/io/node.js';
+
+/** A model folder, an adapter folder, or a GGUF file. */
+export type OutputKind = 'hf' | 'peft' | 'gguf';
+
+/** What a folder of that kind holds for certain. */
+const MARKS = { hf: ['config.json', 'model'], peft: ['adapter_config.json', 'adapter'] } as const;
+
+/** A result of the same kind may be replaced when asked, anything else not: it was not written here. */
+export async function refuseForeign(output: string, kind: OutputKind, overwrite = false): Promise<void> {
+  if (!overwrite) return refuseExisting(output);
+  if (!(await exists(output))) return;
+  const isFolder = (await stat(output)).isDirectory();
+  if (kind === 'gguf') {
+    if (isFolder || !(await beginsAsGguf(output))) {
+      throw new UserError(`${output} is no GGUF file and is not overwritten`);
+    }
+    return;
+  }
+  if (!isFolder) throw new UserError(`${output} is a file, not a folder`);
+  const [mark, what] = MARKS[kind];
+  const names = await readdir(output);
+  if (names.length > 0 && !names.includes(mark)) {
+    throw new UserError(`${output} is no ${what} folder and is not overwritten`);
+  }
+}
+
+async function beginsAsGguf(path: string): Promise<boolean> {
+  if (!(await lstat(path)).isFile()) return false;
+  const file = await open(path, 'r');
+  try {
+    const { buffer } = await file.read(Buffer.alloc(4), 0, 4, 0);
+    return buffer.toString('latin1') === 'GGUF';
+  } finally {
+    await file.close();
+  }
+}
+
+/** Throws UserError where `output` is what the job reads from. */
+export async function refuseInput(output: string, input: string): Promise<void> {
+  if ((await exists(output)) && (await realpath(output)) === (await realpath(input))) {
+    throw new UserError(`${output} is read from and is not overwritten`);
+  }
+}

@@ -1,0 +1,235 @@
+/**
+ * LoRA adapters as llama.cpp reads them (llama-adapter.cpp): matrices `<tensor>.lora_a` [r, in] and `.lora_b`
+ * [out, r] under the names of the base's own GGUF file and in its order of rows, and one alpha for all. A layer
+ * computes x·Wᵀ + (alpha / rank)·x·Aᵀ·Bᵀ with the rank of its own matrices, and with alpha 0 without that factor.
+ */
+import { UserError } from '../../base/errors.js';
+import type { StoredDType } from '../../base/tensor.js';
+import { mostCommon, patternsOf, targetsOf } from '../adapterNames.js';
+import { encodeF32 } from '../float16.js';
+import { type Adapter, type AdapterTensor, adapterKey, adapterSites, kindName } from '../peft.js';
+import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../peftConfig.js';
+import { ARCHITECTURES, shortestF32 } from './config.js';
+import { Metadata } from './metadata.js';
+import { type ModelDims, modelTensors, permuteRows, unpermuteRows } from './names.js';
+import { type Gguf, readGguf, readGgufTensor } from './reader.js';
+import { type GgufEntry, type GgufField, writeGguf } from './writer.js';
+
+/** The linear layers of a base model: what an adapter can be for. */
+export interface LoraBase {
+  /** Names the base in errors. */
+  place: string;
+  /** llama.cpp's name of the architecture. */
+  architecture: string;
+  /** By site, in the model's order. */
+  layers: ReadonlyMap<string, LoraLayer>;
+}
+
+/** An adapter that is plain LoRA. */
+export type LoraAdapter = Adapter & { config: PeftLoraConfig };
+
+interface LoraLayer {
+  /** Of the base's matrix in its GGUF file: blk.0.attn_q.weight */
+  tensor: string;
+  in: number;
+  out: number;
+  /** Heads whose rows llama.cpp keeps in another order; undefined where it does not. */
+  permutedHeads?: number;
+}
+
+/** The layers of a base, from its shape alone. `architecture` is a key of ARCHITECTURES. */
+export function loraBase(place: string, architecture: string, dims: ModelDims): LoraBase {
+  const layers = new Map<string, LoraLayer>();
+  for (const { gguf, hf, shape, permutedHeads } of modelTensors(ARCHITECTURES[architecture], dims)) {
+    if (shape.length !== 2 || gguf === 'token_embd.weight') continue;
+    layers.set(hf.slice(0, -'.weight'.length), { tensor: gguf, in: shape[1], out: shape[0], permutedHeads });
+  }
+  return { place, architecture, layers };
+}
+
+/** Throws UserError where an adapter has a layer that the base has not, or of another size. `place` names the adapter. */
+export function checkFits(place: string, { tensors }: Pick<Adapter, 'tensors'>, base: LoraBase): void {
+  for (const site of adapterSites(tensors)) {
+    const layer = base.layers.get(site);
+    if (layer === undefined) {
+      throw new UserError(`${place}: ${site} is no linear layer of its own in ${base.place}`);
+    }
+    const [inputs, outputs] = [inputsOf(tensors, site), outputsOf(tensors, site)];
+    if (inputs !== layer.in || outputs !== layer.out) {
+      throw new UserError(
+        `${place}: ${site} is ${outputs} × ${inputs}, in ${base.place} it is ${layer.out} × ${layer.in}`,
+      );
+    }
+  }
+}
+
+const inputsOf = (tensors: ReadonlyMap<string, AdapterTensor>, site: string) =>
+  tensors.get(adapterKey(site, 'lora_A'))!.shape[1];
+const outputsOf = (tensors: ReadonlyMap<string, AdapterTensor>, site: string) =>
+  tensors.get(adapterKey(site, 'lora_B'))!.shape[0];
+
+/**
+ * Writes an adapter for llama.cpp. The file's alpha is the one that leaves most matrices as they are; where PEFT's
+ * scale is another (rsLoRA over several ranks, alpha_pattern), the quotient goes into B.
+ * `place` names the adapter in errors.
+ * @throws UserError when the adapter does not fit the base, is not plain LoRA, or has values beyond `dtype`.
+ */
+export async function writeLoraGguf(
+  path: string,
+  place: string,
+  adapter: Adapter,
+  base: LoraBase,
+  dtype: StoredDType = 'float32',
+): Promise<void> {
+  const { config, tensors } = adapter;
+  if (config.peft_type !== 'LORA' || config.use_dora) {
+    throw new UserError(`${place} is a ${kindName(config)} adapter, and llama.cpp reads only LoRA`);
+  }
+  checkFits(place, adapter, base);
+  const alpha = alphaOf(place, config, adapterSites(tensors));
+  const fields: GgufField[] = [
+    { key: 'general.architecture', type: 'string', value: base.architecture },
+    { key: 'general.type', type: 'string', value: 'adapter' },
+    { key: 'general.file_type', type: 'uint32', value: FILE_TYPES[dtype] },
+    { key: 'adapter.type', type: 'string', value: 'lora' },
+    { key: 'adapter.lora.alpha', type: 'float32', value: alpha },
+  ];
+  const entries = [...base.layers].flatMap(([site, layer]): GgufEntry[] => {
+    const a = tensors.get(adapterKey(site, 'lora_A'));
+    const b = tensors.get(adapterKey(site, 'lora_B'));
+    if (a === undefined || b === undefined) return [];
+    const entry = (suffix: string, shape: readonly number[], values: () => Float32Array): GgufEntry => ({
+      name: `${layer.tensor}.${suffix}`,
+      dtype,
+      shape,
+      data: () => encodeChecked(`${place}: a value of ${site}`, values(), dtype),
+    });
+    return [
+      entry('lora_a', a.shape, () => a.data),
+      entry('lora_b', b.shape, () => {
+        const wanted = scalingOf(config, site) * rankOf(config, site);
+        const scaled = Math.fround(wanted) === alpha ? b.data : b.data.map((x) => x * (wanted / alpha));
+        return layer.permutedHeads === undefined
+          ? scaled
+          : permuteRows(scaled, layer.out, layer.permutedHeads);
+      }),
+    ];
+  });
+  await writeGguf(path, fields, entries);
+}
+
+/** llama.cpp's numbers for "all F32", "mostly F16", "mostly BF16". */
+const FILE_TYPES = { float32: 0, float16: 1, bfloat16: 32 } as const;
+
+/** The alpha that is right for most layers. Never 0, which llama.cpp takes for "no scale". */
+function alphaOf(place: string, config: PeftLoraConfig, sites: readonly string[]): number {
+  const alphas = sites.map((site) => Math.fround(scalingOf(config, site) * rankOf(config, site)));
+  const large = alphas.find((alpha) => !Number.isFinite(alpha));
+  if (large !== undefined) throw new UserError(`${place}: its lora_alpha is beyond float32`);
+  const scaled = alphas.filter((alpha) => alpha !== 0);
+  return scaled.length > 0 ? mostCommon(scaled) : 1;
+}
+
+function encodeChecked(what: string, values: Float32Array, dtype: StoredDType): Uint8Array {
+  if (dtype === 'float16' && values.some((x) => Math.abs(x) >= 65520 && Number.isFinite(x))) {
+    throw new UserError(`${what} is beyond float16; choose another dtype`);
+  }
+  return encodeF32(values, dtype);
+}
+
+/** Whether the GGUF file holds an adapter and no model. */
+export function isAdapterGguf({ metadata }: Pick<Gguf, 'metadata'>): boolean {
+  return metadata.get('general.type') === 'adapter';
+}
+
+/**
+ * Reads llama.cpp's LoRA adapter for a base as PEFT has it; quantized matrices come as float32.
+ * @throws UserError when the file is broken, no LoRA adapter, or for another base.
+ */
+export async function readLoraGguf(path: string, base: LoraBase): Promise<LoraAdapter> {
+  const gguf = await readGguf(path);
+  const alpha = checkedAlpha(gguf, base);
+  const pairs = matricesOf(gguf);
+  const tensors = new Map<string, AdapterTensor>();
+  const ranks = new Map<string, number>();
+  for (const [site, layer] of base.layers) {
+    const pair = pairs.get(layer.tensor);
+    if (pair === undefined) continue;
+    pairs.delete(layer.tensor);
+    const rank = pair.lora_a.shape[0];
+    const expect = (info: typeof pair.lora_a, shape: readonly number[]) => {
+      if (String(info.shape) === String(shape)) return;
+      throw new UserError(
+        `${path}: tensor "${info.name}" has shape [${info.shape.join(', ')}], ${base.place} makes it [${shape.join(', ')}]`,
+      );
+    };
+    expect(pair.lora_a, [rank, layer.in]);
+    expect(pair.lora_b, [layer.out, rank]);
+    const b = await readGgufTensor(gguf, pair.lora_b);
+    tensors.set(adapterKey(site, 'lora_A'), {
+      shape: pair.lora_a.shape,
+      data: await readGgufTensor(gguf, pair.lora_a),
+    });
+    tensors.set(adapterKey(site, 'lora_B'), {
+      shape: pair.lora_b.shape,
+      data: layer.permutedHeads === undefined ? b : unpermuteRows(b, layer.out, layer.permutedHeads),
+    });
+    ranks.set(site, rank);
+  }
+  const [foreign] = pairs.keys();
+  if (foreign !== undefined) throw new UserError(`${path}: ${foreign} is no linear layer of ${base.place}`);
+  return { config: configOf(ranks, alpha, base), tensors };
+}
+
+function checkedAlpha(gguf: Gguf, base: LoraBase): number {
+  const meta = new Metadata(gguf);
+  const kind = meta.string('general.type', 'model');
+  if (kind !== 'adapter') meta.fail(`general.type is "${kind}", expected "adapter"`);
+  const type = meta.string('adapter.type');
+  if (type !== 'lora') meta.fail(`adapter.type is "${type}", expected "lora"`);
+  if (meta.has('adapter.alora.invocation_tokens')) {
+    meta.fail('this adapter acts only behind its invocation tokens (aLoRA), which is not implemented');
+  }
+  const architecture = meta.string('general.architecture');
+  if (architecture !== base.architecture) {
+    meta.fail(`this adapter is for "${architecture}", and ${base.place} is "${base.architecture}"`);
+  }
+  return meta.number('adapter.lora.alpha', 0);
+}
+
+/** The two matrices of each tensor that the adapter changes. */
+function matricesOf(gguf: Gguf) {
+  const found = new Map<string, { lora_a?: GgufInfo; lora_b?: GgufInfo }>();
+  for (const info of gguf.tensors.values()) {
+    const match = /^(.+)\.(lora_a|lora_b)$/.exec(info.name);
+    if (match === null || info.shape.length !== 2) {
+      throw new UserError(
+        `${gguf.path}: tensor "${info.name}" of [${info.shape.join(', ')}] is no LoRA matrix, expected <tensor>.lora_a or .lora_b`,
+      );
+    }
+    found.set(match[1], { ...found.get(match[1]), [match[2]]: info });
+  }
+  if (found.size === 0) throw new UserError(`${gguf.path} has no LoRA matrix`);
+  return new Map(
+    [...found].map(([tensor, { lora_a, lora_b }]) => {
+      if (lora_a !== undefined && lora_b !== undefined) return [tensor, { lora_a, lora_b }];
+      throw new UserError(`${gguf.path}: ${tensor} lacks its ${lora_a ? 'lora_b' : 'lora_a'}`);
+    }),
+  );
+}
+
+type GgufInfo = Parameters<typeof readGgufTensor>[1];
+
+/** PEFT's own rule is llama.cpp's, alpha / rank, but for alpha 0. */
+function configOf(ranks: ReadonlyMap<string, number>, alpha: number, base: LoraBase): PeftLoraConfig {
+  const r = mostCommon(ranks.values());
+  const rankPattern = patternsOf(ranks, r);
+  return peftLoraConfig({
+    r,
+    rank_pattern: rankPattern,
+    lora_alpha: alpha === 0 ? r : shortestF32(alpha),
+    alpha_pattern: alpha === 0 ? rankPattern : {},
+    ...targetsOf([...ranks.keys()], base.layers.keys()),
+    task_type: 'CAUSAL_LM',
+  });
+}
