@@ -43,7 +43,9 @@ export class NodeRuntime implements Runtime {
     };
   }
 
+  /** Ends the thread, after the run under way: the engine aborts the process when it is stopped in the middle. */
   async close(): Promise<void> {
+    await this.last;
     const worker = this.worker;
     this.worker = undefined;
     await worker?.terminate();
