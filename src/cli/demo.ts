@@ -68,6 +68,7 @@ const hyperParameters = {
   warmupRatio: 0.05,
   batchSize: 4,
   epochs: 3,
+  evalSteps: 150,
 };
 
 interface Sample {

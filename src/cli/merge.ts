@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { mergeIntoFolder } from '../api/output.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { shellWord } from './flags.js';
+import { commandLine } from './invocation.js';
 import {
   adapterOption,
   dtypeOption,
@@ -38,7 +39,7 @@ export const merge: CommandSpec = {
     });
     terminal.emit({ kind: 'saved', what: 'model', folder: output });
     terminal.say(`merged into ${output}`);
-    terminal.say(`to use it: lowrank generate --model ${shellWord(output)} --prompt "..."`);
+    terminal.say(`to use it: ${commandLine(`generate --model ${shellWord(output)} --prompt ...`)}`);
     return exitCodes.ok;
   },
 };

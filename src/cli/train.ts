@@ -8,6 +8,7 @@ import type { EncodeStats } from '../train/data/encode.js';
 import { type CommandSpec, type ExitCode, exitCodes, UsageError } from './command.js';
 import { shellWord, toFlags } from './flags.js';
 import { onInterrupt } from './interrupt.js';
+import { commandLine } from './invocation.js';
 import { jsonOption } from './options.js';
 import { Progress } from './progress.js';
 import type { Terminal } from './terminal.js';
@@ -66,6 +67,8 @@ interface TrainJobHooks {
   overwrite?: boolean;
   /** What to type to do the same again. */
   command: string;
+  /** One to show how the result is used. */
+  prompt?: string;
   /** Called with the model before training. */
   prepared?: (model: Model) => Promise<void>;
   /** Called with the trained model, its result saved. */
@@ -98,7 +101,14 @@ async function trainModel(
   job: Job,
   folder: RunFolder,
   terminal: Terminal,
-  { resume = false, command, prepared, finished, signal }: TrainJobHooks & { signal: AbortSignal },
+  {
+    resume = false,
+    command,
+    prompt = '...',
+    prepared,
+    finished,
+    signal,
+  }: TrainJobHooks & { signal: AbortSignal },
 ): Promise<ExitCode> {
   tellModel(job, model, terminal);
   await prepared?.(model);
@@ -108,8 +118,11 @@ async function trainModel(
     terminal.emit(event);
     progress.show(event);
     if (event.kind === 'stopped') return tellStopped(event, job, terminal);
-    if (event.kind === 'saved') await finished?.(model);
-    tell(event, job, resume, terminal);
+    tell(event, resume, terminal);
+    if (event.kind === 'saved') {
+      await finished?.(model);
+      tellSaved(event, job, prompt, terminal);
+    }
     stepped ||= event.kind === 'step';
     if (signal.aborted && !stepped) {
       terminal.say('stopped before the first step');
@@ -131,7 +144,7 @@ function tellModel(job: Job, model: Model, terminal: Terminal): void {
   );
 }
 
-function tell(event: JobEvent, job: Job, resume: boolean, terminal: Terminal): void {
+function tell(event: JobEvent, resume: boolean, terminal: Terminal): void {
   if (event.kind === 'data') {
     terminal.say(`data      ${describeData(event.train)}`);
     if (event.eval) terminal.say(`held out  ${describeData(event.eval)}`);
@@ -141,7 +154,6 @@ function tell(event: JobEvent, job: Job, resume: boolean, terminal: Terminal): v
     else if (resume) terminal.say('there is no checkpoint yet: starting from the beginning');
     terminal.say(`steps     ${count(event.steps)} (${Number(event.epochs.toFixed(2))} epochs)`);
   }
-  if (event.kind === 'saved') tellSaved(event, job, terminal);
 }
 
 function describeData({ rows, examples, tokens, supervisedTokens, truncated, dropped }: EncodeStats): string {
@@ -156,11 +168,16 @@ function describeData({ rows, examples, tokens, supervisedTokens, truncated, dro
 
 function tellStopped(event: Extract<JobEvent, { kind: 'stopped' }>, job: Job, terminal: Terminal): ExitCode {
   terminal.say(`stopped behind step ${event.step} of ${event.steps}; checkpoint: ${event.folder}`);
-  terminal.say(`to go on: lowrank train --output ${shellWord(job.output)} --resume`);
+  terminal.say(`to go on: ${commandLine(`train --output ${shellWord(job.output)} --resume`)}`);
   return exitCodes.interrupted;
 }
 
-function tellSaved(event: Extract<JobEvent, { kind: 'saved' }>, job: Job, terminal: Terminal): void {
+function tellSaved(
+  event: Extract<JobEvent, { kind: 'saved' }>,
+  job: Job,
+  prompt: string,
+  terminal: Terminal,
+): void {
   const { folder, what, heldOut, seconds, steps, early } = event;
   const remark = early ? '; stopped early, the held-out loss got no better' : '';
   terminal.say(`trained   ${counted(steps, 'step')} in ${duration(seconds)}${remark}`);
@@ -172,16 +189,16 @@ function tellSaved(event: Extract<JobEvent, { kind: 'saved' }>, job: Job, termin
         ` (perplexity ${perplexity}), of step ${step}`,
     );
   }
-  const [model, output] = [shellWord(job.model), shellWord(folder)];
+  const [model, output, text] = [job.model, folder, prompt].map(shellWord);
   if (what === 'model') {
     terminal.say(`model     ${folder}`);
-    terminal.say(`to use it: lowrank generate --model ${output} --prompt "..."`);
+    terminal.say(`to use it: ${commandLine(`generate --model ${output} --prompt ${text}`)}`);
     return;
   }
   terminal.say(`adapter   ${folder} (PEFT's format)`);
   terminal.say('to use it:');
-  terminal.say(`  lowrank generate --model ${model} --adapter ${output} --prompt "..."`);
+  terminal.say(`  ${commandLine(`generate --model ${model} --adapter ${output} --prompt ${text}`)}`);
   terminal.say(
-    `  lowrank merge --model ${model} --adapter ${output} --output ${shellWord(`${folder}-merged`)}`,
+    `  ${commandLine(`merge --model ${model} --adapter ${output} --output ${shellWord(`${folder}-merged`)}`)}`,
   );
 }

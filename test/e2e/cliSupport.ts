@@ -109,7 +109,7 @@ export class Running {
 
 /** Starts `lowrank ...args` in `cwd`. */
 export function start(cwd: string, args: readonly string[], input = ''): Running {
-  const env = { ...process.env, LOWRANK_CACHE: join(cwd, 'cache'), LOWRANK_DEBUG: '' };
+  const env = { ...process.env, LOWRANK_CACHE: join(cwd, 'cache'), LOWRANK_DEBUG: '', npm_command: '' };
   return new Running(spawn(process.execPath, [command, ...args], { cwd, env }), input);
 }
 
