@@ -3,12 +3,12 @@
 import { loadModel } from 'lowrank';
 
 const [path = 'demo', adapter = '.cache/example/adapter', tokens = '48'] = process.argv.slice(2);
-const prompt = 'Place: Tokyo\nDay: Sunday\nSky: rain\nHigh: 17\nWind: none\nForecast:';
+const prompt = 'Tokyo, Sunday: 17 degrees, fresh wind from the east, rain.';
 const model = await loadModel(path);
 
 async function say(title) {
   process.stdout.write(`${title}:`);
-  for await (const piece of model.stream(prompt, { maxNewTokens: Number(tokens), stop: ['\n'] })) {
+  for await (const piece of model.stream(prompt, { maxNewTokens: Number(tokens) })) {
     process.stdout.write(piece);
   }
   process.stdout.write('\n');

@@ -6,7 +6,7 @@ import { loadModel } from 'lowrank';
 
 const [path = 'demo', output = '.cache/example', steps = '100'] = process.argv.slice(2);
 const rows = (name) => fileURLToPath(new URL(`../assets/demo/${name}.jsonl`, import.meta.url));
-const prompt = 'Place: Oslo\nDay: Friday\nSky: snow\nHigh: -4\nWind: light, north\nForecast:';
+const prompt = 'Oslo, Friday: -4 degrees, light wind from the north, snow.';
 
 const model = await loadModel(path);
 await model.addLora({ r: 8, loraAlpha: 16, targetModules: 'all-linear' });
