@@ -75,6 +75,7 @@ describe('a run folder', () => {
     expect((await readdir(path)).sort()).toEqual([
       'adapter_config.json',
       'adapter_model.safetensors',
+      'loss.svg',
       'metrics.jsonl',
       'note.txt',
       'run.json',

@@ -1,15 +1,18 @@
 import { appendFile, mkdir, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
-import { isAbsolute, join, relative, resolve } from 'node:path';
+import { basename, isAbsolute, join, relative, resolve } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { exists, fileError, readJson, writeFileAtomic, writeFolderAtomic } from '../formats/io/node.js';
 import { listCheckpoints } from '../train/checkpoint.js';
 import type { TrainEvent } from '../train/loop.js';
 import { EVENTS_FILE, EventFile } from '../train/tensorboard.js';
+import { lossCurveSvg } from './curveSvg.js';
+import { curvesOf } from './curves.js';
 
-const RUN = 'run.json';
+export const RUN_FILE = 'run.json';
 const METRICS = 'metrics.jsonl';
 const CHECKPOINTS = 'checkpoints';
+const CURVE = 'loss.svg';
 const STAGING = '.result.tmp';
 
 const runSchema = z.object({
@@ -43,8 +46,8 @@ export interface ClaimOptions {
 
 /** What run.json of an unfinished run says. Throws UserError where there is no such run. */
 export async function readUnfinishedRun(folder: string): Promise<RunRecord> {
-  const place = join(folder, RUN);
-  if (!(await exists(place))) throw new UserError(`there is no run to resume in ${folder} (no ${RUN})`);
+  const place = join(folder, RUN_FILE);
+  if (!(await exists(place))) throw new UserError(`there is no run to resume in ${folder} (no ${RUN_FILE})`);
   const record = await readJson(place, runSchema);
   if (record.status === 'complete')
     throw new UserError(`the run in ${folder} is complete, nothing is left to resume`);
@@ -81,7 +84,7 @@ export class RunFolder {
     const names = await readdir(path);
     if (names.length === 0) return new RunFolder(path, false);
     if (!overwrite) throw new UserError(await occupied(path));
-    if (![RUN, 'adapter_config.json'].some((name) => names.includes(name))) {
+    if (![RUN_FILE, 'adapter_config.json'].some((name) => names.includes(name))) {
       throw new UserError(`${path} is neither a run nor an adapter and is not overwritten`);
     }
     for (const input of inputs) {
@@ -101,9 +104,9 @@ export class RunFolder {
     step: number,
     { tensorboard = false }: { tensorboard?: boolean } = {},
   ): Promise<Metric[]> {
-    const kept = step > 0 ? await this.metrics(step) : [];
+    const kept = step > 0 ? await readMetrics(this.path, step) : [];
     const fill = async (folder: string) => {
-      await writeFileAtomic(join(folder, RUN), encode(record));
+      await writeFileAtomic(join(folder, RUN_FILE), encode(record));
       await writeFileAtomic(join(folder, METRICS), kept.map(line).join(''));
     };
     if (this.replace) await writeFolderAtomic(this.path, fill, { overwrite: true });
@@ -128,7 +131,8 @@ export class RunFolder {
 
   /**
    * Puts the result in place: `save` writes it to a folder of its own, whose files are then moved here, the
-   * configuration last, so that what can be loaded is whole. The checkpoints go. Returns the files' names.
+   * configuration last, so that what can be loaded is whole; the loss curve stands beside them. The checkpoints
+   * go. Returns the result's files' names.
    */
   async finish(record: RunRecord, save: (folder: string) => Promise<void>): Promise<string[]> {
     const staging = join(this.path, STAGING);
@@ -137,20 +141,30 @@ export class RunFolder {
     const names = (await readdir(staging)).sort((a, b) => isConfig(a) - isConfig(b));
     for (const name of names) await rename(join(staging, name), join(this.path, name));
     await rm(staging, { recursive: true });
-    await writeFileAtomic(join(this.path, RUN), encode(record));
+    const curve = lossCurveSvg(curvesOf(await readMetrics(this.path)), basename(this.path));
+    if (curve !== undefined) await writeFileAtomic(join(this.path, CURVE), curve);
+    await writeFileAtomic(join(this.path, RUN_FILE), encode(record));
     await rm(join(this.path, CHECKPOINTS), { recursive: true, force: true });
     return names;
   }
+}
 
-  /** The metrics up to `step`; a line cut short by a kill is left out. */
-  private async metrics(step: number): Promise<Metric[]> {
-    const path = join(this.path, METRICS);
-    if (!(await exists(path))) return [];
-    return (await readFile(path, 'utf8')).split('\n').flatMap((text) => {
-      const metric = parsedMetric(text);
-      return metric && metric.step <= step ? [metric] : [];
-    });
-  }
+/** What run.json of a run says. */
+export function readRun(folder: string): Promise<RunRecord> {
+  return readJson(join(folder, RUN_FILE), runSchema);
+}
+
+/** The metrics of a run up to a step; a line cut short by a kill is left out. */
+export async function readMetrics(folder: string, upTo = Number.POSITIVE_INFINITY): Promise<Metric[]> {
+  const path = join(folder, METRICS);
+  if (!(await exists(path))) return [];
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw fileError('read', path, error);
+  });
+  return text.split('\n').flatMap((one) => {
+    const metric = parsedMetric(one);
+    return metric && metric.step <= upTo ? [metric] : [];
+  });
 }
 
 /** Under the tags that transformers uses. */
@@ -178,7 +192,8 @@ function parsedMetric(text: string): Metric | undefined {
 
 async function occupied(path: string): Promise<string> {
   const unfinished =
-    (await exists(join(path, RUN))) && (await readJson(join(path, RUN), runSchema)).status === 'running';
+    (await exists(join(path, RUN_FILE))) &&
+    (await readJson(join(path, RUN_FILE), runSchema)).status === 'running';
   if (!unfinished) return `${path} exists already; choose another output, or --overwrite it`;
   const saved = (await listCheckpoints(path)).length > 0;
   return `${path} holds an unfinished run${saved ? '' : ' without a checkpoint'}; go on with --resume, or start over with --overwrite`;

@@ -5,7 +5,17 @@ import { evaluate } from './eval.js';
 import { generate } from './generate.js';
 import { inspect } from './inspect.js';
 import { merge } from './merge.js';
+import { runs } from './runs.js';
 import { train } from './train.js';
 
 /** Every command, in the order of the help. */
-export const commands: readonly CommandSpec[] = [demo, train, generate, evaluate, merge, inspect, convert];
+export const commands: readonly CommandSpec[] = [
+  demo,
+  train,
+  generate,
+  evaluate,
+  merge,
+  inspect,
+  convert,
+  runs,
+];

@@ -1,4 +1,6 @@
+import type { LossCurves } from '../api/curves.js';
 import type { JobEvent } from '../api/run.js';
+import { curveLines } from './sparkline.js';
 import type { Terminal } from './terminal.js';
 import { count, duration } from './text.js';
 
@@ -23,10 +25,14 @@ class Smoothed {
   }
 }
 
-/** Shows a training run: a live line for people who look on, single lines for logs. */
+/** Characters of the curve at the end. */
+const CURVE_WIDTH = 48;
+
+/** Shows a training run: a live line for people who look on, single lines for logs, the loss curve at the end. */
 export class Progress {
   private readonly loss = new Smoothed();
   private readonly secondsPerToken = new Smoothed();
+  private readonly curves: LossCurves = { train: [], heldOut: [] };
   private heldOut = '';
   private loggedAt = Date.now();
   private loggedShare = 0;
@@ -36,9 +42,13 @@ export class Progress {
   show(event: JobEvent): void {
     if (event.kind === 'step') this.step(event);
     else if (event.kind === 'eval') this.evaluation(event.step, event.loss, event.best);
+    else if (event.kind === 'end') {
+      for (const line of curveLines(this.curves, CURVE_WIDTH)) this.terminal.say(line);
+    }
   }
 
   private step(event: StepEvent): void {
+    this.curves.train.push({ step: event.step, loss: event.loss });
     const loss = this.loss.add(event.loss).toFixed(3);
     const rate = count(Math.round(1 / this.secondsPerToken.add(1 / event.tokensPerSecond)));
     const left = duration(event.secondsLeft);
@@ -56,6 +66,7 @@ export class Progress {
   }
 
   private evaluation(step: number, loss: number, best: boolean): void {
+    this.curves.heldOut.push({ step, loss });
     this.heldOut = `  held-out ${loss.toFixed(2)}`;
     const remark = step === 0 ? ' before training' : best ? ' (best so far)' : '';
     this.terminal.say(`step ${step}  held-out loss ${loss.toFixed(4)}${remark}`);

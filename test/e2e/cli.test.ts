@@ -31,6 +31,7 @@ describe('the whole way', () => {
     expect((await readdir(join(root, 'adapter'))).sort()).toEqual([
       'adapter_config.json',
       'adapter_model.safetensors',
+      'loss.svg',
       'metrics.jsonl',
       'run.json',
     ]);

@@ -1,0 +1,116 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { lossCurveSvg } from './curveSvg.js';
+import { curvesOf, heldOutLossAt, trainLossAt } from './curves.js';
+import { type Metric, RunFolder, type RunRecord } from './runFolder.js';
+import { listRuns } from './runs.js';
+
+const step = (n: number, loss = 1 / n): Metric => ({
+  kind: 'step',
+  step: n,
+  steps: 9,
+  epoch: 0,
+  loss,
+  learningRate: 1,
+  gradNorm: 1,
+  tokens: n,
+  tokensPerSecond: 1,
+  secondsLeft: 1,
+});
+const evaluation = (n: number, loss: number): Metric => ({
+  kind: 'eval',
+  step: n,
+  loss,
+  perplexity: Math.exp(loss),
+  tokens: 1,
+  best: true,
+});
+const record: RunRecord = {
+  status: 'running',
+  options: { r: 8, method: 'lora' },
+  command: 'lowrank train',
+  versions: {},
+  model: {},
+};
+
+describe('losses at a step', () => {
+  const curves = curvesOf([
+    evaluation(0, 5),
+    ...Array.from({ length: 20 }, (_, i) => step(i + 1, i + 1)),
+    evaluation(15, 3),
+  ]);
+
+  it('are the mean of the last tenth, and the last evaluation', () => {
+    expect(trainLossAt(curves, 1)).toBe(1);
+    expect(trainLossAt(curves, 20)).toBe((18 + 19 + 20) / 3);
+    expect(trainLossAt(curves, 21)).toBeUndefined();
+    expect([0, 14, 15, 20, 21].map((at) => heldOutLossAt(curves, at))).toEqual([5, 5, 3, 3, undefined]);
+  });
+});
+
+describe('the picture of a curve', () => {
+  it('has every point within its frame, high losses above low ones', () => {
+    const curves = curvesOf([evaluation(0, 4), step(1, 3.3), step(2, 2.9), step(3, 2.1), evaluation(3, 2)]);
+    const svg = lossCurveSvg(curves, 'a <run> & "b"')!;
+    expect(svg).toContain('a &#60;run&#62; &#38; &#34;b&#34;');
+    const raw = [...svg.match(/class="raw" d="([^"]*)"/)![1].matchAll(/[ML]([\d.]+),([\d.]+)/g)].map(
+      ([, x, y]) => [Number(x), Number(y)],
+    );
+    expect(raw).toHaveLength(3);
+    for (const [i, [x, y]] of raw.entries()) {
+      expect(x > 56 && x <= 704 && y >= 36 && y <= 356).toBe(true);
+      if (i > 0) expect(x > raw[i - 1][0] && y > raw[i - 1][1]).toBe(true);
+    }
+    expect(svg.match(/<circle/g)).toHaveLength(2);
+  });
+
+  it('draws one point, equal losses and very many, and nothing of none', () => {
+    expect(lossCurveSvg({ train: [], heldOut: [] }, 'x')).toBeUndefined();
+    expect(lossCurveSvg(curvesOf([step(1, 0)]), 'x')).not.toContain('NaN');
+    expect(lossCurveSvg(curvesOf([step(1, 2), step(2, 2)]), 'x')).not.toMatch(/NaN|Infinity/);
+    const many = curvesOf(Array.from({ length: 50_000 }, (_, i) => step(i + 1)));
+    expect(lossCurveSvg(many, 'x')!.length).toBeLessThan(50_000);
+  });
+});
+
+describe('runs in a folder', () => {
+  let root: string;
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), 'lowrank-runs-'));
+  });
+  afterEach(() => rm(root, { recursive: true }));
+
+  it('are listed with their status and curves', async () => {
+    for (const name of ['b', 'a']) {
+      const folder = await RunFolder.claim(join(root, name));
+      await folder.begin(record, 0);
+      await folder.record(evaluation(0, 5));
+      for (const n of [1, 2, 3]) await folder.record(step(n));
+      if (name === 'a') await folder.finish({ ...record, status: 'complete' }, (to) => makeResult(to));
+    }
+    const runs = await listRuns(root);
+    expect(
+      runs.map(({ name, status, trained, step: at, steps }) => [name, status, trained, at, steps]),
+    ).toEqual([
+      ['a', 'complete', 'lora r=8', 3, 9],
+      ['b', 'running', 'lora r=8', 3, 9],
+    ]);
+    expect(runs[0].curves).toEqual({
+      train: [1, 2, 3].map((n) => ({ step: n, loss: 1 / n })),
+      heldOut: [{ step: 0, loss: 5 }],
+    });
+    expect((await listRuns(join(root, 'b'))).map(({ name }) => name)).toEqual(['b']);
+  });
+
+  it('are missed where there are none', async () => {
+    await expect(listRuns(root)).rejects.toThrow(`${root} holds no runs (folders with a run.json)`);
+    await expect(listRuns(join(root, 'none'))).rejects.toThrow('cannot read');
+  });
+});
+
+async function makeResult(folder: string): Promise<void> {
+  await mkdir(folder);
+  await writeFile(join(folder, 'adapter_config.json'), '{}');
+}

@@ -1,0 +1,30 @@
+import { describe, expect, it } from 'vitest';
+import { curveLines, rangeOf, sparkline } from './sparkline.js';
+
+const falling = Array.from({ length: 16 }, (_, i) => ({ step: i + 1, loss: 16 - i }));
+
+describe('sparkline', () => {
+  it('falls from the highest block to the lowest', () => {
+    expect(sparkline(falling, 100, 16)).toBe(' ██▇▇▆▆▅▅▄▄▃▃▂▂▁▁');
+    expect(sparkline(falling, 4, 16)).toHaveLength(4);
+  });
+
+  it('shares a scale, leaves gaps, and draws a flat curve', () => {
+    expect(sparkline([{ step: 0, loss: 1 }], 5, 4, { low: 1, high: 3 })).toBe('▁');
+    expect(sparkline([{ step: 4, loss: 3 }], 5, 4, { low: 1, high: 3 })).toBe('    █');
+    expect(
+      sparkline(
+        [0, 1, 2].map((step) => ({ step, loss: 2 })),
+        3,
+        2,
+      ),
+    ).toBe('▁▁▁');
+    expect(rangeOf([])).toEqual({ low: Number.POSITIVE_INFINITY, high: Number.NEGATIVE_INFINITY });
+  });
+
+  it('stands between the first and the last loss', () => {
+    const [loss, ...more] = curveLines({ train: falling, heldOut: [{ step: 0, loss: 9 }] }, 8);
+    expect(loss).toMatch(/^loss {6}16\.000 \S+ 2\.000$/);
+    expect(more).toEqual([]);
+  });
+});

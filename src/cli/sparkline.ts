@@ -1,0 +1,53 @@
+/** Curves in lines of text. */
+import { type LossCurves, type LossPoint, trainLossAt } from '../api/curves.js';
+
+const BLOCKS = '▁▂▃▄▅▆▇█';
+
+/**
+ * Draws losses over steps from 0 to `lastStep`, at most `width` characters: the mean of what falls into each, a blank
+ * where nothing does. `range` is what the lowest and the highest block stand for.
+ */
+export function sparkline(
+  points: readonly LossPoint[],
+  width: number,
+  lastStep: number,
+  range: { low: number; high: number } = rangeOf(points),
+): string {
+  const cells = Array.from({ length: Math.min(width, lastStep + 1) }, () => ({ sum: 0, count: 0 }));
+  for (const { step, loss } of points) {
+    const cell = cells[Math.min(cells.length - 1, Math.floor((step / (lastStep + 1)) * cells.length))];
+    cell.sum += loss;
+    cell.count++;
+  }
+  const { low, high } = range;
+  return cells
+    .map(({ sum, count }) => {
+      if (count === 0) return ' ';
+      const share = (sum / count - low) / (high - low || 1);
+      return BLOCKS[Math.max(0, Math.min(BLOCKS.length - 1, Math.floor(share * BLOCKS.length)))];
+    })
+    .join('')
+    .trimEnd();
+}
+
+/** The lowest and the highest loss. */
+export function rangeOf(points: readonly LossPoint[]): { low: number; high: number } {
+  const losses = points.map(({ loss }) => loss).filter(Number.isFinite);
+  return {
+    low: losses.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY),
+    high: losses.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY),
+  };
+}
+
+/** A run's curves between their first and last losses, a line each. */
+export function curveLines({ train, heldOut }: LossCurves, width: number): string[] {
+  const lastStep = train.at(-1)?.step ?? 0;
+  const line = (name: string, points: readonly LossPoint[], last: number | undefined) =>
+    points.length < 2 || last === undefined
+      ? []
+      : [`${name}${points[0].loss.toFixed(3)} ${sparkline(points, width, lastStep)} ${last.toFixed(3)}`];
+  return [
+    ...line('loss      ', train, trainLossAt({ train, heldOut }, lastStep)),
+    ...line('held out  ', heldOut, heldOut.at(-1)?.loss),
+  ];
+}
