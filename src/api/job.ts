@@ -53,15 +53,19 @@ const baseShape = {
   ...engineShape,
 };
 
-/** Options of all methods by their names in TypeScript. Two methods that share a name share its meaning. */
-export const methodShape: z.ZodRawShape = Object.fromEntries(
-  Object.values(methods)
-    .flatMap(({ options }) =>
-      Object.entries((options as z.ZodObject).shape).map(([key, schema]) => [camelCase(key), schema]),
-    )
-    // Where defaults differ, those of the table's first method are told.
-    .reverse(),
-);
+/**
+ * Options of all methods by their names in TypeScript. Two methods that share a name share its meaning; where their
+ * defaults differ, that of the table's first is told.
+ */
+export const methodShape: z.ZodRawShape = shapeOfMethods();
+
+function shapeOfMethods(): z.ZodRawShape {
+  const shape: Record<string, z.core.$ZodType> = {};
+  for (const { options } of Object.values(methods)) {
+    for (const [key, schema] of Object.entries(options.shape)) shape[camelCase(key)] ??= schema;
+  }
+  return shape;
+}
 
 /** Everything that a training job can be told, in groups, as the help shows it. */
 export const jobGroups: Record<string, z.ZodRawShape> = {

@@ -94,6 +94,44 @@ describe('readAdapter refuses', () => {
   });
 });
 
+describe('of the descendants, readAdapter refuses', () => {
+  const other = (name: string) =>
+    fileURLToPath(new URL(`../../test/golden/fixtures-methods/${name}/adapter`, import.meta.url));
+  const renamed = async (name: string, from: string, to: string) => {
+    await cp(other(name), dir, { recursive: true });
+    const path = join(dir, 'adapter_model.safetensors');
+    await writeFile(path, Buffer.from((await readFile(path, 'latin1')).replace(from, to), 'latin1'));
+  };
+
+  it('DoRA without a magnitude', async () => {
+    await renamed('qwen2-dora', '0.mlp.down_proj.lora_m', '7.mlp.down_proj.lora_m');
+    await expect(readAdapter(dir)).rejects.toThrow('0.mlp.down_proj lacks its lora_magnitude_vector');
+  });
+
+  it('a magnitude in plain LoRA', async () => {
+    await cp(other('qwen2-dora'), dir, { recursive: true });
+    const path = join(dir, 'adapter_config.json');
+    await writeFile(path, JSON.stringify({ ...(await json(path)), use_dora: false }));
+    await expect(readAdapter(dir)).rejects.toThrow('lora_magnitude_vector" is not of a LoRA adapter');
+  });
+
+  it('VeRA without its matrices', async () => {
+    await cp(other('qwen2-vera'), dir, { recursive: true });
+    const path = join(dir, 'adapter_config.json');
+    await writeFile(path, JSON.stringify({ ...(await json(path)), save_projection: false }));
+    await expect(readAdapter(dir)).rejects.toThrow(/"save_projection": .*save with save_projection=True$/);
+    await renamed('qwen2-vera', 'base_model.vera_A', 'base_model.vera_C');
+    await expect(readAdapter(dir)).rejects.toThrow('vera_C" is not of a VeRA adapter');
+  });
+
+  it('VeRA of another rank', async () => {
+    await cp(other('qwen2-vera'), dir, { recursive: true });
+    const path = join(dir, 'adapter_config.json');
+    await writeFile(path, JSON.stringify({ ...(await json(path)), r: 5 }));
+    await expect(readAdapter(dir)).rejects.toThrow(/has shape \[12\], expected \[5\]$/);
+  });
+});
+
 describe('checkPeftConfig', () => {
   const check = (more: object) => checkPeftConfig('c.json', { peft_type: 'LORA', ...more }) as PeftLoraConfig;
 

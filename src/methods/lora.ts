@@ -29,7 +29,7 @@ export interface LoraConfig {
 
 /** LoRA's options, by PEFT's names; its descendants extend them. */
 export const loraOptions = z.strictObject({
-  r: z.int().positive().default(8).describe('rank of the update'),
+  r: z.int().positive().default(8).describe('rank of the update (VeRA: 256 if not given)'),
   lora_alpha: z.number().positive().optional().describe('α: the update is scaled by α/r (default: r)'),
   lora_dropout: z.number().min(0).lt(1).default(0).describe("dropout of A's input while training"),
   target_modules: z
@@ -132,7 +132,13 @@ export const lora: Method<LoraConfig> = {
   name: 'lora',
   startsAtBase: true,
   options: loraOptions,
-  parse: (place, config) => loraConfig(checkJson(place, snakeKeys(config), loraOptions)),
+  parse(place, config) {
+    const given = snakeKeys(config);
+    if (typeof given === 'object' && given !== null && 'use_dora' in given) {
+      throw new UserError(`${place}: use_dora is a method of its own here, "dora"; leave the key out`);
+    }
+    return loraConfig(checkJson(place, given, loraOptions));
+  },
   select: (c, { sites }) => matchTargets(c.targetModules, sites).flatMap((site) => loraMatrices(c, site)),
   toPeft,
   fromPeft: (peft, sites) =>

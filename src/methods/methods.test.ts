@@ -3,7 +3,7 @@ import { Rng } from '../base/rng.js';
 import { describe as shapeOf } from '../models/base.js';
 import type { DecoderConfig } from '../models/model.js';
 import { full } from './full.js';
-import { methodNamed } from './index.js';
+import { methodNamed, methods } from './index.js';
 import { lora } from './lora.js';
 import { matchTargets } from './targets.js';
 
@@ -73,6 +73,7 @@ describe('lora', () => {
   });
   it.each([
     [{ rank: 4 }, 'c: unknown key "rank"'],
+    [{ use_dora: true }, 'c: use_dora is a method of its own here, "dora"'],
     [{ lora_alph: 4 }, 'did you mean "lora_alpha"?'],
     [{ r: 0 }, 'c: key "r"'],
     [
@@ -81,6 +82,20 @@ describe('lora', () => {
     ],
   ])('refuses %j', (c, message) => {
     expect(() => select(c)).toThrow(message);
+  });
+});
+
+describe('dora', () => {
+  it('starts its magnitudes at the norms of the rows, and refuses a row without a direction', async () => {
+    const [, , magnitude] = methods.dora.select(
+      methods.dora.parse('c', { targetModules: ['q_proj'] }),
+      model,
+    );
+    const base = Float32Array.from({ length: 256 }, (_, i) => (i % 16 < 2 ? 3 + (i % 16) : 0));
+    const init = () => magnitude.init!(new Rng(1), () => Promise.resolve(base));
+    expect(await init()).toEqual(new Float32Array(16).fill(5));
+    base.fill(0, 16, 32);
+    await expect(init()).rejects.toThrow('row 1 of model.layers.0.self_attn.q_proj is zero');
   });
 });
 
