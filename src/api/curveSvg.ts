@@ -24,9 +24,12 @@ const STYLE = `
 export function lossCurveSvg({ train, heldOut }: LossCurves, title: string): string | undefined {
   const all = [...train, ...heldOut].filter(({ loss }) => Number.isFinite(loss));
   if (all.length === 0) return undefined;
-  const steps = ticks(0, Math.max(1, ...all.map(({ step }) => step)), 6);
-  const losses = ticks(Math.min(...all.map(({ loss }) => loss)), Math.max(...all.map(({ loss }) => loss)), 5);
-  const x = scale(0, Math.max(1, ...all.map(({ step }) => step)), MARGIN.left, WIDTH - MARGIN.right);
+  const lastStep = all.reduce((max, { step }) => Math.max(max, step), 1);
+  const steps = ticks(0, lastStep, 6).filter((tick) => tick <= lastStep);
+  const highest = all.reduce((max, { loss }) => Math.max(max, loss), Number.NEGATIVE_INFINITY);
+  const lowest = all.reduce((min, { loss }) => Math.min(min, loss), Number.POSITIVE_INFINITY);
+  const losses = ticks(lowest, highest, 5);
+  const x = scale(0, lastStep, MARGIN.left, WIDTH - MARGIN.right);
   const y = scale(losses[0], losses[losses.length - 1], HEIGHT - MARGIN.bottom, MARGIN.top);
   const path = (points: readonly LossPoint[]) =>
     thinned(points)

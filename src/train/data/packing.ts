@@ -4,14 +4,15 @@
 const STRETCHES = [1, 1.5, 2, 3, 4, 8, 16];
 
 /**
- * Ways to pack items into rows, one for each row length that is worth a try: the longest item's, and longer ones up
- * to `budget`. In longer rows less is padding, but attention computes more that is hidden.
+ * Ways to put items into rows: each into its own, and packed, for each row length that is worth a try: the longest
+ * item's, and longer ones up to `budget`. In longer rows less is padding, but attention computes more that is hidden.
  */
 export function packings<T>(items: readonly T[], lengthOf: (item: T) => number, budget: number): T[][][] {
   const longest = items.reduce((max, item) => Math.max(max, lengthOf(item)), 0);
   const room = Math.max(longest, budget);
   const capacities = new Set(STRETCHES.map((stretch) => Math.min(room, Math.ceil(stretch * longest))));
-  return [...capacities].map((capacity) => packRows(items, lengthOf, capacity));
+  const packed = [...capacities].map((capacity) => packRows(items, lengthOf, capacity));
+  return [items.map((item) => [item]), ...packed];
 }
 
 /**
