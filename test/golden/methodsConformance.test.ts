@@ -155,7 +155,7 @@ describe.each(MODELS)('%s', (folder) => {
 
     it('the selected tensors, and only they, have gradients, which finite differences confirm', async () => {
       const adapter = await moved();
-      const training = await TrainStep.create(runtime, model, await withoutDropout(adapter));
+      const training = await TrainStep.create(runtime, model, withDropout(adapter, 0));
       const { grads } = await training.run(micro, 1);
       await training.close();
       const selected = adapter.trainables.filter((t) => t.trains !== false);
@@ -175,12 +175,25 @@ describe.each(MODELS)('%s', (folder) => {
       await step.close();
     });
 
-    /** The same values under a configuration without dropout, whose masks would change the loss. */
-    async function withoutDropout(adapter: Adapter): Promise<Adapter> {
-      const none = Object.keys(subject.options)
-        .filter((key) => key.endsWith('Dropout'))
-        .map((key) => [key, 0]);
-      return { ...adapter, config: config(Object.fromEntries(none)) };
+    const dropout = Object.keys(subject.options).find((key) => key.endsWith('Dropout'));
+
+    if (dropout)
+      it('dropout drops, and next to none of it changes next to nothing', async () => {
+        const lossAt = async (probability: number) => {
+          const adapter = withDropout(await moved(), probability);
+          const step = await TrainStep.create(runtime, model, adapter);
+          const { loss } = await step.run(micro, 1, { seed: 3, step: 1, micro: 0 });
+          await step.close();
+          return loss;
+        };
+        const whole = await lossAt(0);
+        expect(Math.abs((await lossAt(1e-5)) / whole - 1)).toBeLessThan(1e-4);
+        expect(Math.abs((await lossAt(0.5)) / whole - 1)).toBeGreaterThan(1e-3);
+      });
+
+    /** The same values under a configuration with another probability of dropout. */
+    function withDropout(adapter: Adapter, probability: number): Adapter {
+      return dropout ? { ...adapter, config: config({ [dropout]: probability }) } : adapter;
     }
 
     it('saved and loaded it computes the same', async () => {
