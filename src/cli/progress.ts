@@ -7,7 +7,7 @@ import { count, duration } from './text.js';
 type StepEvent = Extract<JobEvent, { kind: 'step' }>;
 
 /** In a log, one line each tenth of the steps, and after this long without one. */
-const LOG_SHARE = 0.1;
+const LOG_LINES = 10;
 const LOG_MS = 30_000;
 
 /** Weight of the newest step in what is shown. */
@@ -35,7 +35,7 @@ export class Progress {
   private readonly curves: LossCurves = { train: [], heldOut: [] };
   private heldOut = '';
   private loggedAt = Date.now();
-  private loggedShare = 0;
+  private loggedLines = 0;
 
   constructor(private readonly terminal: Terminal) {}
 
@@ -57,10 +57,9 @@ export class Progress {
       this.terminal.status(`${bar(event.step / event.steps)} ${text}`);
       return;
     }
-    const share = event.step / event.steps;
-    const due = share >= this.loggedShare + LOG_SHARE || Date.now() - this.loggedAt >= LOG_MS;
-    if (!due && event.step !== event.steps) return;
-    this.loggedShare = Math.floor(share / LOG_SHARE) * LOG_SHARE;
+    const lines = Math.floor((LOG_LINES * event.step) / event.steps);
+    if (lines === this.loggedLines && Date.now() - this.loggedAt < LOG_MS) return;
+    this.loggedLines = lines;
     this.loggedAt = Date.now();
     this.terminal.say(text);
   }
