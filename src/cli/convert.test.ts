@@ -1,6 +1,11 @@
-import { describe, expect, it } from 'vitest';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { UsageError } from './command.js';
-import { bytesOf } from './convert.js';
+import { bytesOf, convert } from './convert.js';
+import { Terminal } from './terminal.js';
 
 describe('bytesOf', () => {
   it.each([
@@ -13,5 +18,42 @@ describe('bytesOf', () => {
 
   it.each(['', '0', '-1GB', '5TB', 'GB', '1e9', '0.1', '99999999999999999999'])('refuses %j', (text) => {
     expect(() => bytesOf(text)).toThrow(UsageError);
+  });
+});
+
+describe('lowrank convert', () => {
+  const model = fileURLToPath(new URL('../../test/golden/fixtures/llama3', import.meta.url));
+  let dir: string;
+  let said: string;
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'lowrank-cli-convert-'));
+    said = '';
+    vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+      said += text;
+      return true;
+    });
+  });
+  afterEach(async () => {
+    vi.restoreAllMocks();
+    await rm(dir, { recursive: true });
+  });
+
+  it('writes an adapter and tells how to use it', async () => {
+    const output = join(dir, 'a.gguf');
+    expect(
+      await convert.run({ path: join(model, 'adapter'), output, base: model }, new Terminal(false)),
+    ).toBe(0);
+    expect(said).toBe(`converted into ${output}\nto use it: llama-cli --model model.gguf --lora ${output}\n`);
+    expect((await readFile(output, 'latin1')).slice(0, 4)).toBe('GGUF');
+  });
+
+  it('writes a model in shards, and with --json what it wrote', async () => {
+    const folder = join(dir, 'model');
+    vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    const given = { path: model, output: folder, maxShardSize: '20KB', dtype: 'float16', json: true };
+    expect(await convert.run(given, new Terminal(true))).toBe(0);
+    expect(JSON.parse(said)).toEqual({ kind: 'saved', what: 'model', folder });
+    const index = JSON.parse(await readFile(join(folder, 'model.safetensors.index.json'), 'utf8'));
+    expect(new Set(Object.values(index.weight_map)).size).toBe(6);
   });
 });

@@ -29,9 +29,8 @@ export const convert: CommandSpec = {
   name: 'convert',
   summary: 'turn models into Hugging Face folders, and adapters between PEFT, GGUF and mlx-lm',
   description:
-    'A model comes from a GGUF file (its quantized weights become float32 unless --dtype says otherwise; the result\n' +
-    'is as large as that) or from a folder (for another dtype or other shards). An adapter comes from a PEFT folder,\n' +
-    "llama.cpp's GGUF file or an mlx-lm folder.",
+    'A model comes from a GGUF file, whose quantized weights become float32 unless --dtype says otherwise, or from a folder, for another dtype or other shards.\n' +
+    "An adapter comes from a PEFT folder, llama.cpp's GGUF file or an mlx-lm folder.",
   positional,
   groups: { Options: shape },
   examples: [
