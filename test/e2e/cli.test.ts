@@ -109,6 +109,45 @@ describe('the whole way', () => {
     expect(text.stdout).toMatch(/^model\.layers\.\*\.mlp\.down_proj +x 2 +32 x 48$/m);
   });
 
+  it('trains on a table, holds rows out of it, packs, stops early, and lists its runs', async () => {
+    const rows = Array.from({ length: 60 }, (_, i) => `${i},"${i} is", ${i % 2 ? 'odd' : 'even'}`);
+    await writeFile(join(root, 'train.csv'), ['id,prompt,completion', ...rows].join('\n'));
+    const table = [
+      'train',
+      '--model',
+      'model',
+      '--data',
+      'train.csv',
+      '--eval-split',
+      '0.2',
+      '--eval-steps',
+      '1',
+      '--schedule',
+      'constant',
+    ];
+    const early = ['--early-stopping-patience', '2', '--early-stopping-threshold', '100'];
+    const output = ['--output', join('runs', 'packed'), '--tensorboard', '--packing', '--json'];
+    const { code, stdout } = await run(root, [...table, ...early, ...output]);
+    expect(code).toBe(0);
+    const events = jsonLines(stdout);
+    expect(events.find((event) => event.kind === 'data')).toMatchObject({
+      train: { rows: 48 },
+      eval: { rows: 12 },
+    });
+    expect(events.at(-1)).toMatchObject({ kind: 'saved', early: true, steps: 3 });
+    const plain = ['--max-steps', '3', '--output', join('runs', 'plain')];
+    expect((await run(root, [...table, ...plain])).stdout).toMatch(/^loss +\d\S+ +[▁-█]+ \d\S+$/m);
+    const losses = async (name: string) =>
+      jsonLines(await read('runs', name, 'metrics.jsonl')).map(({ loss }) => loss as number);
+    const [packed, unpacked] = [await losses('packed'), await losses('plain')];
+    expect(packed).toHaveLength(7);
+    unpacked.forEach((loss, i) => expect(packed[i]).toBeCloseTo(loss, 4));
+    expect(await readdir(join(root, 'runs', 'packed'))).toContain('events.out.tfevents.lowrank');
+    const listed = await run(root, ['runs', 'runs']);
+    expect(listed.stdout).toMatch(/^packed +complete +lora r=8 +3 /m);
+    expect(listed.stdout).toMatch(/^plain +complete +lora r=8 +3 +\S+ -> \S+ +\S+ -> \S+$/m);
+  });
+
   it('trains a whole model with --method full', async () => {
     const full = [...training, '--method', 'full', '--max-steps', '2', '--output', 'whole', '--json'];
     const { code, stdout } = await run(root, full);
