@@ -202,7 +202,7 @@ describe('refusals', () => {
   it('never overwrites the model that it reads', async () => {
     await cp(golden('llama3'), at('model'), { recursive: true });
     await expect(convert(at('model'), at('model'), { overwrite: true })).rejects.toThrow(
-      /model is the input itself/,
+      /model is read from/,
     );
     await cp(gguf, at('base.gguf'));
     await expect(
@@ -210,6 +210,6 @@ describe('refusals', () => {
     ).rejects.toThrow(UserError);
     await expect(
       convert(adapter, at('base.gguf'), { base: at('base.gguf'), overwrite: true }),
-    ).rejects.toThrow(/base.gguf is the base model itself and is not overwritten/);
+    ).rejects.toThrow(/base.gguf is read from and is not overwritten/);
   });
 });

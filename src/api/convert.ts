@@ -88,7 +88,7 @@ export async function convert(
     );
   }
   await refuseForeign(output, format, options.overwrite);
-  await refuseInput(output, at, 'input');
+  await refuseInput(output, at);
   if (source === 'gguf-model') await ggufToHf(at, output, options);
   else if (source === 'hf') await copyModel(at, output, options);
   else await convertAdapter(at, source, output, format, options);
@@ -128,7 +128,7 @@ async function convertAdapter(
     throw new UserError('a PEFT adapter is written in float32 only');
   }
   const { adapter, base, baseName } = await readFrom(path, source, options.base);
-  if (base !== undefined) await refuseInput(output, base.place, 'base model');
+  if (base !== undefined) await refuseInput(output, base.place);
   if (format === 'gguf') {
     if (base === undefined) throw missingBase(path);
     await writeLoraGguf(output, path, adapter, base, options.dtype);

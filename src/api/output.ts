@@ -16,7 +16,7 @@ export async function mergeIntoFolder(
 ): Promise<void> {
   await refuseForeign(output, 'hf', options.overwrite);
   const base = await resolveModelFolder(model, onNotice);
-  await refuseInput(output, base, 'base model');
+  await refuseInput(output, base);
   const loaded = await loadModel(base);
   try {
     await loaded.loadAdapter(adapter);

@@ -39,13 +39,9 @@ async function beginsAsGguf(path: string): Promise<boolean> {
   }
 }
 
-/** Throws UserError where `output` is what the job reads from; `what` says which part of it that is. */
-export async function refuseInput(
-  output: string,
-  input: string,
-  what: 'input' | 'base model',
-): Promise<void> {
+/** Throws UserError where `output` is what the job reads from. */
+export async function refuseInput(output: string, input: string): Promise<void> {
   if ((await exists(output)) && (await realpath(output)) === (await realpath(input))) {
-    throw new UserError(`${output} is the ${what} itself and is not overwritten`);
+    throw new UserError(`${output} is read from and is not overwritten`);
   }
 }
