@@ -103,7 +103,7 @@ const table: [string[], number, RegExp][] = [
   [
     ['merge', ...model, '--adapter', at('notes'), '--output', at('model'), '--overwrite'],
     1,
-    /model is the base model itself and is not overwritten/,
+    /model is read from and is not overwritten/,
   ],
   [['inspect', at('notes')], 1, /notes is neither a model .* nor an adapter/],
   [['inspect', at('train.jsonl')], 1, /train\.jsonl/],
