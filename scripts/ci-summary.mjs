@@ -9,7 +9,8 @@ for (const path of process.argv.slice(2)) {
   total.skipped += report.numPendingTests + report.numTodoTests;
   for (const file of report.testResults) {
     for (const test of file.assertionResults) {
-      if (test.status === 'pending' || test.status === 'skipped') console.log(`skipped in ${path}: ${test.fullName}`);
+      if (test.status === 'pending' || test.status === 'skipped')
+        console.log(`skipped in ${path}: ${test.fullName}`);
     }
   }
 }
