@@ -8,21 +8,29 @@ const page = new URL('./cli.md', import.meta.url);
 const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
 /** The table of a help text's options, --help left out. */
-function tableOf(help) {
-  const options = help.replace(/\n {4,}(?=\S)/g, ' ').matchAll(/^ {2}(--\S+(?: <\S+>)?) +(.*)$/gm);
-  const rows = [...options].map(([, flag, text]) => {
-    const [, what, fallback = ''] = /^(.*?)(?: \(default: (.*)\))?$/.exec(text);
+function tableOf(text) {
+  const options = text.replace(/\n {4,}(?=\S)/g, ' ').matchAll(/^ {2}(--\S+(?: <\S+>)?) +(.*)$/gm);
+  const rows = [...options].map(([, flag, about]) => {
+    const [, what, fallback = ''] = /^(.*?)(?: \(default: (.*)\))?$/.exec(about);
     return [`\`${flag}\``, what, fallback].map((cell) => cell.replaceAll('|', '\\|'));
   });
   const table = [['option', 'what', 'default'], ['---', '---', '---'], ...rows];
   return table.map((cells) => `| ${cells.join(' | ')} |\n`).join('');
 }
 
-/** The page with the table of each command's section replaced. */
+function help(...command) {
+  return execFileSync(process.execPath, [main, ...command, '--help'], { encoding: 'utf8' });
+}
+
+/** The page with the table of each command's section replaced. Throws where a command has no section. */
 function withOptions(text) {
-  return text.replace(/^(### (\w+)\n[^#|]*)(?:\|.*\n)+/gm, (_, head, command) => {
-    return head + tableOf(execFileSync(process.execPath, [main, command, '--help'], { encoding: 'utf8' }));
+  const missing = new Set([...help().matchAll(/^ {2}(\w+) \[options\]/gm)].map(([, command]) => command));
+  const page = text.replace(/^(### (\w+)\n[^#|]*)(?:\|.*\n)+/gm, (_, head, command) => {
+    missing.delete(command);
+    return head + tableOf(help(command));
   });
+  if (missing.size > 0) throw new Error(`docs/cli.md has no section "### ${[...missing].join(', ')}"`);
+  return page;
 }
 
 /** Without the blanks and dashes by which the formatter aligns a table. */
@@ -38,5 +46,5 @@ else if (process.argv.includes('--check')) {
   process.exitCode = 1;
 } else {
   writeFileSync(page, after);
-  console.log('docs/cli.md was rewritten; npm run format aligns its tables');
+  console.log('docs/cli.md was rewritten');
 }
