@@ -1,7 +1,7 @@
 // One side of the benchmark: LoRA training of a model with lowrank, by its own training loop.
 // usage: node bench/step.mjs '{"model":DIR,"mode":"synthetic","batch":2,"seq":256,"steps":5}'
 //    or: node bench/step.mjs '{"model":DIR,"mode":"data","data":FILE,"batch":8,"steps":20}'
-// Prints one JSON line. Tokens are counted without padding; the first step is not.
+// With "profile":PREFIX the engine writes its profile, for bench/profile.mjs. Prints one JSON line. Tokens are counted without padding; the first step is not.
 import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { NodeRuntime } from '../dist/graph/runtime/node.js';
@@ -30,7 +30,8 @@ const times = [];
 let before = { at: 0, tokens: 0 };
 let firstStepSeconds = 0;
 let loss = 0;
-for await (const event of trainLoop({ runtime, model, adapter, examples, options })) {
+const session = job.profile ? { profile: job.profile } : {};
+for await (const event of trainLoop({ runtime, model, adapter, examples, options, session })) {
   if (event.kind !== 'step') continue;
   const now = { at: performance.now(), tokens: event.tokens };
   if (event.step === 1) firstStepSeconds = now.at / 1000;
