@@ -4,6 +4,7 @@
  * Start with {@link loadModel}; `model.addLora`, `model.train`, `model.generate`, `model.saveAdapter` and
  * `model.saveMerged` are the rest of the way.
  */
+export { type ConvertOptions, convert } from './api/convert.js';
 export type { DataSource } from './api/data.js';
 export {
   type Evaluation,
