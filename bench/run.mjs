@@ -4,7 +4,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { loadTokenizer } from '../dist/formats/tokenizer.js';
@@ -56,6 +56,7 @@ for (const { name, job } of cases) {
         maxBuffer: 2 ** 24,
       });
       const result = JSON.parse(stdout.trim().split('\n').at(-1));
+      for (const key of ['model', 'data']) if (result[key]) result[key] = relative(root, result[key]);
       results[name][side].push(result);
       console.error(`${name} round ${round + 1} ${side}: ${result.tokensPerSecond.toFixed(0)} tokens/s`);
     }
