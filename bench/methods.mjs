@@ -1,0 +1,115 @@
+// Every method on one real model and real rows: held-out loss, trainable parameters, speed and memory, each in a process
+// of its own. Writes bench/results/methods.json and the table of docs/results.md.
+// usage: npm run bench:methods -- [--model DIR] [--steps 40] [--only lora,dora] [--check]
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, promisify } from 'node:util';
+import { ggufToHf, loadModel } from '../dist/index.js';
+import { methods } from '../dist/methods/index.js';
+import { wordnetRows } from './data.mjs';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const { values: args } = parseArgs({
+  options: {
+    model: { type: 'string', default: join(root, '.cache/bench/smollm2-135m') },
+    steps: { type: 'string', default: '40' },
+    only: { type: 'string' },
+    child: { type: 'string' },
+  },
+});
+
+/** What each method runs with, where it is not LoRA's: one learning rate for all would compare nothing. */
+const LORA = { r: 8, loraAlpha: 16, targetModules: 'all-linear' };
+const TARGETS = { targetModules: 'all-linear' };
+const SETTINGS = {
+  lora: { rate: 1e-3, options: LORA },
+  loraplus: { rate: 2e-4, options: LORA },
+  lorafa: { rate: 2e-3, options: LORA },
+  dora: { rate: 1e-3, options: LORA },
+  vera: { rate: 2e-2, options: { r: 256, ...TARGETS } },
+  full: { rate: 5e-5, options: {} },
+};
+/** Methods over other storage of the base. */
+const VARIANTS = [];
+
+if (args.child) {
+  console.log(JSON.stringify(await measure(JSON.parse(args.child))));
+} else {
+  await compare();
+}
+
+async function compare() {
+  if (!existsSync(args.model)) {
+    const gguf = join(root, '.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf');
+    await ggufToHf(gguf, args.model, { dtype: 'float32' });
+  }
+  wordnetRows(root);
+  const runs = [...Object.keys(methods).map((method) => ({ label: method, method })), ...VARIANTS].filter(
+    ({ label }) => !args.only || args.only.split(',').includes(label),
+  );
+  const path = join(root, 'bench/results/methods.json');
+  const results = args.only && existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).results : {};
+  for (const run of runs) {
+    const job = { ...SETTINGS[run.method], ...run, model: args.model, steps: Number(args.steps) };
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [
+      fileURLToPath(import.meta.url),
+      '--child',
+      JSON.stringify(job),
+    ]).catch((error) => error);
+    results[run.label] = stdout ? JSON.parse(stdout.trim().split('\n').at(-1)) : { refused: stderr.trim() };
+    console.error(row(run.label, results[run.label]));
+  }
+  mkdirSync(dirname(path), { recursive: true });
+  const machine = { cpu: cpus()[0].model, cores: cpus().length, node: process.version };
+  writeFileSync(path, `${JSON.stringify({ machine, steps: Number(args.steps), results }, null, 1)}\n`);
+  console.log(
+    `${HEADER}\n${Object.entries(results)
+      .map(([label, r]) => row(label, r))
+      .join('\n')}`,
+  );
+}
+
+const HEADER =
+  '| method | trainable | held-out loss before | after | tokens/s | peak memory GB | load s |\n|---|---|---|---|---|---|---|';
+
+function row(label, r) {
+  if (r.refused) return `| ${label} | ${r.refused} | | | | | |`;
+  return `| ${label} | ${r.trainable.toLocaleString('en')} | ${r.before.toFixed(3)} | ${r.after.toFixed(3)} | ${r.tokensPerSecond.toFixed(0)} | ${(r.peakRssBytes / 1e9).toFixed(2)} | ${r.loadSeconds.toFixed(1)} |`;
+}
+
+/** One run, in the child process. */
+async function measure({ model: path, method, options, rate, base, steps }) {
+  const started = performance.now();
+  const model = await loadModel(path, base ? { base } : {});
+  try {
+    await model.addMethod(method, options ?? {}, { seed: 1 });
+  } catch (error) {
+    return { refused: error.message };
+  }
+  const rows = wordnetRows(root);
+  const result = { trainable: model.parameters.trainable };
+  const speeds = [];
+  const job = {
+    data: rows.train,
+    evalData: rows.eval,
+    learningRate: rate,
+    maxSteps: steps,
+    warmupRatio: 0.1,
+    seed: 1,
+  };
+  for await (const event of model.train(job)) {
+    if (event.kind === 'start') result.loadSeconds = (performance.now() - started) / 1000;
+    if (event.kind === 'eval') result[event.step === 0 ? 'before' : 'after'] = event.loss;
+    if (event.kind === 'step' && event.step > 1) speeds.push(event.tokensPerSecond);
+  }
+  speeds.sort((a, b) => a - b);
+  await model.close();
+  return {
+    ...result,
+    tokensPerSecond: speeds[speeds.length >> 1],
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+  };
+}
