@@ -32,6 +32,10 @@ const SETTINGS = {
   vera: { rate: 2e-2, options: { r: 256, ...TARGETS } },
   full: { rate: 5e-5, options: {} },
 };
+const DOC = 'docs/results.md';
+const HEADER =
+  '| method | trainable | held-out loss before | after | tokens/s | peak memory GB | load s |\n|---|---|---|---|---|---|---|';
+
 /** Methods over other storage of the base. */
 const VARIANTS = [];
 
@@ -65,15 +69,14 @@ async function compare() {
   mkdirSync(dirname(path), { recursive: true });
   const machine = { cpu: cpus()[0].model, cores: cpus().length, node: process.version };
   writeFileSync(path, `${JSON.stringify({ machine, steps: Number(args.steps), results }, null, 1)}\n`);
-  console.log(
-    `${HEADER}\n${Object.entries(results)
-      .map(([label, r]) => row(label, r))
-      .join('\n')}`,
+  const table = [HEADER, ...Object.entries(results).map(([label, r]) => row(label, r))].join('\n');
+  console.log(table);
+  const page = join(root, DOC);
+  writeFileSync(
+    page,
+    readFileSync(page, 'utf8').replace(/(<!-- table -->\n)[\s\S]*(<!-- end -->)/, `$1${table}\n$2`),
   );
 }
-
-const HEADER =
-  '| method | trainable | held-out loss before | after | tokens/s | peak memory GB | load s |\n|---|---|---|---|---|---|---|';
 
 function row(label, r) {
   if (r.refused) return `| ${label} | ${r.refused} | | | | | |`;
