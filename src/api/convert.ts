@@ -20,6 +20,7 @@ import { exists, readJson, writeFolderAtomic } from '../formats/io/node.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
 import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
+import { emptyState } from '../methods/adapter.js';
 import { full } from '../methods/full.js';
 import { writeMergedModel } from '../methods/merge.js';
 import type { Method } from '../methods/method.js';
@@ -113,6 +114,7 @@ async function copyModel(path: string, output: string, options: ConvertOptions):
     config: {},
     trainables: [],
     values: new Map(),
+    state: emptyState(),
   };
   await writeMergedModel(output, new NodeRuntime(), await openModel(path), nothing, options);
 }

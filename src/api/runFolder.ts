@@ -171,9 +171,10 @@ export async function readMetrics(folder: string, upTo = Number.POSITIVE_INFINIT
 function scalarsOf(metric: Metric): Record<string, number> {
   const { loss } = metric;
   if (metric.kind === 'eval') return { 'eval/loss': loss, 'eval/perplexity': metric.perplexity };
-  const { learningRate, gradNorm, epoch, tokensPerSecond } = metric;
+  const { penalty, learningRate, gradNorm, epoch, tokensPerSecond } = metric;
   return {
     'train/loss': loss,
+    ...(penalty !== undefined && { 'train/penalty': penalty }),
     'train/learning_rate': learningRate,
     'train/grad_norm': gradNorm,
     'train/epoch': epoch,

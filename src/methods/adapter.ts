@@ -5,7 +5,7 @@ import { constant, input, keep } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
 import type { Site, Sites } from '../models/model.js';
-import type { Method, SiteContext, Trainable } from './method.js';
+import type { Method, MethodState, SiteContext, Trainable } from './method.js';
 
 /** A method applied to a model: its configuration and the values of its tensors. */
 export interface Adapter {
@@ -14,6 +14,8 @@ export interface Adapter {
   readonly trainables: readonly Trainable[];
   /** Values by trainable name. Training replaces their `data`. */
   readonly values: Map<string, F32Tensor>;
+  /** What the method's onStep keeps. A run starts with an empty one. */
+  state: MethodState;
 }
 
 /** Starts a method on a model. Equal seeds give equal values. Throws UserError on a config that does not fit. */
@@ -30,7 +32,12 @@ export async function createAdapter(
     const data = init ? await init(new Rng(seed, `init ${name}`), readBase) : await readBase(name);
     values.set(name, f32(data, shape));
   }
-  return { method, config, trainables, values };
+  return { method, config, trainables, values, state: emptyState() };
+}
+
+/** The state of a method before its first step. */
+export function emptyState(): MethodState {
+  return { tensors: new Map(), values: {} };
 }
 
 /** Number of parameters that train. */

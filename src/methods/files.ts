@@ -3,7 +3,7 @@ import { f32 } from '../base/tensor.js';
 import { adapterSites, readAdapter, writeAdapter } from '../formats/peft.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
 import type { BaseModel } from '../models/base.js';
-import type { Adapter } from './adapter.js';
+import { type Adapter, emptyState } from './adapter.js';
 import { methods } from './index.js';
 import type { Method } from './method.js';
 
@@ -43,7 +43,7 @@ export async function loadAdapterFolder(folder: string, model: BaseModel): Promi
       return [name, f32(found.data, shape)];
     }),
   );
-  return { method, config, trainables, values };
+  return { method, config, trainables, values, state: emptyState() };
 }
 
 /** The method of a configuration, and its own configuration with what was saved as its targets. */

@@ -1,5 +1,6 @@
 import type * as z from 'zod';
 import type { Rng } from '../base/rng.js';
+import type { F32Tensor } from '../base/tensor.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
@@ -36,6 +37,27 @@ export interface SiteContext {
   dropped(probability: number): { x: Tensor; scale: number };
 }
 
+/** What a method remembers between steps. It is saved in checkpoints, and comes back when a run goes on. */
+export interface MethodState {
+  readonly tensors: Map<string, F32Tensor>;
+  /** Values that JSON can hold. */
+  readonly values: Record<string, unknown>;
+}
+
+/** An optimizer step that was just done. */
+export interface StepContext {
+  /** Steps done, this one included, and those that the whole run will do. */
+  readonly step: number;
+  readonly steps: number;
+  /** The method's tensors by name, updated. The hook may change their `data`. */
+  readonly values: ReadonlyMap<string, F32Tensor>;
+  /** The gradient of loss and penalty that was used, by name of the tensors that train; not yet clipped. */
+  readonly grads: ReadonlyMap<string, F32Tensor>;
+  /** What clipping multiplied the gradient by. */
+  readonly clip: number;
+  readonly state: MethodState;
+}
+
 /**
  * A fine-tuning method as a set of hooks. One file a method, one entry in the table; models, training,
  * serving and the command line know methods only through this.
@@ -57,6 +79,18 @@ export interface Method<C> {
   merge?(config: C, context: Pick<SiteContext, 'site' | 'param' | 'shared'>, weight: Tensor): Tensor;
   /** Factor of the learning rate for one tensor; absent: 1. */
   learningRateFactor?(config: C, name: string): number;
+  /**
+   * A scalar whose gradient is added to the loss's once a step; what is reported as the loss is without it.
+   * `param` gives the method's tensors by their full names.
+   */
+  penalty?(config: C, context: { param(name: string): Tensor }): Tensor;
+  /** Told before the first step how many there will be. Throws UserError where the config does not fit that. */
+  onStart?(config: C, run: { steps: number }): void;
+  /**
+   * Called after each optimizer step. A run that keeps its best evaluation ends with older values than the state's:
+   * what is saved has to follow from the values.
+   */
+  onStep?(config: C, context: StepContext): void;
   /** PEFT's configuration of such an adapter; absent: the result is a whole model. */
   toPeft?(config: C): PeftConfig;
   /** The configuration behind an adapter for `sites` that was read; undefined where it is another method's. */

@@ -26,6 +26,12 @@ const stateSchema = z.strictObject({
 });
 export type RunState = z.output<typeof stateSchema>;
 
+/** state.json: the run's state, and the values that its method keeps. */
+const fileSchema = stateSchema.extend({ method: z.record(z.string(), z.unknown()).default({}) });
+
+/** Prefix of the tensors that the method keeps. */
+const METHOD = 'method ';
+
 /** What changes as a run goes on. */
 export interface RunTensors {
   adapter: Adapter;
@@ -44,27 +50,24 @@ export async function saveCheckpoint(
   await writeFolderAtomic(
     folder,
     async (temporary) => {
+      const entry = (name: string, shape: readonly number[], data: Float32Array) => ({
+        name,
+        dtype: 'F32' as const,
+        shape,
+        data: () => encodeF32(data, 'float32'),
+      });
       const entries = [...adapter.values].flatMap(([name, t]) =>
         [
           ['value', t.data] as const,
           ['first', optimizer.first.get(name)] as const,
           ['second', optimizer.second.get(name)] as const,
           ['best', best.get(name)] as const,
-        ].flatMap(([kind, data]) =>
-          data
-            ? [
-                {
-                  name: `${kind} ${name}`,
-                  dtype: 'F32' as const,
-                  shape: t.dims,
-                  data: () => encodeF32(data, 'float32'),
-                },
-              ]
-            : [],
-        ),
+        ].flatMap(([kind, data]) => (data ? [entry(`${kind} ${name}`, t.dims, data)] : [])),
       );
+      const { tensors, values } = adapter.state;
+      for (const [name, t] of tensors) entries.push(entry(METHOD + name, t.dims, t.data));
       await writeSafetensors(join(temporary, TENSORS), entries);
-      await writeFileAtomic(join(temporary, STATE), JSON.stringify(state, null, 2));
+      await writeFileAtomic(join(temporary, STATE), JSON.stringify({ ...state, method: values }, null, 2));
     },
     { overwrite: true },
   );
@@ -92,7 +95,7 @@ export async function loadCheckpoint(
   { adapter, optimizer, best }: RunTensors,
   fingerprint: string,
 ): Promise<RunState> {
-  const state = await readJson(join(folder, STATE), stateSchema);
+  const { method, ...state } = await readJson(join(folder, STATE), fileSchema);
   if (state.fingerprint !== fingerprint) {
     throw new UserError(
       `${folder}: the run was started with other options, data or model (${describeChange(state.fingerprint, fingerprint)})`,
@@ -118,6 +121,11 @@ export async function loadCheckpoint(
       optimizer.first.set(name, first);
       optimizer.second.set(name, second);
     }
+  }
+  adapter.state = { tensors: new Map(), values: method };
+  for (const [name, info] of tensors) {
+    if (!name.startsWith(METHOD)) continue;
+    adapter.state.tensors.set(name.slice(METHOD.length), f32(await readTensorF32(info), info.shape));
   }
   optimizer.steps = state.step;
   return state;

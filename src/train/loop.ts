@@ -1,7 +1,7 @@
 import { UserError } from '../base/errors.js';
 import type { F32Tensor } from '../base/tensor.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
-import { type Adapter, trainableCount } from '../methods/adapter.js';
+import { type Adapter, emptyState, trainableCount } from '../methods/adapter.js';
 import type { BaseModel } from '../models/base.js';
 import {
   listCheckpoints,
@@ -17,6 +17,7 @@ import { checkPatience, outOfPatience, staleAfter } from './earlyStopping.js';
 import { evaluate } from './evaluate.js';
 import { AdamW, accumulate, clipFactor, globalNorm } from './optimizer.js';
 import type { TrainOptions } from './options.js';
+import { PenaltyStep } from './penalty.js';
 import { scheduleFactor } from './schedule.js';
 import { LossStep, TrainStep } from './step.js';
 
@@ -30,8 +31,10 @@ export type TrainEvent =
       epoch: number;
       /** Mean loss of the supervised tokens of this step's batch, nats. */
       loss: number;
+      /** What the method adds to the loss that is minimized, where it adds something. */
+      penalty?: number;
       learningRate: number;
-      /** Norm of the gradient before clipping. */
+      /** Norm of the gradient before clipping, the penalty's included. */
       gradNorm: number;
       /** Tokens without padding, since the start of the run. */
       tokens: number;
@@ -82,6 +85,8 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   const steps = options.maxSteps ?? Math.max(1, Math.round(perEpoch * options.epochs));
   const warmup = options.warmupSteps ?? Math.ceil(options.warmupRatio * steps);
   const fingerprint = job.fingerprint ?? '{}';
+  adapter.method.onStart?.(adapter.config, { steps });
+  adapter.state = emptyState();
   checkPatience(options, (job.evalExamples?.length ?? 0) > 0);
   const optimizer = new AdamW({
     betas: [options.adamBeta1, options.adamBeta2],
@@ -99,6 +104,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
     ...job.session,
     packed: options.packing,
   });
+  const penaltyStep = await PenaltyStep.create(runtime, adapter, job.session);
   const lossStep = job.evalExamples?.length
     ? await LossStep.create(runtime, model, adapter, job.session)
     : undefined;
@@ -130,6 +136,8 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
     for (const batch of batchesFrom(examples, options, batchSize, perEpoch, state.step, steps)) {
       const stepStarted = performance.now();
       const { loss, grads } = await gradientOf(trainStep, batch, options.seed, state.step);
+      const penalized = await penaltyStep?.run();
+      if (penalized) accumulate(grads, penalized.grads);
       const gradNorm = globalNorm(grads.values());
       if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
         throw new UserError(
@@ -137,8 +145,17 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
         );
       }
       const learningRate = options.learningRate * scheduleFactor(options.schedule, state.step, warmup, steps);
-      optimizer.step(adapter.values, grads, learningRate, clipFactor(gradNorm, options.maxGradNorm));
+      const clip = clipFactor(gradNorm, options.maxGradNorm);
+      optimizer.step(adapter.values, grads, learningRate, clip);
       state = { ...state, step: state.step + 1, tokens: state.tokens + batch.tokens };
+      adapter.method.onStep?.(adapter.config, {
+        step: state.step,
+        steps,
+        values: adapter.values,
+        grads,
+        clip,
+        state: adapter.state,
+      });
 
       const now = performance.now();
       yield {
@@ -147,6 +164,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
         steps,
         epoch: state.step / perEpoch,
         loss,
+        ...(penalized && { penalty: penalized.penalty }),
         learningRate,
         gradNorm,
         tokens: state.tokens,
@@ -177,6 +195,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
     }
   } finally {
     await trainStep.close();
+    await penaltyStep?.close();
     await lossStep?.close();
   }
   for (const [name, data] of tensors.best) adapter.values.get(name)!.data.set(data);
