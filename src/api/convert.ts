@@ -27,16 +27,16 @@ import type { Method } from '../methods/method.js';
 import { openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig } from '../models/model.js';
-import { embeddedModel } from './locate.js';
+import { type LocateOptions, locate } from './locate.js';
 import { type OutputKind, refuseForeign, refuseInput } from './replace.js';
 
 export const conversionTargets = ['hf', 'peft', 'gguf'] as const satisfies readonly OutputKind[];
 export type ConversionTarget = (typeof conversionTargets)[number];
 
-export interface ConvertOptions {
+export interface ConvertOptions extends LocateOptions {
   /** Default: a model becomes hf, a PEFT adapter gguf, any other adapter peft. */
   to?: ConversionTarget;
-  /** Model that an adapter is for: a folder, a GGUF file or "demo". Default: the one that a PEFT or mlx-lm adapter names. */
+  /** Model that an adapter is for: a folder, a GGUF file, a hub id or "demo". Default: the one that a PEFT or mlx-lm adapter names. */
   base?: string;
   /** Element type of what is written; default: float32 out of a GGUF model and for adapters, each tensor's own out of a folder. */
   dtype?: StoredDType;
@@ -71,7 +71,7 @@ const TARGETS: Record<Source, readonly ConversionTarget[]> = {
 };
 
 /**
- * Converts what is at `path` into `output`: a folder, or for `to: 'gguf'` a file.
+ * Converts what is at `path` (or what a hub id names) into `output`: a folder, or for `to: 'gguf'` a file.
  * @throws UserError naming the file where it is broken or for another base, where it cannot become what was asked, or
  * where `output` exists; with `overwrite`, only where that is something else than what is written or an input.
  */
@@ -80,7 +80,7 @@ export async function convert(
   output: string,
   options: ConvertOptions = {},
 ): Promise<Converted> {
-  const at = path === 'demo' ? embeddedModel : path;
+  const at = await locate(path, options);
   const source = await sourceOf(at);
   const format = options.to ?? TARGETS[source][0];
   if (!TARGETS[source].includes(format)) {
@@ -97,7 +97,6 @@ export async function convert(
 }
 
 async function sourceOf(path: string): Promise<Source> {
-  if (!(await exists(path))) throw new UserError(`there is nothing at ${path}`);
   if (!(await stat(path)).isDirectory()) {
     return isAdapterGguf(await readGguf(path)) ? 'gguf-adapter' : 'gguf-model';
   }
@@ -129,7 +128,7 @@ async function convertAdapter(
   if (format === 'peft' && options.dtype !== undefined && options.dtype !== 'float32') {
     throw new UserError('a PEFT adapter is written in float32 only');
   }
-  const { adapter, base, baseName } = await readFrom(path, source, options.base);
+  const { adapter, base, baseName } = await readFrom(path, source, options);
   if (base !== undefined) await refuseInput(output, base.place);
   if (format === 'gguf') {
     if (base === undefined) throw missingBase(path);
@@ -152,9 +151,9 @@ interface Read {
 async function readFrom(
   path: string,
   source: 'peft' | 'mlx' | 'gguf-adapter',
-  given?: string,
+  { base: given, ...options }: ConvertOptions,
 ): Promise<Read> {
-  const known = given === undefined ? undefined : await openBase(given);
+  const known = given === undefined ? undefined : await openBase(given, options);
   if (source === 'gguf-adapter') {
     if (known === undefined) throw missingBase(path);
     return { adapter: await readLoraGguf(path, known), base: known, baseName: given! };
@@ -164,7 +163,7 @@ async function readFrom(
   const named = adapter.config.base_model_name_or_path;
   if (known !== undefined) return { adapter, base: known, baseName: given! };
   const atHand = named !== null && (named === 'demo' || (await exists(named)));
-  return { adapter, base: atHand ? await openBase(named) : undefined, baseName: named };
+  return { adapter, base: atHand ? await openBase(named, options) : undefined, baseName: named };
 }
 
 function missingBase(path: string): UserError {
@@ -175,10 +174,8 @@ function missingBase(path: string): UserError {
 const LLAMA_CPP_NAMES: Record<string, string> = { mistral: 'llama' };
 
 /** The layers of a base, from its configuration alone. */
-async function openBase(name: string): Promise<LoraBase> {
-  const path = name === 'demo' ? embeddedModel : name;
-  if (!(await exists(path)))
-    throw new UserError(`there is no model at ${name}, expected a folder or a .gguf file`);
+async function openBase(name: string, options: LocateOptions): Promise<LoraBase> {
+  const path = await locate(name, { kind: 'model', ...options });
   if (!(await stat(path)).isDirectory()) {
     const { architecture, config } = await configOf(await readGguf(path), 'float32');
     return loraBase(path, architecture.modelType, config);

@@ -19,7 +19,7 @@ import { type MethodName, methodNamed } from '../methods/index.js';
 import { describe, openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig, Site } from '../models/model.js';
-import { embeddedModel } from './locate.js';
+import { type LocateOptions, locate } from './locate.js';
 
 /** Layers of one kind: the names that differ only in numbers. */
 export interface ModuleGroup {
@@ -68,19 +68,18 @@ export interface AdapterInspection {
   }[];
 }
 
-export interface InspectOptions {
+export interface InspectOptions extends LocateOptions {
   method?: MethodName;
   /** Options of the method whose trainable share is told. */
   methodOptions?: object;
 }
 
-/** Describes a model folder, a GGUF file (without converting it), or an adapter folder. */
+/** Describes a model folder, a GGUF file (without converting it), an adapter folder, or what a hub id names. */
 export async function inspect(
   path: string,
   options: InspectOptions = {},
 ): Promise<ModelInspection | AdapterInspection> {
-  const at = path === 'demo' ? embeddedModel : path;
-  if (!(await exists(at))) throw new UserError(`there is nothing at ${path}`);
+  const at = await locate(path, options);
   if (!(await stat(at)).isDirectory()) return inspectGguf(at, options);
   if (await exists(join(at, 'adapter_config.json'))) return inspectAdapter(at);
   if (await exists(join(at, 'config.json'))) return inspectModel(at, options);
@@ -189,9 +188,9 @@ function grouped<T extends { name: string }, D extends object>(
   return [...groups.values()];
 }
 
-/** The base that an adapter names. Throws UserError where the folder is no adapter, or names none. */
-export async function baseOfAdapter(folder: string): Promise<string> {
-  const { config } = await readAdapter(folder);
-  if (!config.base_model_name_or_path) throw new UserError(`${folder} names no base model`);
+/** The base that an adapter names. Throws UserError where there is no such adapter, or it names none. */
+export async function baseOfAdapter(path: string, options: LocateOptions = {}): Promise<string> {
+  const { config } = await readAdapter(await locate(path, { kind: 'adapter', ...options }));
+  if (!config.base_model_name_or_path) throw new UserError(`${path} names no base model`);
   return config.base_model_name_or_path;
 }

@@ -29,7 +29,7 @@ export const dataShape = {
 };
 
 const baseShape = {
-  model: text.describe('model folder, .gguf file, or "demo" for the one that comes along'),
+  model: text.describe('model folder, .gguf file, hub id, or "demo" for the one that comes along'),
   data: text.describe(
     'training rows: JSONL, CSV, TSV or Parquet of messages, prompt and completion, or text',
   ),

@@ -5,6 +5,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../base/errors.js';
 import { ggufToHf } from '../formats/gguf/tohf.js';
+import { fromHub, type HubOptions } from '../formats/hub/download.js';
+import { parseHubId } from '../formats/hub/id.js';
+import type { HubKind } from '../formats/hub/select.js';
 import { exists } from '../formats/io/node.js';
 
 /** The small model that ships with the package, and the demo's data. */
@@ -16,27 +19,62 @@ export function cacheFolder(): string {
   return process.env.LOWRANK_CACHE ?? join(homedir(), '.cache', 'lowrank');
 }
 
+/** What a search may tell on its way. */
+export type LocateOptions = Pick<HubOptions, 'onNotice' | 'onDownload'>;
+
 /**
- * The Hugging Face folder that `path` means: itself, or for a GGUF file its conversion, made once and kept in the
- * cache; "demo" is the embedded model. Throws UserError where there is nothing.
+ * The folder or file on this disk that `path` means: itself where it is there, the embedded model for "demo", and for a
+ * hub id ("owner/name", "hf:owner/name@revision", "hf:owner/name/file.gguf") what the hub's cache has of it, fetched
+ * where it is missing. Throws UserError where there is nothing; `kind` is what a repository has to hold.
  */
-export async function resolveModelFolder(
+export async function locate(
   path: string,
-  onNotice?: (message: string) => void,
+  { kind, onNotice, onDownload }: LocateOptions & { kind?: HubKind } = {},
 ): Promise<string> {
-  if (path === 'demo') return embeddedModel;
-  if (!(await exists(path)))
-    throw new UserError(`there is no model at ${path}, expected a folder or a .gguf file`);
-  const info = await stat(path);
-  if (info.isDirectory()) return path;
-  if (!path.endsWith('.gguf')) throw new UserError(`${path} is not a model folder or a .gguf file`);
+  if (path === 'demo' && kind !== 'adapter') return embeddedModel;
+  if (await exists(path)) return path;
+  const id = parseHubId(path);
+  if (id === undefined) throw new UserError(`there is ${nothing(kind)} at ${path}`);
+  try {
+    return await fromHub(id, { kind, onNotice, onDownload });
+  } catch (error) {
+    // Who mistyped a folder's name should not have to wonder what the hub is.
+    if (!(error instanceof UserError) || path.startsWith('hf:')) throw error;
+    throw new UserError(`there is ${nothing(kind)} at ${path}, and as a hub id: ${error.message}`);
+  }
+}
+
+function nothing(kind?: HubKind): string {
+  if (kind === undefined) return 'nothing';
+  return kind === 'model' ? 'no model' : 'no adapter';
+}
+
+/**
+ * The Hugging Face folder that `path` means, by `locate`; a GGUF file is converted once into the cache. Throws UserError
+ * where there is nothing.
+ */
+export async function resolveModelFolder(path: string, options: LocateOptions = {}): Promise<string> {
+  const at = await locate(path, { kind: 'model', ...options });
+  const info = await stat(at);
+  if (info.isDirectory()) return at;
+  if (!at.endsWith('.gguf')) throw new UserError(`${path} is not a model folder or a .gguf file`);
   const key = createHash('sha256')
-    .update(`${await realpath(path)} ${info.size} ${info.mtimeMs}`)
+    .update(`${await realpath(at)} ${info.size} ${info.mtimeMs}`)
     .digest('hex');
   const folder = join(cacheFolder(), `gguf-${key.slice(0, 16)}`);
   if (!(await exists(folder))) {
-    onNotice?.(`converting ${path} once into ${folder}`);
-    await ggufToHf(path, folder, { dtype: 'float32' });
+    options.onNotice?.(`converting ${path} once into ${folder}`);
+    await ggufToHf(at, folder, { dtype: 'float32' });
   }
   return folder;
+}
+
+/**
+ * What an adapter should record as its base for a model that was loaded as `path`: a hub id as PEFT writes it, anything
+ * else as it is.
+ */
+export async function baseName(path: string): Promise<string> {
+  if (path === 'demo' || (await exists(path))) return path;
+  const id = parseHubId(path);
+  return id === undefined || id.file !== undefined ? path : id.repo;
 }

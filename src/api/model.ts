@@ -28,14 +28,12 @@ import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { parseTrainOptions, type TrainInput } from '../train/options.js';
 import { LossStep } from '../train/step.js';
 import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
-import { resolveModelFolder } from './locate.js';
+import { baseName, type LocateOptions, locate, resolveModelFolder } from './locate.js';
 
-export interface LoadOptions {
+export interface LoadOptions extends LocateOptions {
   device?: Device;
   /** Threads of the CPU provider; default: one a physical core. */
   threads?: number;
-  /** Told when something slow has to be done first, such as converting a GGUF file. */
-  onNotice?: (message: string) => void;
 }
 
 /** What training is given besides hyper-parameters. */
@@ -74,11 +72,12 @@ const DEFAULT_MAX_LENGTH = 1024;
 const EVAL_MICRO_BATCH_TOKENS = 1024;
 
 /**
- * Opens a model: a Hugging Face folder, or a GGUF file (converted once into a cache). Weights stay on disk until a
- * graph maps them. Throws UserError naming the file where something is missing or unsupported.
+ * Opens a model: a Hugging Face folder, a GGUF file (converted once into a cache), or a hub id as
+ * `HuggingFaceTB/SmolLM2-135M-Instruct` (fetched once into the hub's cache; a folder of that name wins). Weights stay
+ * on disk until a graph maps them. Throws UserError naming the file where something is missing or unsupported.
  */
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
-  const folder = await resolveModelFolder(path, options.onNotice);
+  const folder = await resolveModelFolder(path, options);
   const base = await openModel(await realpath(folder));
   const tokenizer = await loadTokenizer(folder);
   if (tokenizer.vocabSize > base.config.vocabSize) {
@@ -86,7 +85,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
       `${folder}: tokenizer.json has ${tokenizer.vocabSize} tokens, config.json a vocab_size of ${base.config.vocabSize}`,
     );
   }
-  return new Model(base, tokenizer, options, path);
+  return new Model(base, tokenizer, options, await baseName(path));
 }
 
 /** A pre-trained model, at most one adapter on it, and what can be done with both. */
@@ -136,8 +135,12 @@ export class Model {
     );
   }
 
-  /** Loads a PEFT adapter folder, in place of any other adapter. Throws UserError where it is for another base. */
-  async loadAdapter(folder: string): Promise<Adapter> {
+  /**
+   * Loads a PEFT adapter (a folder, or a hub id), in place of any other adapter. Throws UserError where it is for
+   * another base.
+   */
+  async loadAdapter(path: string, options: LocateOptions = {}): Promise<Adapter> {
+    const folder = await locate(path, { kind: 'adapter', ...options });
     return this.use(await loadAdapterFolder(folder, this.base));
   }
 

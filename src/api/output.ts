@@ -1,6 +1,6 @@
 /** Jobs that write a model folder. */
 import type { MergeOptions } from '../methods/merge.js';
-import { resolveModelFolder } from './locate.js';
+import { type LocateOptions, resolveModelFolder } from './locate.js';
 import { loadModel } from './model.js';
 import { refuseForeign, refuseInput } from './replace.js';
 
@@ -12,14 +12,14 @@ export async function mergeIntoFolder(
   model: string,
   adapter: string,
   output: string,
-  { onNotice, ...options }: MergeOptions & { onNotice?: (message: string) => void } = {},
+  { onNotice, onDownload, ...options }: MergeOptions & LocateOptions = {},
 ): Promise<void> {
   await refuseForeign(output, 'hf', options.overwrite);
-  const base = await resolveModelFolder(model, onNotice);
+  const base = await resolveModelFolder(model, { onNotice, onDownload });
   await refuseInput(output, base);
   const loaded = await loadModel(base);
   try {
-    await loaded.loadAdapter(adapter);
+    await loaded.loadAdapter(adapter, { onNotice, onDownload });
     await loaded.saveMerged(output, options);
   } finally {
     await loaded.close();

@@ -1,6 +1,7 @@
 import type { EncodeStats } from '../train/data/encode.js';
 import type { TrainEvent } from '../train/loop.js';
 import { flattenJob, type Job } from './job.js';
+import type { LocateOptions } from './locate.js';
 import { loadModel, type Model } from './model.js';
 import { type RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
 import { packageVersion } from './version.js';
@@ -32,10 +33,7 @@ export interface RunOptions {
 }
 
 /** Loads the job's model and puts its method on it. */
-export async function openJob(
-  job: Job,
-  options: { onNotice?: (message: string) => void } = {},
-): Promise<Model> {
+export async function openJob(job: Job, options: LocateOptions = {}): Promise<Model> {
   const { device, threads, method, methodOptions, train } = job;
   const model = await loadModel(job.model, { device, threads, ...options });
   await model.addMethod(method, methodOptions, { seed: train.seed });

@@ -87,7 +87,8 @@ export async function runProgram(
 
 const epilogue = [
   'Exit codes: 0 done; 1 something is wrong with a file, an option or the machine; 2 wrong usage; 130 interrupted.',
-  'Environment: LOWRANK_CACHE (converted models), LOWRANK_DEBUG=1 (stack traces), NO_COLOR.',
+  'Environment: LOWRANK_CACHE (converted models), HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE (the hub),',
+  'LOWRANK_DEBUG=1 (stack traces), NO_COLOR.',
 ].join('\n');
 
 function configure(command: Command): void {

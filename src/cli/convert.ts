@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { type Converted, conversionTargets, convert as convertPath } from '../api/convert.js';
 import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
+import { locating } from './download.js';
 import { shellWord } from './flags.js';
 import { dtypeOption, jsonOption, overwriteOption } from './options.js';
 import type { Terminal } from './terminal.js';
@@ -15,7 +16,9 @@ const shape = {
     .describe('what to write (default: hf for a model, gguf for a PEFT adapter, peft for another adapter)'),
   base: text
     .optional()
-    .describe('model that the adapter is for: folder, .gguf file or "demo" (default: the one that it names)'),
+    .describe(
+      'model that the adapter is for: folder, .gguf file, hub id or "demo" (default: the one that it names)',
+    ),
   dtype: dtypeOption,
   maxShardSize: text
     .optional()
@@ -42,7 +45,11 @@ export const convert: CommandSpec = {
   async run(given, terminal) {
     const { path, output, maxShardSize, ...options } = parseOptions(z.object(shape), given, positional);
     const maxShardBytes = maxShardSize === undefined ? undefined : bytesOf(maxShardSize);
-    const converted = await convertPath(path, output, { ...options, maxShardBytes });
+    const converted = await convertPath(path, output, {
+      ...options,
+      maxShardBytes,
+      ...locating(terminal),
+    });
     tell(converted, output, options.base, terminal);
     return exitCodes.ok;
   },

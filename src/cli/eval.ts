@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { dataShape, engineShape } from '../api/job.js';
 import { loadModel } from '../api/model.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
+import { locating } from './download.js';
 import { adapterOption, jsonOption, modelOption, modelOrBase } from './options.js';
 import { count } from './text.js';
 
@@ -25,10 +26,10 @@ export const evaluate: CommandSpec = {
   async run(given, terminal) {
     const options = parseOptions(z.object(shape), given);
     const { adapter, data, lossOn, maxLength, device, threads } = options;
-    const name = await modelOrBase(options.model, adapter);
-    const model = await loadModel(name, { device, threads, onNotice: (line) => terminal.note(line) });
+    const name = await modelOrBase(options.model, adapter, terminal);
+    const model = await loadModel(name, { device, threads, ...locating(terminal) });
     try {
-      if (adapter !== undefined) await model.loadAdapter(adapter);
+      if (adapter !== undefined) await model.loadAdapter(adapter, locating(terminal));
       const result = await model.evaluate(data, { maxLength, lossOn });
       terminal.emit({ model: name, adapter, data, ...result });
       terminal.say(`loss        ${result.loss.toFixed(4)} nats a token`);

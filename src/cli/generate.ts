@@ -6,6 +6,7 @@ import { UserError } from '../base/errors.js';
 import type { ChatMessage } from '../formats/chat.js';
 import { type GenerateOptions, generateSchema } from '../serve/generate.js';
 import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
+import { locating } from './download.js';
 import { adapterOption, jsonOption, modelOption, modelOrBase } from './options.js';
 import type { Terminal } from './terminal.js';
 import { counted } from './text.js';
@@ -44,11 +45,11 @@ export const generate: CommandSpec = {
     if (merged && adapter === undefined) throw new UsageError('--merged needs an --adapter');
     const talk = prompt === undefined && chat === undefined && process.stdin.isTTY === true;
     if (talk && terminal.json) throw new UsageError('--json needs --prompt or --chat, or text on stdin');
-    const name = await modelOrBase(options.model, adapter);
+    const name = await modelOrBase(options.model, adapter, terminal);
     const input = chat === undefined ? (prompt ?? (talk ? undefined : await textOfStdin())) : undefined;
-    const model = await loadModel(name, { device, threads, onNotice: (line) => terminal.note(line) });
+    const model = await loadModel(name, { device, threads, ...locating(terminal) });
     try {
-      if (adapter !== undefined) await model.loadAdapter(adapter);
+      if (adapter !== undefined) await model.loadAdapter(adapter, locating(terminal));
       if (merged) model.merge();
       const sampling = generateSchema.strip().parse(options);
       const opening: ChatMessage[] = system === undefined ? [] : [{ role: 'system', content: system }];

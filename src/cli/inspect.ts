@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { type AdapterInspection, inspect as inspectPath, type ModelInspection } from '../api/inspect.js';
 import { methodShape } from '../api/job.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
+import { locating } from './download.js';
 import { jsonOption } from './options.js';
 import type { Terminal } from './terminal.js';
 import { bytes, count, percent, short, table } from './text.js';
@@ -12,7 +13,7 @@ const positional = ['path'];
 
 export const inspect: CommandSpec = {
   name: 'inspect',
-  summary: 'describe a model folder, a GGUF file or an adapter folder',
+  summary: 'describe a model or an adapter: a folder, a GGUF file or a hub id',
   description:
     'For a model: its architecture, the modules that can be targeted, and what a LoRA would train.',
   positional,
@@ -27,7 +28,7 @@ export const inspect: CommandSpec = {
     const methodOptions = Object.fromEntries(
       Object.entries({ r, targetModules }).filter(([, value]) => value !== undefined),
     );
-    const found = await inspectPath(path, { methodOptions });
+    const found = await inspectPath(path, { methodOptions, ...locating(terminal) });
     terminal.emit(found);
     if (terminal.json) return exitCodes.ok;
     if (found.kind === 'model') tellModel(found, terminal);

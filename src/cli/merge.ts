@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { mergeIntoFolder } from '../api/output.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
+import { locating } from './download.js';
 import { shellWord } from './flags.js';
 import { commandLine } from './invocation.js';
 import {
@@ -31,12 +32,8 @@ export const merge: CommandSpec = {
   ],
   async run(given, terminal) {
     const { adapter, output, dtype, overwrite, ...options } = parseOptions(z.object(shape), given);
-    const model = await modelOrBase(options.model, adapter);
-    await mergeIntoFolder(model, adapter, output, {
-      dtype,
-      overwrite,
-      onNotice: (line) => terminal.note(line),
-    });
+    const model = await modelOrBase(options.model, adapter, terminal);
+    await mergeIntoFolder(model, adapter, output, { dtype, overwrite, ...locating(terminal) });
     terminal.emit({ kind: 'saved', what: 'model', folder: output });
     terminal.say(`merged into ${output}`);
     terminal.say(`to use it: ${commandLine(`generate --model ${shellWord(output)} --prompt ...`)}`);

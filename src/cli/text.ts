@@ -1,4 +1,5 @@
 /** Numbers for people. */
+export { bytesText as bytes } from '../base/text.js';
 
 /** 1,234,567 */
 export function count(n: number): string {
@@ -13,15 +14,6 @@ export function counted(n: number, noun: string): string {
 /** 134.5M */
 export function short(n: number): string {
   return n.toLocaleString('en-US', { notation: 'compact', maximumFractionDigits: 1 });
-}
-
-/** 1.8 MB */
-export function bytes(n: number): string {
-  const units = ['bytes', 'KB', 'MB', 'GB', 'TB'];
-  let unit = 0;
-  let value = n;
-  for (; value >= 1000 && unit < units.length - 1; unit++) value /= 1000;
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
 }
 
 /** 0.34% */

@@ -6,6 +6,7 @@ import { type JobEvent, openJob, optionsOfRun, runJob } from '../api/run.js';
 import { RunFolder } from '../api/runFolder.js';
 import type { EncodeStats } from '../train/data/encode.js';
 import { type CommandSpec, type ExitCode, exitCodes, UsageError } from './command.js';
+import { locating } from './download.js';
 import { shellWord, toFlags } from './flags.js';
 import { onInterrupt } from './interrupt.js';
 import { commandLine } from './invocation.js';
@@ -79,20 +80,18 @@ interface TrainJobHooks {
 export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHooks): Promise<ExitCode> {
   const inputs = [job.model, job.data, ...(job.evalData ? [job.evalData] : [])];
   const folder = await RunFolder.claim(job.output, { ...hooks, inputs });
+  // Ctrl-C while the model is fetched or converted stops at once: there is nothing to save.
+  const model = await openJob(job, locating(terminal));
   const interrupted = new AbortController();
   const release = onInterrupt(() => {
     interrupted.abort();
     terminal.say('stopping after this step, with a checkpoint; Ctrl-C again stops at once');
   });
   try {
-    const model = await openJob(job, { onNotice: (text) => terminal.note(text) });
-    try {
-      return await trainModel(model, job, folder, terminal, { ...hooks, signal: interrupted.signal });
-    } finally {
-      await model.close();
-    }
+    return await trainModel(model, job, folder, terminal, { ...hooks, signal: interrupted.signal });
   } finally {
     release();
+    await model.close();
   }
 }
 
