@@ -1,25 +1,47 @@
+import { createHash, type Hash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { extname, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { UserError } from '../base/errors.js';
+import { exists, fileError } from '../formats/io/node.js';
 import type { Tokenizer } from '../formats/tokenizer.js';
-import { type EncodeRowsOptions, type EncodeStats, type Example, encodeRows } from '../train/data/encode.js';
-import { type Row, readRows, rowsFrom } from '../train/data/rows.js';
-import { splitRows } from '../train/data/split.js';
+import { type Examples, TokenCache } from '../train/data/cache.js';
+import { type EncodeRowsOptions, encodeEach } from '../train/data/encode.js';
+import { checkedRows, type Row, streamRows } from '../train/data/rows.js';
+import { heldOutRows } from '../train/data/split.js';
+import { cacheFolder } from './locate.js';
 
-/** A path of a JSONL, CSV, TSV or Parquet file, or rows in memory. */
-export type DataSource = string | Iterable<unknown>;
+export type { Examples } from '../train/data/cache.js';
 
-/** Examples, and how they came of their rows. */
-export interface Examples {
-  examples: Example[];
-  stats: EncodeStats;
+/** A path of a JSONL, CSV, TSV or Parquet file, or rows that a program gives. */
+export type DataSource = string | Iterable<unknown> | AsyncIterable<unknown>;
+
+/** A model's tokenizer, and the folder that it is of. */
+export interface TokenizerOf {
+  tokenizer: Tokenizer;
+  folder: string;
 }
 
-/** Reads and encodes a data set. Throws UserError naming the file and line. */
+/** Files from this size on are encoded once and for all. */
+const LARGE_FILE_BYTES = 8 * 2 ** 20;
+
+/** What the ids of a text depend on. */
+const TOKENIZER_FILES = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'generation_config.json',
+  'config.json',
+  'chat_template.jinja',
+];
+
+/** Reads and encodes a data set; close it in the end. Throws UserError naming the file and line. */
 export async function loadExamples(
   source: DataSource,
-  tokenizer: Tokenizer,
+  tokenizer: TokenizerOf,
   options: EncodeRowsOptions,
 ): Promise<Examples> {
-  return encodeRows(await rowsOf(source), tokenizer, named(source, options));
+  return new DataSet(source, tokenizer, options).load();
 }
 
 export interface TrainingSources {
@@ -34,7 +56,7 @@ export interface TrainingSources {
 /** As loadExamples, for what a run trains on and what it is evaluated on, where there is some. */
 export async function loadTrainingExamples(
   { data, evalData, evalSplit, seed }: TrainingSources,
-  tokenizer: Tokenizer,
+  tokenizer: TokenizerOf,
   options: EncodeRowsOptions,
 ): Promise<{ train: Examples; evaluation?: Examples }> {
   if (evalSplit !== undefined && evalData !== undefined) {
@@ -42,19 +64,117 @@ export async function loadTrainingExamples(
   }
   if (evalSplit === undefined) {
     const train = await loadExamples(data, tokenizer, options);
-    return evalData === undefined
-      ? { train }
-      : { train, evaluation: await loadExamples(evalData, tokenizer, options) };
+    if (evalData === undefined) return { train };
+    return { train, evaluation: await closing(train, loadExamples(evalData, tokenizer, options)) };
   }
-  const { train, heldOut } = splitRows(await rowsOf(data), evalSplit, seed);
-  const encode = (rows: readonly Row[]) => encodeRows(rows, tokenizer, named(data, options));
-  return { train: await encode(train), evaluation: await encode(heldOut) };
+  const set = new DataSet(await rereadable(data), tokenizer, options);
+  const train = await set.load({ size: evalSplit, seed, heldOut: false });
+  return { train, evaluation: await closing(train, set.load({ size: evalSplit, seed, heldOut: true })) };
 }
 
-async function rowsOf(source: DataSource): Promise<Row[]> {
-  return typeof source === 'string' ? readRows(source) : rowsFrom(source);
+/** One side of a split. */
+interface Part {
+  size: number;
+  seed: number;
+  heldOut: boolean;
 }
 
-function named(source: DataSource, options: EncodeRowsOptions): EncodeRowsOptions {
-  return typeof source === 'string' ? { ...options, source } : options;
+/** A source of rows, which is read once for each thing that is wanted of it, so that no row has to be kept. */
+class DataSet {
+  private count: Promise<number> | undefined;
+  private contents: Promise<string | undefined> | undefined;
+
+  constructor(
+    private readonly source: DataSource,
+    private readonly tokenizer: TokenizerOf,
+    private readonly options: EncodeRowsOptions,
+  ) {}
+
+  /** The examples of all rows, or of a part of them. */
+  async load(part?: Part): Promise<Examples> {
+    this.contents ??= this.hash();
+    const contents = await this.contents;
+    const key =
+      contents &&
+      createHash('sha256')
+        .update(JSON.stringify([contents, part ?? null]))
+        .digest('hex')
+        .slice(0, 32);
+    return new TokenCache(cacheFolder()).load(key, () => this.encode(part));
+  }
+
+  private async *encode(part: Part | undefined): ReturnType<typeof encodeEach> {
+    const named = typeof this.source === 'string' ? { ...this.options, source: this.source } : this.options;
+    return yield* encodeEach(await this.partOf(part), this.tokenizer.tokenizer, named);
+  }
+
+  private async partOf(part: Part | undefined): Promise<AsyncIterable<Row>> {
+    if (!part) return this.rows();
+    this.count ??= countOf(this.rows());
+    const isHeldOut = heldOutRows(await this.count, part.size, part.seed);
+    return filtered(this.rows(), (row) => isHeldOut(row) === part.heldOut);
+  }
+
+  private rows(): AsyncGenerator<Row, void, void> {
+    return typeof this.source === 'string' ? streamRows(this.source) : checkedRows(this.source);
+  }
+
+  /** Of a large file: what its examples depend on, as one text; undefined for other sources. */
+  private async hash(): Promise<string | undefined> {
+    const { source, options } = this;
+    if (typeof source !== 'string') return undefined;
+    const size = await stat(source).then(
+      (info) => (info.isFile() ? info.size : 0),
+      () => 0, // Reading it says what is wrong.
+    );
+    if (size < LARGE_FILE_BYTES) return undefined;
+    const hash = createHash('sha256');
+    await addFile(hash, source);
+    for (const name of TOKENIZER_FILES) {
+      const path = join(this.tokenizer.folder, name);
+      hash.update(`\n${name}\n`);
+      if (await exists(path)) await addFile(hash, path);
+    }
+    const template = options.chatTemplate ?? this.tokenizer.tokenizer.chatTemplate;
+    // A template that writes today's date gives other ids tomorrow.
+    const day = template?.includes('strftime_now') ? new Date().toDateString() : undefined;
+    hash.update(JSON.stringify([extname(source).toLowerCase(), options, day]));
+    return hash.digest('hex');
+  }
+}
+
+async function addFile(hash: Hash, path: string): Promise<void> {
+  try {
+    await pipeline(createReadStream(path), hash, { end: false });
+  } catch (error) {
+    throw fileError('read', path, error);
+  }
+}
+
+/** A generator gives its rows but once. */
+async function rereadable(source: DataSource): Promise<DataSource> {
+  if (typeof source === 'string' || Array.isArray(source)) return source;
+  const rows: unknown[] = [];
+  for await (const row of source) rows.push(row);
+  return rows;
+}
+
+async function countOf(rows: AsyncIterable<Row>): Promise<number> {
+  let count = 0;
+  for await (const _ of rows) count++;
+  return count;
+}
+
+async function* filtered<T>(items: AsyncIterable<T>, keep: (index: number) => boolean): AsyncGenerator<T> {
+  let index = 0;
+  for await (const item of items) if (keep(index++)) yield item;
+}
+
+async function closing<T>(first: Examples, second: Promise<T>): Promise<T> {
+  try {
+    return await second;
+  } catch (error) {
+    await first.close();
+    throw error;
+  }
 }

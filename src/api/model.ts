@@ -27,7 +27,7 @@ import { evaluate } from '../train/evaluate.js';
 import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { parseTrainOptions, type TrainInput } from '../train/options.js';
 import { LossStep } from '../train/step.js';
-import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
+import { type DataSource, loadExamples, loadTrainingExamples, type TokenizerOf } from './data.js';
 import { baseName, type LocateOptions, locate, resolveModelFolder } from './locate.js';
 
 export interface LoadOptions extends LocateOptions {
@@ -195,7 +195,10 @@ export class Model {
     const adapter = this.need();
     const parsed = parseTrainOptions('training options', hyper);
     const sources = { data, evalData, evalSplit, seed: parsed.seed };
-    const { train, evaluation } = await loadTrainingExamples(sources, this.tokenizer, { maxLength, lossOn });
+    const { train, evaluation } = await loadTrainingExamples(sources, this.tokenizerOf(), {
+      maxLength,
+      lossOn,
+    });
     onData?.({ train: train.stats, eval: evaluation?.stats });
     const fingerprint = JSON.stringify({
       method: adapter.method.name,
@@ -228,6 +231,8 @@ export class Model {
     } finally {
       // One that was made on the way may have merged older values.
       await this.dropDecoder();
+      await train.close();
+      await evaluation?.close();
     }
   }
 
@@ -237,14 +242,18 @@ export class Model {
     { maxLength, lossOn = 'completion' }: Partial<EncodeRowsOptions> = {},
   ): Promise<Evaluation> {
     const limits = { maxLength: this.exampleLimit(maxLength), lossOn };
-    const { examples, stats } = await loadExamples(data, this.tokenizer, limits);
-    const step = await LossStep.create(this.runtime, this.base, this.current, this.session);
+    const { examples, stats, close } = await loadExamples(data, this.tokenizerOf(), limits);
     try {
-      const { loss, tokens } = await evaluate(step, examples, EVAL_MICRO_BATCH_TOKENS);
-      const { rows, truncated, dropped } = stats;
-      return { loss, perplexity: Math.exp(loss), tokens, rows, truncated, dropped };
+      const step = await LossStep.create(this.runtime, this.base, this.current, this.session);
+      try {
+        const { loss, tokens } = await evaluate(step, examples, EVAL_MICRO_BATCH_TOKENS);
+        const { rows, truncated, dropped } = stats;
+        return { loss, perplexity: Math.exp(loss), tokens, rows, truncated, dropped };
+      } finally {
+        await step.close();
+      }
     } finally {
-      await step.close();
+      await close();
     }
   }
 
@@ -292,6 +301,10 @@ export class Model {
     this.current = adapter;
     this.merged = false;
     return adapter;
+  }
+
+  private tokenizerOf(): TokenizerOf {
+    return { tokenizer: this.tokenizer, folder: this.base.folder };
   }
 
   private need(): Adapter {

@@ -74,7 +74,12 @@ export class Rng {
 
   /** A random order of 0 … n-1 (Fisher–Yates). */
   permutation(n: number): number[] {
-    const order = Array.from({ length: n }, (_, i) => i);
+    return Array.from(this.order(n));
+  }
+
+  /** The same order, in four bytes an item. */
+  order(n: number): Uint32Array {
+    const order = Uint32Array.from({ length: n }, (_, i) => i);
     for (let i = n - 1; i > 0; i--) {
       const j = this.below(i + 1);
       [order[i], order[j]] = [order[j], order[i]];

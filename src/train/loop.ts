@@ -12,7 +12,7 @@ import {
   saveCheckpoint,
 } from './checkpoint.js';
 import { type Batch, batchesOf } from './data/batches.js';
-import type { Example } from './data/encode.js';
+import type { ExampleSource } from './data/source.js';
 import { checkPatience, outOfPatience, staleAfter } from './earlyStopping.js';
 import { evaluate } from './evaluate.js';
 import { AdamW, accumulate, clipFactor, globalNorm } from './optimizer.js';
@@ -60,8 +60,8 @@ export interface TrainJob {
   runtime: Runtime;
   model: BaseModel;
   adapter: Adapter;
-  examples: readonly Example[];
-  evalExamples?: readonly Example[];
+  examples: ExampleSource;
+  evalExamples?: ExampleSource;
   options: TrainOptions;
   /** Folder for checkpoints; without one, none are written. */
   run?: string;
@@ -211,7 +211,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
 
 /** Batches of steps `from` … `to`, epoch after epoch; which ones depends on nothing but the seed. */
 function* batchesFrom(
-  examples: readonly Example[],
+  examples: ExampleSource,
   options: TrainOptions,
   batchSize: number,
   perEpoch: number,

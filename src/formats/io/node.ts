@@ -84,19 +84,37 @@ export async function withFile<T>(
   path: string,
   use: (file: FileHandle, size: number) => Promise<T>,
 ): Promise<T> {
-  let file: FileHandle;
+  const file = await openToRead(path);
   try {
-    file = await open(path, 'r');
-  } catch (error) {
-    throw fileError('read', path, error);
-  }
-  try {
-    const info = await file.stat();
-    if (!info.isFile()) throw new UserError(`cannot read ${path}: it is not a file`);
-    return await use(file, info.size);
+    return await use(file, await sizeOfFile(file, path));
   } finally {
     await file.close();
   }
+}
+
+/** As withFile, for what is read piece by piece: the file is closed when nobody asks for more. */
+export async function* streamFile<T>(
+  path: string,
+  use: (file: FileHandle, size: number) => AsyncIterable<T>,
+): AsyncGenerator<T, void, void> {
+  const file = await openToRead(path);
+  try {
+    yield* use(file, await sizeOfFile(file, path));
+  } finally {
+    await file.close();
+  }
+}
+
+function openToRead(path: string): Promise<FileHandle> {
+  return open(path, 'r').catch((error: unknown) => {
+    throw fileError('read', path, error);
+  });
+}
+
+async function sizeOfFile(file: FileHandle, path: string): Promise<number> {
+  const info = await file.stat();
+  if (!info.isFile()) throw new UserError(`cannot read ${path}: it is not a file`);
+  return info.size;
 }
 
 /** Fills `target` from byte `position` of the file at `path`. */

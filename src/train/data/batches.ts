@@ -5,6 +5,7 @@
 import { Rng } from '../../base/rng.js';
 import type { Example } from './encode.js';
 import { packings } from './packing.js';
+import type { ExampleSource } from './source.js';
 
 /** Rows that the engine runs at once, right-padded to the longest of them. A row is an example, or packed several. */
 export interface MicroBatch {
@@ -72,13 +73,15 @@ export function batchCount(examples: number, batchSize: number): number {
 }
 
 /** The batches of one epoch from `startBatch` on. Every example is in exactly one. */
-export function* batchesOf(examples: readonly Example[], options: BatchOptions): Generator<Batch> {
-  const order = epochOrder(examples, options);
-  for (const exampleIndices of order.slice(options.startBatch ?? 0)) {
+export function* batchesOf(examples: ExampleSource, options: BatchOptions): Generator<Batch> {
+  const { batchSize, startBatch = 0, microBatchTokens, packing } = options;
+  const { examples: order, batches } = epochOrder(examples, options);
+  for (const batch of batches.subarray(startBatch)) {
+    const exampleIndices = [...order.subarray(batch * batchSize, (batch + 1) * batchSize)];
     const micro = microBatchesOf(
-      exampleIndices.map((i) => examples[i]),
-      options.microBatchTokens,
-      options.packing,
+      exampleIndices.map((i) => examples.at(i)!),
+      microBatchTokens,
+      packing,
     );
     yield {
       micro,
@@ -89,24 +92,20 @@ export function* batchesOf(examples: readonly Example[], options: BatchOptions):
   }
 }
 
-/** The examples of each batch of an epoch. */
-function epochOrder(examples: readonly Example[], options: BatchOptions): number[][] {
-  const { batchSize, seed, epoch, groupByLength = false } = options;
-  const shuffled = new Rng(seed, `order of epoch ${epoch}`).permutation(examples.length);
-  if (!groupByLength) return chunksOf(shuffled, batchSize);
-  const batches = chunksOf(shuffled, batchSize * WINDOW_BATCHES).flatMap((window) =>
-    chunksOf(
-      window.sort((a, b) => examples[a].ids.length - examples[b].ids.length),
-      batchSize,
-    ),
-  );
-  return new Rng(seed, `batches of epoch ${epoch}`).permutation(batches.length).map((i) => batches[i]);
-}
-
-function chunksOf<T>(items: readonly T[], size: number): T[][] {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) =>
-    items.slice(i * size, (i + 1) * size),
-  );
+/** The examples of an epoch, batch behind batch, and the order in which those batches are taken. */
+function epochOrder(
+  source: ExampleSource,
+  { batchSize, seed, epoch, groupByLength = false }: BatchOptions,
+): { examples: Uint32Array; batches: Uint32Array } {
+  const examples = new Rng(seed, `order of epoch ${epoch}`).order(source.length);
+  const count = batchCount(source.length, batchSize);
+  if (!groupByLength) return { examples, batches: Uint32Array.from({ length: count }, (_, i) => i) };
+  const lengthOf = (i: number) => source.lengths?.[i] ?? source.at(i)!.ids.length;
+  const window = batchSize * WINDOW_BATCHES;
+  for (let start = 0; start < examples.length; start += window) {
+    examples.subarray(start, start + window).sort((a, b) => lengthOf(a) - lengthOf(b));
+  }
+  return { examples, batches: new Rng(seed, `batches of epoch ${epoch}`).order(count) };
 }
 
 /**

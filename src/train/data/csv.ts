@@ -2,10 +2,10 @@
 import { Readable } from 'node:stream';
 import { CsvError, type CsvErrorCode, type Parser, parse } from 'csv-parse';
 import { messageOf, UserError } from '../../base/errors.js';
-import { withFile } from '../../formats/io/node.js';
+import { streamFile } from '../../formats/io/node.js';
 import { chunksOf, MAX_LINE_BYTES } from './jsonl.js';
-import { type Row, RowList } from './row.js';
-import { addRecord, columnsOfRows } from './table.js';
+import { type Row, RowChecker } from './row.js';
+import { columnsOfRows, rowOfRecord } from './table.js';
 
 /** csv-parse's errors in our words, behind the line of the record that they are in. */
 const REASONS: Partial<Record<CsvErrorCode, string>> = {
@@ -22,12 +22,12 @@ interface Raw {
 }
 
 /**
- * Reads a table whose first line names its columns. Lines count as an editor counts them; a record is named by its
+ * The rows of a table whose first line names its columns. Lines count as an editor counts them; a record is named by its
  * first one. Blank lines are let be.
  */
-export function readCsv(path: string, delimiter: ',' | '\t'): Promise<Row[]> {
-  return withFile(path, async (file) => {
-    const list = new RowList(path, 'line');
+export function csvRows(path: string, delimiter: ',' | '\t'): AsyncGenerator<Row, void, void> {
+  return streamFile(path, async function* (file) {
+    const rows = new RowChecker(path, 'line');
     let columns: { name: string; at: number }[] | undefined;
     let width = 0;
     let line = 1;
@@ -43,30 +43,34 @@ export function readCsv(path: string, delimiter: ',' | '\t'): Promise<Row[]> {
         const start = line + newlines(/^[\r\n]*/.exec(raw)![0]);
         line += newlines(raw);
         if (columns === undefined) {
-          const chosen = columnsOfRows(record, list.place(start));
+          const chosen = columnsOfRows(record, rows.place(start));
           columns = chosen.map((name) => ({ name, at: record.indexOf(name) }));
           width = record.length;
           continue;
         }
         if (record.length !== width) {
           throw new UserError(
-            `${list.place(start)} has ${fields(record.length)}, the line of the columns ${fields(width)}`,
+            `${rows.place(start)} has ${fields(record.length)}, the line of the columns ${fields(width)}`,
           );
         }
-        addRecord(list, Object.fromEntries(columns.map(({ name, at }) => [name, record[at]])), start);
+        yield rowOfRecord(rows, Object.fromEntries(columns.map(({ name, at }) => [name, record[at]])), start);
       }
     } catch (error) {
       if (!(error instanceof CsvError)) throw error;
-      throw new UserError(`${list.place(line)}: ${REASONS[error.code] ?? messageOf(error)}`);
+      throw new UserError(`${rows.place(line)}: ${REASONS[error.code] ?? messageOf(error)}`);
     }
-    return list.finish();
+    rows.finish();
   });
 }
 
 async function* recordsOf(parser: Parser, text: AsyncIterable<string>): AsyncGenerator<Raw> {
   const source = Readable.from(text);
   source.on('error', (error) => parser.destroy(error));
-  for await (const record of source.pipe(parser)) yield record as Raw;
+  try {
+    for await (const record of source.pipe(parser)) yield record as Raw;
+  } finally {
+    source.destroy();
+  }
 }
 
 /** Strict UTF-8; a byte order mark is dropped. */

@@ -26,7 +26,7 @@ export interface EncodeRowsOptions {
   source?: string;
 }
 
-/** Counts of one encodeRows. */
+/** Counts of what was encoded. */
 export interface EncodeStats {
   rows: number;
   examples: number;
@@ -51,7 +51,7 @@ interface Sequence {
 const BREATHE_MS = 50;
 
 /**
- * Encodes rows so that training sees the very ids that generation will see:
+ * Encodes rows one after the other, so that training sees the very ids that generation will see:
  * - `prompt`, `completion`: each encoded by itself and put one behind the other, so that no token spans the
  *   boundary, with the tokenizer's BOS before and its EOS behind. Learned: completion and EOS.
  * - `text`: BOS, the text, EOS (unless the text spells one at its end). Learned: everything.
@@ -61,19 +61,18 @@ const BREATHE_MS = 50;
  * @throws UserError when a row cannot be rendered, when the model lacks a chat template or an EOS that the
  * rows need, when no row has anything to learn.
  */
-export async function encodeRows(
-  rows: readonly Row[],
+export async function* encodeEach(
+  rows: AsyncIterable<Row> | Iterable<Row>,
   tokenizer: Tokenizer,
   options: EncodeRowsOptions,
-): Promise<{ examples: Example[]; stats: EncodeStats }> {
+): AsyncGenerator<Example, EncodeStats, void> {
   const { maxLength, source = 'the data' } = options;
   if (!Number.isInteger(maxLength) || maxLength < 2) {
     throw new UserError(`the maximum length must be a whole number of at least 2 tokens, not ${maxLength}`);
   }
   const encode = encoderOf(tokenizer, options, source);
-  const examples: Example[] = [];
-  const stats = {
-    rows: rows.length,
+  const stats: EncodeStats = {
+    rows: 0,
     examples: 0,
     truncated: 0,
     dropped: 0,
@@ -82,7 +81,8 @@ export async function encodeRows(
     longest: 0,
   };
   let breathed = Date.now();
-  for (const row of rows) {
+  for await (const row of rows) {
+    stats.rows++;
     const sequences = encode(row);
     if (sequences.length === 0) stats.dropped++;
     for (const { ids, supervised } of sequences) {
@@ -98,23 +98,38 @@ export async function encodeRows(
         supervised: Uint8Array.from(supervised.slice(0, length), Number),
         line: row.line,
       };
-      examples.push(example);
       stats.examples++;
       stats.tokens += length;
       stats.supervisedTokens += example.supervised.reduce((sum, target) => sum + target, 0);
+      yield example;
     }
     if (Date.now() - breathed > BREATHE_MS) {
       await new Promise((resolve) => setTimeout(resolve));
       breathed = Date.now();
     }
   }
-  if (examples.length === 0) {
+  if (stats.examples === 0) {
     throw new UserError(
-      `${source}: none of the ${rows.length} rows has anything to learn within ${maxLength} tokens ` +
+      `${source}: none of the ${stats.rows} rows has anything to learn within ${maxLength} tokens ` +
         `(the longest has ${stats.longest})`,
     );
   }
-  return { examples, stats };
+  return stats;
+}
+
+/** As encodeEach, all at once. */
+export async function encodeRows(
+  rows: Iterable<Row>,
+  tokenizer: Tokenizer,
+  options: EncodeRowsOptions,
+): Promise<{ examples: Example[]; stats: EncodeStats }> {
+  const encoded = encodeEach(rows, tokenizer, options);
+  const examples: Example[] = [];
+  for (;;) {
+    const next = await encoded.next();
+    if (next.done) return { examples, stats: next.value };
+    examples.push(next.value);
+  }
 }
 
 function encoderOf(

@@ -2,28 +2,24 @@
 import type { FileHandle } from 'node:fs/promises';
 import { messageOf, UserError } from '../../base/errors.js';
 import { decodeUtf8, parseJsonText } from '../../formats/io/json.js';
-import { fileError, withFile } from '../../formats/io/node.js';
-import { type Row, RowList } from './row.js';
+import { fileError, streamFile } from '../../formats/io/node.js';
+import { type Row, RowChecker } from './row.js';
 
 /** A longer line or record is no row of text but some other file. */
 export const MAX_LINE_BYTES = 64 * 2 ** 20;
 const CHUNK_BYTES = 2 ** 20;
 
-/**
- * Reads a JSONL file, a piece at a time. A byte order mark, CRLF and blank lines are let be.
- * @throws UserError that names the file and the line, and says what was expected there; when no row is left;
- * when rows are of more than one kind.
- */
-export function readJsonl(path: string): Promise<Row[]> {
-  return withFile(path, async (file) => {
-    const list = new RowList(path, 'line');
+/** The rows of a JSONL file, read a piece at a time. A byte order mark, CRLF and blank lines are let be. */
+export function jsonlRows(path: string): AsyncGenerator<Row, void, void> {
+  return streamFile(path, async function* (file) {
+    const rows = new RowChecker(path, 'line');
     let line = 0;
     for await (const bytes of linesOf(chunksOf(file, path), path)) {
       line++;
-      const text = decodeUtf8(list.place(line), bytes).trim();
-      if (text !== '') list.add(parseLine(list.place(line), text), line);
+      const text = decodeUtf8(rows.place(line), bytes).trim();
+      if (text !== '') yield rows.check(parseLine(rows.place(line), text), line);
     }
-    return list.finish();
+    rows.finish();
   });
 }
 

@@ -11,14 +11,14 @@ import { getTreePath } from 'hyparquet/src/schema.js';
 import { flatten } from 'hyparquet/src/utils.js';
 import { compressors } from 'hyparquet-compressors';
 import { messageOf, UserError } from '../../base/errors.js';
-import { readFully, withFile } from '../../formats/io/node.js';
-import { type Row, RowList } from './row.js';
-import { addRecord, columnsOfRows } from './table.js';
+import { readFully, streamFile } from '../../formats/io/node.js';
+import { type Row, RowChecker } from './row.js';
+import { columnsOfRows, rowOfRecord } from './table.js';
 
 /** Pages have about 1 MB; one that claims far more would only take memory. */
 const MAX_PAGE_BYTES = 2 ** 28;
-/** Rows are held in memory. */
-const MAX_ROWS = 50_000_000;
+/** A row group is held in memory; writers make them of 10⁴ to 10⁶ rows. */
+const MAX_GROUP_ROWS = 50_000_000;
 /** The length of the footer and the magic number, which end a file. */
 const TAIL_BYTES = 8;
 
@@ -31,11 +31,11 @@ const parsers = {
 /** Bytes `start` to `end` of the file. */
 type Slice = (start: number, end: number) => Promise<Uint8Array<ArrayBuffer>>;
 
-/** Reads a Parquet file. Errors name the row, from 1. */
-export function readParquet(path: string): Promise<Row[]> {
-  return withFile(path, async (handle, size) => {
+/** The rows of a Parquet file. Errors name the row, from 1. */
+export function parquetRows(path: string): AsyncGenerator<Row, void, void> {
+  return streamFile(path, async function* (handle, size) {
     const slice = slicerOf(handle, path, size);
-    const list = new RowList(path, 'row');
+    const checker = new RowChecker(path, 'row');
     const { metadata, tree } = await reading(path, '', () => readFooter(slice, size));
     const columns = columnsOfRows(
       tree.children.map((child) => child.element.name),
@@ -44,17 +44,20 @@ export function readParquet(path: string): Promise<Row[]> {
     let done = 0;
     for (const group of metadata.row_groups) {
       const rows = Number(group.num_rows);
-      if (!(rows >= 0 && done + rows <= MAX_ROWS)) {
-        throw new UserError(`${path} claims ${done + rows} rows, expected at most ${MAX_ROWS}`);
+      if (!(rows >= 0 && rows <= MAX_GROUP_ROWS)) {
+        throw new UserError(
+          `${path} claims ${rows} rows in one row group, expected at most ${MAX_GROUP_ROWS}`,
+        );
       }
       const values = await reading(path, ` (rows ${done + 1} to ${done + rows})`, () =>
         readGroup(slice, group, rows, tree, columns),
       );
       for (let i = 0; i < rows; i++) {
-        addRecord(list, Object.fromEntries(columns.map((name, c) => [name, values[c][i]])), ++done);
+        const record = Object.fromEntries(columns.map((name, c) => [name, values[c][i]]));
+        yield rowOfRecord(checker, record, ++done);
       }
     }
-    return list.finish();
+    checker.finish();
   });
 }
 

@@ -67,9 +67,9 @@ export function describe(value: unknown): string {
   return Array.isArray(value) ? 'an array' : `a ${typeof value}`;
 }
 
-/** Rows of one source, all of one kind and at least one. */
-export class RowList {
-  readonly rows: Row[] = [];
+/** Checks the rows of one source as they come: all of one kind, and at least one. */
+export class RowChecker {
+  private first: Row | undefined;
 
   constructor(
     readonly source: string,
@@ -80,20 +80,20 @@ export class RowList {
     return `${this.source} ${this.unit} ${line}`;
   }
 
-  add(value: unknown, line: number): void {
+  check(value: unknown, line: number): Row {
     const row = rowOf(value, line, this.place(line));
-    const first = this.rows.at(0) ?? row;
-    if (row.kind !== first.kind) {
+    this.first ??= row;
+    if (row.kind !== this.first.kind) {
       throw new UserError(
-        `${this.place(line)} is a row of ${row.kind}, ${this.unit} ${first.line} one of ${first.kind}: ` +
+        `${this.place(line)} is a row of ${row.kind}, ${this.unit} ${this.first.line} one of ${this.first.kind}: ` +
           'one data set has rows of one kind',
       );
     }
-    this.rows.push(row);
+    return row;
   }
 
-  finish(): Row[] {
-    if (this.rows.length === 0) throw new UserError(`${this.source} has no rows`);
-    return this.rows;
+  /** To be called behind the last row. */
+  finish(): void {
+    if (!this.first) throw new UserError(`${this.source} has no rows`);
   }
 }

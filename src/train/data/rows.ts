@@ -1,31 +1,49 @@
-/** Rows of training data, from a file of any kind or from memory. */
+/** Rows of training data, from a file of any kind or from memory, one after the other. */
 import { extname } from 'node:path';
-import { readCsv } from './csv.js';
-import { readJsonl } from './jsonl.js';
-import { readParquet } from './parquet.js';
-import { type Row, RowList } from './row.js';
+import { csvRows } from './csv.js';
+import { jsonlRows } from './jsonl.js';
+import { parquetRows } from './parquet.js';
+import { type Row, RowChecker } from './row.js';
 
 export type { Row } from './row.js';
 
-const readers: Readonly<Record<string, (path: string) => Promise<Row[]>>> = {
-  '.csv': (path) => readCsv(path, ','),
-  '.tsv': (path) => readCsv(path, '\t'),
-  '.parquet': readParquet,
+const readers: Readonly<Record<string, (path: string) => AsyncGenerator<Row, void, void>>> = {
+  '.csv': (path) => csvRows(path, ','),
+  '.tsv': (path) => csvRows(path, '\t'),
+  '.parquet': parquetRows,
 };
 
 /**
- * Reads a file of rows: CSV, TSV or Parquet by the ending of its name, else JSONL.
+ * The rows of a file, read as they are asked for: CSV, TSV or Parquet by the ending of its name, else JSONL.
  * @throws UserError that names the file, the line or row and the column or key, and says what was expected
- * there; when no row is left; when rows are of more than one kind.
+ * there; when no row is there; when rows are of more than one kind.
  */
-export function readRows(path: string): Promise<Row[]> {
-  return (readers[extname(path).toLowerCase()] ?? readJsonl)(path);
+export function streamRows(path: string): AsyncGenerator<Row, void, void> {
+  return (readers[extname(path).toLowerCase()] ?? jsonlRows)(path);
 }
 
-/** Checks rows that are in memory already. Throws UserError that names `source` and the row, from 1. */
-export function rowsFrom(values: Iterable<unknown>, source = 'the data'): Row[] {
-  const list = new RowList(source, 'row');
+/** All rows of a file that fits in memory. Throws as streamRows. */
+export async function readRows(path: string): Promise<Row[]> {
+  const rows: Row[] = [];
+  for await (const row of streamRows(path)) rows.push(row);
+  return rows;
+}
+
+/** Checks rows that a program gives, as they come. Throws UserError that names `source` and the row, from 1. */
+export async function* checkedRows(
+  values: Iterable<unknown> | AsyncIterable<unknown>,
+  source = 'the data',
+): AsyncGenerator<Row, void, void> {
+  const checker = new RowChecker(source, 'row');
   let line = 0;
-  for (const value of values) list.add(value, ++line);
-  return list.finish();
+  for await (const value of values) yield checker.check(value, ++line);
+  checker.finish();
+}
+
+/** Checks rows that are in memory already, at once. Throws as checkedRows. */
+export function rowsFrom(values: Iterable<unknown>, source = 'the data'): Row[] {
+  const checker = new RowChecker(source, 'row');
+  const rows = Array.from(values, (value, i) => checker.check(value, i + 1));
+  checker.finish();
+  return rows;
 }

@@ -1,7 +1,7 @@
 /** Rows out of the columns of a table. */
 import { nearest, UserError } from '../../base/errors.js';
 import { parseJsonText } from '../../formats/io/json.js';
-import { describe, KINDS, type Row, type RowList } from './row.js';
+import { describe, KINDS, type Row, type RowChecker } from './row.js';
 
 const EXPECTED = 'expected the columns "prompt" and "completion", "text", or "messages"';
 
@@ -38,9 +38,9 @@ export function columnsOfRows(names: readonly string[], place: string): string[]
   return columns;
 }
 
-/** Adds one record of the columns that columnsOfRows chose. Throws UserError that names the row and the column. */
-export function addRecord(list: RowList, record: Readonly<Record<string, unknown>>, line: number): void {
-  const place = list.place(line);
+/** The row of one record of the columns that columnsOfRows chose. Throws UserError that names the row and the column. */
+export function rowOfRecord(rows: RowChecker, record: Readonly<Record<string, unknown>>, line: number): Row {
+  const place = rows.place(line);
   const value: Record<string, unknown> = {};
   for (const [column, cell] of Object.entries(record)) {
     if (JSON_COLUMNS.includes(column)) {
@@ -51,7 +51,7 @@ export function addRecord(list: RowList, record: Readonly<Record<string, unknown
     } else if (typeof cell === 'string') value[column] = cell;
     else throw new UserError(`${place}, column "${column}": expected text, found ${describe(cell)}`);
   }
-  list.add(value, line);
+  return rows.check(value, line);
 }
 
 /** Lists of records as Parquet has them: a key that only other records have is null there. */

@@ -1,0 +1,106 @@
+/** Encoded data sets: small ones in memory, large ones in files that a later run finds again. */
+import { randomBytes } from 'node:crypto';
+import { readdir, rm, stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { exists } from '../../formats/io/node.js';
+import type { EncodeStats, Example } from './encode.js';
+import type { ExampleSource } from './source.js';
+import { TokenFile, writeTokenFile } from './tokenFile.js';
+
+/** Examples, how they came of their rows, and what frees them. */
+export interface Examples {
+  examples: ExampleSource;
+  stats: EncodeStats;
+  close(): Promise<void>;
+}
+
+/** Memory that tokens of a data set without a key may take, ids and flags together. */
+const HELD_BYTES = 64 * 2 ** 20;
+const BYTES_A_TOKEN = 5;
+/** Files that were not used for so long go when another is written. */
+const KEPT_DAYS = 14;
+const PREFIX = 'tokens-';
+
+export class TokenCache {
+  constructor(
+    private readonly folder: string,
+    private readonly heldBytes = HELD_BYTES,
+  ) {}
+
+  /**
+   * The examples of `key`, of its file where there is one, else of `encode` into that file. Without a key they stay in
+   * memory as far as they fit, and go to a file that close() removes.
+   */
+  async load(
+    key: string | undefined,
+    encode: () => AsyncGenerator<Example, EncodeStats, void>,
+  ): Promise<Examples> {
+    if (key !== undefined) {
+      const path = join(this.folder, `${PREFIX}${key}`);
+      const known = await opened(path);
+      if (known) {
+        await utimes(path, new Date(), new Date());
+        return known;
+      }
+      return this.written(path, encode(), async () => {});
+    }
+    const encoded = encode();
+    const held: Example[] = [];
+    for (let bytes = 0; bytes <= this.heldBytes; ) {
+      const next = await encoded.next();
+      if (next.done) return { examples: held, stats: next.value, close: async () => {} };
+      held.push(next.value);
+      bytes += next.value.ids.length * BYTES_A_TOKEN;
+    }
+    const path = join(this.folder, `${PREFIX}${randomBytes(8).toString('hex')}`);
+    return this.written(path, behind(held, encoded), () => rm(path, { force: true }));
+  }
+
+  private async written(
+    path: string,
+    examples: AsyncGenerator<Example, EncodeStats, void>,
+    afterwards: () => Promise<void>,
+  ): Promise<Examples> {
+    await this.prune();
+    await writeTokenFile(path, examples);
+    return open(path, afterwards);
+  }
+
+  /** What a killed process left goes the same way. */
+  private async prune(): Promise<void> {
+    const oldest = Date.now() - KEPT_DAYS * 24 * 3600 * 1000;
+    const names = (await exists(this.folder)) ? await readdir(this.folder) : [];
+    for (const name of names.filter((n) => n.replace(/^\./, '').startsWith(PREFIX))) {
+      const path = join(this.folder, name);
+      // Another process may be quicker.
+      const used = await stat(path).then(
+        (info) => info.mtimeMs,
+        () => Date.now(),
+      );
+      if (used < oldest) await rm(path, { force: true });
+    }
+  }
+}
+
+async function open(path: string, afterwards: () => Promise<void>): Promise<Examples> {
+  const file = await TokenFile.open(path);
+  const close = async () => {
+    file.close();
+    await afterwards();
+  };
+  return { examples: file, stats: file.stats, close };
+}
+
+/** undefined where there is no whole file: it is a cache, and made anew. */
+async function opened(path: string): Promise<Examples | undefined> {
+  if (!(await exists(path))) return undefined;
+  return open(path, async () => {}).catch(() => undefined);
+}
+
+async function* behind(
+  held: Example[],
+  rest: AsyncGenerator<Example, EncodeStats, void>,
+): AsyncGenerator<Example, EncodeStats, void> {
+  yield* held.splice(0);
+  return yield* rest;
+}
