@@ -176,7 +176,7 @@ export class HubStandIn {
       at += piece.length;
       this.sent += piece.length;
       if (piece.length > 0 && !response.write(piece)) {
-        await new Promise((resolve) => response.once('drain', resolve).once('close', resolve));
+        await drained(response);
       }
       if (response.destroyed) return;
       if (at - from >= cutAfter) {
@@ -192,6 +192,17 @@ export class HubStandIn {
   private note({ method, url, headers }: IncomingMessage): void {
     this.requests.push(`${method} ${url}${headers.range ? ` ${headers.range}` : ''}`);
   }
+}
+
+/** Resolves once more can be written, or nobody reads any more. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const go = () => {
+      response.off('drain', go).off('close', go);
+      resolve();
+    };
+    response.on('drain', go).on('close', go);
+  });
 }
 
 function json(response: ServerResponse, value: unknown): void {
