@@ -14,6 +14,7 @@ export {
   Model,
   type TrainJobOptions,
 } from './api/model.js';
+export type { SampleEvent } from './api/samples.js';
 export { UserError } from './base/errors.js';
 export type { F32Tensor, HostTensor, StoredDType } from './base/tensor.js';
 export type { ChatMessage } from './formats/chat.js';

@@ -4,6 +4,7 @@ import { camelCase } from '../base/names.js';
 import type { Device } from '../graph/op.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
+import { type SampleOptions, sampleSchema, sampleShape } from './samples.js';
 
 const text = z.string().min(1);
 const devices = ['cpu', 'webgpu', 'cuda'] as const satisfies readonly Device[];
@@ -72,6 +73,7 @@ export const jobGroups: Record<string, z.ZodRawShape> = {
   Job: baseShape,
   Method: methodShape,
   Training: trainSchema.shape,
+  Samples: sampleShape,
 };
 
 /** The same as one flat object in which nothing is required and nothing has a default: flags, config files. */
@@ -93,6 +95,7 @@ function withoutDefault(schema: z.ZodType): z.ZodType {
 export interface Job extends z.output<typeof baseSchema> {
   methodOptions: Record<string, unknown>;
   train: TrainOptions;
+  samples: SampleOptions;
 }
 
 const baseSchema = z.object(baseShape);
@@ -118,10 +121,11 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
     ...base,
     methodOptions: method.parse(`${method.name} configuration`, pick(own)) as Record<string, unknown>,
     train: trainSchema.parse(pick(Object.keys(trainSchema.shape))),
+    samples: sampleSchema.parse(pick(Object.keys(sampleShape))),
   };
 }
 
 /** The job as flat options, with every default written out: resolveJob's inverse. */
-export function flattenJob({ methodOptions, train, ...base }: Job): Record<string, unknown> {
-  return { ...base, ...methodOptions, ...train };
+export function flattenJob({ methodOptions, train, samples, ...base }: Job): Record<string, unknown> {
+  return { ...base, ...methodOptions, ...train, ...samples };
 }

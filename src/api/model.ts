@@ -27,8 +27,24 @@ import { evaluate } from '../train/evaluate.js';
 import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { parseTrainOptions, type TrainInput } from '../train/options.js';
 import { LossStep } from '../train/step.js';
-import { type DataSource, loadExamples, loadTrainingExamples, type TokenizerOf } from './data.js';
+import {
+  type DataSource,
+  type Examples,
+  loadExamples,
+  loadTrainingExamples,
+  type TokenizerOf,
+} from './data.js';
 import { baseName, type LocateOptions, locate, resolveModelFolder } from './locate.js';
+import {
+  keepsDecoder,
+  parseSampleOptions,
+  promptsOf,
+  type SampleEvent,
+  type SampleInput,
+  type SampleOptions,
+  type SamplePrompt,
+  sampledStep,
+} from './samples.js';
 
 export interface LoadOptions extends LocateOptions {
   device?: Device;
@@ -37,7 +53,7 @@ export interface LoadOptions extends LocateOptions {
 }
 
 /** What training is given besides hyper-parameters. */
-export interface TrainJobOptions extends TrainInput {
+export interface TrainJobOptions extends TrainInput, SampleInput {
   data: DataSource;
   evalData?: DataSource;
   /** Without evalData: rows of `data` held out by the seed, as a share below 1 or a number from 1 on. */
@@ -177,8 +193,11 @@ export class Model {
     return writeMergedModel(folder, this.runtime, this.base, this.need(), options);
   }
 
-  /** Trains the adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values. */
-  async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent, void, void> {
+  /**
+   * Trains the adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values, with
+   * `sampleSteps` it generates on the way.
+   */
+  async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
     const {
       data,
       evalData,
@@ -190,7 +209,9 @@ export class Model {
       onData,
       ...rest
     } = options;
-    const { maxLength: wanted, ...hyper } = rest;
+    const { maxLength: wanted, sampleSteps, samplePrompt, sampleChat, sampleMaxTokens, ...hyper } = rest;
+    const sampling = { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens };
+    const samples = parseSampleOptions('training options', sampling);
     const maxLength = this.exampleLimit(wanted);
     const adapter = this.need();
     const parsed = parseTrainOptions('training options', hyper);
@@ -212,6 +233,7 @@ export class Model {
       saveSteps: undefined,
       saveTotalLimit: undefined,
     });
+    const prompts = samples.sampleSteps > 0 ? await this.samplePrompts(samples, evaluation ?? train) : [];
     await this.dropDecoder();
     const events = trainLoop({
       runtime: this.runtime,
@@ -227,7 +249,11 @@ export class Model {
       fingerprint,
     });
     try {
-      yield* events;
+      for await (const event of events) {
+        yield event;
+        const step = sampledStep(event, samples);
+        if (step !== undefined) yield* this.sample(step, prompts, samples.sampleMaxTokens, signal);
+      }
     } finally {
       // One that was made on the way may have merged older values.
       await this.dropDecoder();
@@ -263,9 +289,16 @@ export class Model {
     options: GenerateInput & { signal?: AbortSignal } = {},
   ): AsyncGenerator<string, GenerationEnd, void> {
     const { signal, ...rest } = options;
-    const parsed = parseGenerateOptions('generation options', rest);
-    const ids = this.encodePrompt(prompt);
-    const step = await this.decoder();
+    return yield* this.continue(this.encodePrompt(prompt), rest, { signal });
+  }
+
+  private async *continue(
+    ids: readonly number[],
+    options: GenerateInput,
+    { signal, prepack }: { signal?: AbortSignal; prepack?: boolean } = {},
+  ): AsyncGenerator<string, GenerationEnd, void> {
+    const parsed = parseGenerateOptions('generation options', options);
+    const step = await this.decoder(prepack);
     const decoder = new StreamDecoder(this.tokenizer, { after: ids });
     const tokens = generateTokens(step, this.base.config, ids, parsed, this.tokenizer.eosIds, signal);
     let count = 0;
@@ -321,14 +354,51 @@ export class Model {
     return this.tokenizer.encode(text, { addSpecialTokens: false });
   }
 
-  private async decoder(): Promise<DecodeStep> {
+  private async samplePrompts(
+    { samplePrompt, sampleChat }: SampleOptions,
+    { examples }: Examples,
+  ): Promise<SamplePrompt[]> {
+    const given = [
+      ...samplePrompt.map((prompt) => ({ prompt, ids: this.encodePrompt(prompt) })),
+      ...sampleChat.map((content) => ({
+        prompt: content,
+        ids: this.encodePrompt([{ role: 'user', content }]),
+      })),
+    ];
+    return given.length > 0 ? given : promptsOf(examples, this.tokenizer);
+  }
+
+  /** A generation for each prompt, with the adapter as it is; none of one that was interrupted. */
+  private async *sample(
+    step: number,
+    prompts: readonly SamplePrompt[],
+    maxNewTokens: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<SampleEvent, void, void> {
+    const keep = keepsDecoder(this.base) && !this.merged;
+    for (const { prompt, ids } of prompts) {
+      const pieces = this.continue(ids, { maxNewTokens }, { signal, prepack: keep });
+      let text = '';
+      let next = await pieces.next();
+      for (; !next.done; next = await pieces.next()) text += next.value;
+      if (next.value.reason === 'aborted') break;
+      yield { kind: 'sample', step, prompt, text, tokens: next.value.tokens };
+    }
+    if (!keep) await this.dropDecoder();
+  }
+
+  private async decoder(prepack = true): Promise<DecodeStep> {
     const { current: adapter, merged } = this;
     if (this.decode?.adapter === adapter && this.decode?.merged === merged) {
       if (adapter && !merged) await this.decode.step.useAdapter(adapter);
       return this.decode.step;
     }
     await this.dropDecoder();
-    const step = await DecodeStep.create(this.runtime, this.base, adapter, { ...this.session, merged });
+    const step = await DecodeStep.create(this.runtime, this.base, adapter, {
+      ...this.session,
+      merged,
+      prepack,
+    });
     this.decode = { step, adapter, merged };
     return step;
   }

@@ -4,11 +4,13 @@ import { flattenJob, type Job } from './job.js';
 import type { LocateOptions } from './locate.js';
 import { loadModel, type Model } from './model.js';
 import { type RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
+import type { SampleEvent } from './samples.js';
 import { packageVersion } from './version.js';
 
 /** What a job in a run folder tells, beside what training tells. */
 export type JobEvent =
   | TrainEvent
+  | SampleEvent
   | { kind: 'data'; train: EncodeStats; eval?: EncodeStats }
   | {
       kind: 'saved';
@@ -55,7 +57,7 @@ export async function* runJob(
   folder: RunFolder,
   { resume, signal, command }: RunOptions,
 ): AsyncGenerator<JobEvent, void, void> {
-  const { data, evalData, evalSplit, lossOn, maxLength, train } = job;
+  const { data, evalData, evalSplit, lossOn, maxLength, train, samples } = job;
   const record: RunRecord = {
     status: 'running',
     options: flattenJob(job),
@@ -66,6 +68,7 @@ export async function* runJob(
   const read: JobEvent[] = [];
   const events = model.train({
     ...train,
+    ...samples,
     data,
     evalData,
     evalSplit,
@@ -78,7 +81,7 @@ export async function* runJob(
   });
   let before: number | undefined;
   let best: { loss: number; step: number } | undefined;
-  const note = (event: TrainEvent) => {
+  const note = (event: TrainEvent | SampleEvent) => {
     if (event.kind !== 'eval') return;
     if (event.step === 0) before = event.loss;
     if (event.best) best = { loss: event.loss, step: event.step };
@@ -88,7 +91,7 @@ export async function* runJob(
     if (event.kind === 'start') {
       for (const metric of await folder.begin(record, event.step, job)) note(metric);
     }
-    if (event.kind === 'step' || event.kind === 'eval') await folder.record(event);
+    if (event.kind === 'step' || event.kind === 'eval' || event.kind === 'sample') await folder.record(event);
     note(event);
     yield event;
     if (event.kind !== 'end') continue;

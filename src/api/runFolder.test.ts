@@ -61,6 +61,25 @@ describe('a run folder', () => {
     expect(await readUnfinishedRun(path)).toEqual(record);
   });
 
+  it('keeps generations apart, and of a resumed run those up to its step', async () => {
+    const folder = await started();
+    const sample = (n: number) => ({
+      kind: 'sample' as const,
+      step: n,
+      prompt: 'p',
+      text: `t${n}`,
+      tokens: 1,
+    });
+    for (const n of [0, 2, 3]) await folder.record(sample(n));
+    const lines = async () => (await readFile(join(path, 'samples.jsonl'), 'utf8')).trim().split('\n');
+    expect((await lines()).map((text) => JSON.parse(text))).toEqual([0, 2, 3].map(sample));
+    expect(await metrics()).toEqual([1, 2, 3]);
+    await (await RunFolder.claim(path, { resume: true })).begin(record, 2);
+    expect((await lines()).map((text) => JSON.parse(text))).toEqual([0, 2].map(sample));
+    await (await RunFolder.claim(path, { resume: true })).begin(record, 0);
+    expect((await readdir(path)).sort()).toEqual(['metrics.jsonl', 'run.json']);
+  });
+
   it('ends with the result in the place of the checkpoints', async () => {
     const folder = await started();
     await mkdir(join(path, 'checkpoints', 'step-00000003'), { recursive: true });

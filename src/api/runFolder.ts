@@ -8,9 +8,11 @@ import type { TrainEvent } from '../train/loop.js';
 import { EVENTS_FILE, EventFile } from '../train/tensorboard.js';
 import { lossCurveSvg } from './curveSvg.js';
 import { curvesOf } from './curves.js';
+import type { SampleEvent } from './samples.js';
 
 export const RUN_FILE = 'run.json';
 const METRICS = 'metrics.jsonl';
+const SAMPLES = 'samples.jsonl';
 const CHECKPOINTS = 'checkpoints';
 const CURVE = 'loss.svg';
 const STAGING = '.result.tmp';
@@ -36,6 +38,8 @@ const metricSchema = z.looseObject({
   step: z.int().nonnegative(),
   loss: z.number(),
 });
+
+const sampleEventSchema = z.looseObject({ kind: z.literal('sample'), step: z.int().nonnegative() });
 
 export interface ClaimOptions {
   resume?: boolean;
@@ -96,8 +100,8 @@ export class RunFolder {
   }
 
   /**
-   * Begins, or goes on behind `step`: writes run.json and cuts metrics.jsonl to what that step knew. Returns
-   * the metrics kept. With `tensorboard` metrics go to an event file too.
+   * Begins, or goes on behind `step`: writes run.json and cuts metrics.jsonl and samples.jsonl to what that step knew.
+   * Returns the metrics kept. With `tensorboard` metrics go to an event file too.
    */
   async begin(
     record: RunRecord,
@@ -105,9 +109,13 @@ export class RunFolder {
     { tensorboard = false }: { tensorboard?: boolean } = {},
   ): Promise<Metric[]> {
     const kept = step > 0 ? await readMetrics(this.path, step) : [];
+    const samples =
+      step > 0 ? await readLines<SampleEvent>(join(this.path, SAMPLES), sampleEventSchema, step) : [];
     const fill = async (folder: string) => {
       await writeFileAtomic(join(folder, RUN_FILE), encode(record));
       await writeFileAtomic(join(folder, METRICS), kept.map(line).join(''));
+      if (samples.length > 0) await writeFileAtomic(join(folder, SAMPLES), samples.map(line).join(''));
+      else await rm(join(folder, SAMPLES), { force: true });
     };
     if (this.replace) await writeFolderAtomic(this.path, fill, { overwrite: true });
     else {
@@ -120,13 +128,13 @@ export class RunFolder {
     return kept;
   }
 
-  /** Appends a line to metrics.jsonl, and to the event file where there is one. */
-  async record(metric: Metric): Promise<void> {
-    const path = join(this.path, METRICS);
-    await appendFile(path, line(metric)).catch((error: unknown) => {
+  /** Appends a line to metrics.jsonl, and to the event file where there is one, or to samples.jsonl. */
+  async record(event: Metric | SampleEvent): Promise<void> {
+    const path = join(this.path, event.kind === 'sample' ? SAMPLES : METRICS);
+    await appendFile(path, line(event)).catch((error: unknown) => {
       throw fileError('write', path, error);
     });
-    await this.events?.add(metric.step, scalarsOf(metric));
+    if (event.kind !== 'sample') await this.events?.add(event.step, scalarsOf(event));
   }
 
   /**
@@ -156,14 +164,22 @@ export function readRun(folder: string): Promise<RunRecord> {
 
 /** The metrics of a run up to a step; a line cut short by a kill is left out. */
 export async function readMetrics(folder: string, upTo = Number.POSITIVE_INFINITY): Promise<Metric[]> {
-  const path = join(folder, METRICS);
+  return readLines<Metric>(join(folder, METRICS), metricSchema, upTo);
+}
+
+/** The lines of a file that fit a schema, up to a step; none without the file. */
+async function readLines<T extends { step: number }>(
+  path: string,
+  schema: z.ZodType,
+  upTo: number,
+): Promise<T[]> {
   if (!(await exists(path))) return [];
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     throw fileError('read', path, error);
   });
   return text.split('\n').flatMap((one) => {
-    const metric = parsedMetric(one);
-    return metric && metric.step <= upTo ? [metric] : [];
+    const value = parsedLine(one);
+    return schema.safeParse(value).success && (value as T).step <= upTo ? [value as T] : [];
   });
 }
 
@@ -182,10 +198,9 @@ function scalarsOf(metric: Metric): Record<string, number> {
   };
 }
 
-function parsedMetric(text: string): Metric | undefined {
+function parsedLine(text: string): unknown {
   try {
-    const value: unknown = JSON.parse(text);
-    return metricSchema.safeParse(value).success ? (value as Metric) : undefined;
+    return JSON.parse(text);
   } catch {
     return undefined;
   }
@@ -210,6 +225,6 @@ function encode(record: RunRecord): string {
   return `${JSON.stringify(record, null, 2)}\n`;
 }
 
-function line(metric: Metric): string {
-  return `${JSON.stringify(metric)}\n`;
+function line(event: Metric | SampleEvent): string {
+  return `${JSON.stringify(event)}\n`;
 }

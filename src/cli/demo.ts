@@ -89,7 +89,7 @@ async function answers(model: Model, samples: readonly Sample[]): Promise<string
 }
 
 function show({ prompt, completion }: Sample, before: string, after: string, terminal: Terminal): void {
-  terminal.emit({ kind: 'sample', prompt, completion, before, after });
+  terminal.emit({ kind: 'comparison', prompt, completion, before, after });
   terminal.say(terminal.style('dim', prompt));
   for (const [name, text] of [
     ['before', before],

@@ -91,10 +91,11 @@ describe('flags out of schemas', () => {
       groupByLength: false,
       initLoraWeights: true,
       targetModules: ['a', 'b'],
+      stop: ['a, b', 'c'],
     };
     expect(toFlags(shape, { ...given, rankPattern: { q: 2 }, learningRate: undefined })).toEqual([
       ...['--r', '4', '--use-rslora', '--no-group-by-length', '--init-lora-weights', 'true'],
-      ...['--target-modules', 'a,b', '--rank-pattern', `'{"q":2}'`],
+      ...['--target-modules', 'a,b', '--stop', `'a, b'`, '--stop', 'c', '--rank-pattern', `'{"q":2}'`],
     ]);
   });
 

@@ -113,6 +113,8 @@ export function toFlags(shape: z.ZodRawShape, given: Readonly<Record<string, unk
     const flag = `--${kebabCase(name)}`;
     if (unwrapped(shape[name] as z.ZodType) instanceof z.ZodBoolean)
       return [value ? flag : `--no-${flag.slice(2)}`];
+    if (repeats(unwrapped(shape[name] as z.ZodType)))
+      return (value as unknown[]).flatMap((item) => [flag, shellWord(String(item))]);
     if (Array.isArray(value)) return [flag, shellWord(value.join(','))];
     return [flag, shellWord(typeof value === 'object' ? JSON.stringify(value) : String(value))];
   });

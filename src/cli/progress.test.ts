@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { Progress } from './progress.js';
+import { liveLine, Progress, type ProgressState } from './progress.js';
 import { Terminal } from './terminal.js';
 
 /** The lines that a log gets of a run of so many steps. */
@@ -40,5 +40,65 @@ describe('progress in a log', () => {
     const lines = logged(2);
     expect(lines[0]).toBe('step 1/2  loss 4.000  1,000 tokens/s  1:15 left');
     expect(lines[1]).toMatch(/^step 2\/2 {2}loss 2\.947 {2}/);
+  });
+});
+
+describe('the live line', () => {
+  const state: ProgressState = {
+    step: 120,
+    steps: 600,
+    loss: 2.3456,
+    heldOut: 2.41,
+    tokensPerSecond: 1234.5,
+    secondsLeft: 200,
+  };
+  const long = { ...state, step: 12_000, steps: 60_000, tokensPerSecond: 12_345, secondsLeft: 3800 };
+
+  it('tells step, loss, pace and time left in terminals of 40, 80 and 120 columns', () => {
+    expect(liveLine(state, 119)).toMatchInlineSnapshot(
+      `"[=====                   ] step 120/600  loss 2.346  held-out 2.410  1,235 tokens/s  3:20 left"`,
+    );
+    expect(liveLine(state, 79)).toMatchInlineSnapshot(
+      `"[==       ] step 120/600  loss 2.346  held-out 2.410  1,235 tokens/s  3:20 left"`,
+    );
+    expect(liveLine(state, 39)).toMatchInlineSnapshot(`"120/600  loss 2.346  1,235/s  3:20 left"`);
+    expect(liveLine({ ...state, heldOut: undefined }, 79)).toMatchInlineSnapshot(
+      `"[=====                   ] step 120/600  loss 2.346  1,235 tokens/s  3:20 left"`,
+    );
+    expect(liveLine(long, 119)).toMatchInlineSnapshot(
+      `"[=====                   ] step 12000/60000  loss 2.346  held-out 2.410  12,345 tokens/s  1:03:20 left"`,
+    );
+    expect(liveLine(long, 79)).toMatchInlineSnapshot(
+      `"step 12000/60000  loss 2.346  held-out 2.410  12,345 tokens/s  1:03:20 left"`,
+    );
+    expect(liveLine(long, 39)).toMatchInlineSnapshot(`"12000/60000 2.346 12,345/s 1:03:20"`);
+    expect(liveLine(long, 20)).toMatchInlineSnapshot(`"12000/60000  2.35"`);
+  });
+
+  it('never is wider than it may be', () => {
+    for (let columns = 1; columns <= 200; columns++) {
+      for (const one of [state, long]) expect(liveLine(one, columns).length).toBeLessThanOrEqual(columns);
+    }
+  });
+});
+
+describe('a generation on the way', () => {
+  const said = (columns: number | undefined) => {
+    const lines: string[] = [];
+    const terminal = new Terminal(false);
+    vi.spyOn(terminal, 'columns', 'get').mockReturnValue(columns);
+    vi.spyOn(terminal, 'say').mockImplementation((text = '') => void lines.push(text));
+    const prompt = 'Oslo, Friday: 12 degrees, strong wind from the west,\nrain.';
+    new Progress(terminal).show({ kind: 'sample', step: 20, prompt, text: ' It is\n\nwet.', tokens: 5 });
+    return lines;
+  };
+
+  it('shows the end of its prompt where lines are narrow, and its text in one line', () => {
+    expect(said(undefined)).toEqual([
+      'step 20  Oslo, Friday: 12 degrees, strong wind from the west, / rain.',
+      '  It is / wet.',
+    ]);
+    expect(said(40)).toEqual(['step 20  …ng wind from the west, / rain.', '  It is / wet.']);
+    expect(said(40)[0]).toHaveLength(40);
   });
 });

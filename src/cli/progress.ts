@@ -1,10 +1,10 @@
-import type { LossCurves } from '../api/curves.js';
 import type { JobEvent } from '../api/run.js';
-import { curveLines } from './sparkline.js';
+import type { SampleEvent } from '../api/samples.js';
 import type { Terminal } from './terminal.js';
 import { count, duration } from './text.js';
 
 type StepEvent = Extract<JobEvent, { kind: 'step' }>;
+type EvalEvent = Extract<JobEvent, { kind: 'eval' }>;
 
 /** In a log, one line each tenth of the steps, and after this long without one. */
 const LOG_LINES = 10;
@@ -12,6 +12,9 @@ const LOG_MS = 30_000;
 
 /** Weight of the newest step in what is shown. */
 const SMOOTHING = 0.1;
+
+/** Characters of the bar; with fewer to spare there is none. */
+const BAR = { least: 6, most: 24 };
 
 /** An exponential mean that is not drawn to its start. */
 class Smoothed {
@@ -25,15 +28,47 @@ class Smoothed {
   }
 }
 
-/** Characters of the curve at the end. */
-const CURVE_WIDTH = 48;
+/** What a line of progress tells. */
+export interface ProgressState {
+  step: number;
+  steps: number;
+  loss: number;
+  /** The last one, where there is one. */
+  heldOut: number | undefined;
+  tokensPerSecond: number;
+  secondsLeft: number;
+}
 
-/** Shows a training run: a live line for people who look on, single lines for logs, the loss curve at the end. */
+/** The line of a log. */
+export function logLine({ step, steps, loss, heldOut, tokensPerSecond, secondsLeft }: ProgressState): string {
+  const done = `step ${String(step).padStart(String(steps).length)}/${steps}`;
+  const losses = `loss ${loss.toFixed(3)}${heldOut === undefined ? '' : `  held-out ${heldOut.toFixed(3)}`}`;
+  return `${done}  ${losses}  ${count(Math.round(tokensPerSecond))} tokens/s  ${duration(secondsLeft)} left`;
+}
+
+/** The live line, as full as fits into `columns` characters: a bar first, then fewer words, then fewer figures. */
+export function liveLine(state: ProgressState, columns: number): string {
+  const { step, steps, loss, tokensPerSecond, secondsLeft } = state;
+  const full = logLine(state);
+  const room = columns - full.length - '[] '.length;
+  if (room >= BAR.least) return `${bar(step / steps, Math.min(room, BAR.most))} ${full}`;
+  const done = `${step}/${steps}`;
+  const left = `${duration(secondsLeft)} left`;
+  const choices = [
+    full,
+    logLine({ ...state, heldOut: undefined }),
+    `${done}  loss ${loss.toFixed(3)}  ${count(Math.round(tokensPerSecond))}/s  ${left}`,
+    `${done} ${loss.toFixed(3)} ${count(Math.round(tokensPerSecond))}/s ${duration(secondsLeft)}`,
+    `${done}  ${loss.toFixed(2)}`,
+  ];
+  return choices.find((choice) => choice.length <= columns) ?? done.slice(0, columns);
+}
+
+/** Shows a training run: a live line for people who look on, single lines for logs. */
 export class Progress {
   private readonly loss = new Smoothed();
   private readonly secondsPerToken = new Smoothed();
-  private readonly curves: LossCurves = { train: [], heldOut: [] };
-  private heldOut = '';
+  private heldOut: number | undefined;
   private loggedAt = Date.now();
   private loggedLines = 0;
 
@@ -41,39 +76,55 @@ export class Progress {
 
   show(event: JobEvent): void {
     if (event.kind === 'step') this.step(event);
-    else if (event.kind === 'eval') this.evaluation(event.step, event.loss, event.best);
-    else if (event.kind === 'end') {
-      for (const line of curveLines(this.curves, CURVE_WIDTH)) this.terminal.say(line);
-    }
+    else if (event.kind === 'eval') this.evaluation(event);
+    else if (event.kind === 'sample') this.sample(event);
   }
 
-  private step(event: StepEvent): void {
-    this.curves.train.push({ step: event.step, loss: event.loss });
-    const loss = this.loss.add(event.loss).toFixed(3);
-    const rate = count(Math.round(1 / this.secondsPerToken.add(1 / event.tokensPerSecond)));
-    const left = duration(event.secondsLeft);
-    const text = `step ${String(event.step).padStart(String(event.steps).length)}/${event.steps}  loss ${loss}  ${rate} tokens/s  ${left} left${this.heldOut}`;
-    if (this.terminal.isLive) {
-      this.terminal.status(`${bar(event.step / event.steps)} ${text}`);
+  private step({ step, steps, loss, tokensPerSecond, secondsLeft }: StepEvent): void {
+    const state: ProgressState = {
+      step,
+      steps,
+      loss: this.loss.add(loss),
+      heldOut: this.heldOut,
+      tokensPerSecond: 1 / this.secondsPerToken.add(1 / tokensPerSecond),
+      secondsLeft,
+    };
+    const { isLive, columns } = this.terminal;
+    if (isLive && columns !== undefined) {
+      // The last column stays free: some terminals wrap where it is written to.
+      this.terminal.status(liveLine(state, columns - 1));
       return;
     }
-    const lines = Math.floor((LOG_LINES * event.step) / event.steps);
+    const lines = Math.floor((LOG_LINES * step) / steps);
     if (lines === this.loggedLines && Date.now() - this.loggedAt < LOG_MS) return;
     this.loggedLines = lines;
     this.loggedAt = Date.now();
-    this.terminal.say(text);
+    this.terminal.say(logLine(state));
   }
 
-  private evaluation(step: number, loss: number, best: boolean): void {
-    this.curves.heldOut.push({ step, loss });
-    this.heldOut = `  held-out ${loss.toFixed(2)}`;
+  private evaluation({ step, loss, best }: EvalEvent): void {
+    this.heldOut = loss;
     const remark = step === 0 ? ' before training' : best ? ' (best so far)' : '';
     this.terminal.say(`step ${step}  held-out loss ${loss.toFixed(4)}${remark}`);
   }
+
+  /** A generation, a line each for its prompt, of which a narrow terminal shows the end, and its text. */
+  private sample({ step, prompt, text }: SampleEvent): void {
+    const { terminal } = this;
+    const head = `step ${step}  `;
+    const room = (terminal.columns ?? Number.POSITIVE_INFINITY) - head.length;
+    const asked = flat(prompt);
+    terminal.say(head + terminal.style('dim', asked.length > room ? `…${asked.slice(1 - room)}` : asked));
+    terminal.say(`  ${flat(text)}`);
+  }
 }
 
-function bar(share: number): string {
-  const width = 12;
+/** Text on one line. */
+function flat(text: string): string {
+  return text.trim().replace(/\s*\n\s*/g, ' / ');
+}
+
+function bar(share: number, width: number): string {
   const full = Math.round(share * width);
   return `[${'='.repeat(full)}${' '.repeat(width - full)}]`;
 }

@@ -23,8 +23,16 @@ describe('sparkline', () => {
   });
 
   it('stands between the first and the last loss', () => {
-    const [loss, ...more] = curveLines({ train: falling, heldOut: [{ step: 0, loss: 9 }] }, 8);
-    expect(loss).toMatch(/^loss {6}16\.000 \S+ 2\.000$/);
+    const [loss, ...more] = curveLines({ train: falling, heldOut: [{ step: 0, loss: 9 }] }, 32);
+    expect(loss).toBe('loss      16.000 ██▇▆▅▃▂▁▁ 2.000');
     expect(more).toEqual([]);
+    const long = Array.from({ length: 200 }, (_, i) => ({ step: i + 1, loss: 2 }));
+    for (const [columns, length] of [
+      [39, 39],
+      [120, 70],
+    ]) {
+      expect(curveLines({ train: long, heldOut: [] }, columns)[0]).toHaveLength(length);
+    }
+    expect(curveLines({ train: falling, heldOut: [] }, 20)).toEqual([]);
   });
 });

@@ -1,6 +1,9 @@
 /** Curves in lines of text. */
 import { type LossCurves, type LossPoint, trainLossAt } from '../api/curves.js';
 
+/** The most characters of a curve between its losses. */
+const CURVE_WIDTH = 48;
+
 const BLOCKS = '▁▂▃▄▅▆▇█';
 
 /**
@@ -39,13 +42,15 @@ export function rangeOf(points: readonly LossPoint[]): { low: number; high: numb
   };
 }
 
-/** A run's curves between their first and last losses, a line each. */
-export function curveLines({ train, heldOut }: LossCurves, width: number): string[] {
+/** A run's curves between their first and last losses, a line each of at most `columns` characters. */
+export function curveLines({ train, heldOut }: LossCurves, columns: number): string[] {
   const lastStep = train.at(-1)?.step ?? 0;
-  const line = (name: string, points: readonly LossPoint[], last: number | undefined) =>
-    points.length < 2 || last === undefined
-      ? []
-      : [`${name}${points[0].loss.toFixed(3)} ${sparkline(points, width, lastStep)} ${last.toFixed(3)}`];
+  const line = (name: string, points: readonly LossPoint[], last: number | undefined) => {
+    if (points.length < 2 || last === undefined) return [];
+    const [before, after] = [`${name}${points[0].loss.toFixed(3)} `, ` ${last.toFixed(3)}`];
+    const width = Math.min(CURVE_WIDTH, columns - before.length - after.length);
+    return width < 1 ? [] : [before + sparkline(points, width, lastStep) + after];
+  };
   return [
     ...line('loss      ', train, trainLossAt({ train, heldOut }, lastStep)),
     ...line('held out  ', heldOut, heldOut.at(-1)?.loss),

@@ -21,9 +21,14 @@ export class Terminal {
     this.people = json ? process.stderr : process.stdout;
   }
 
-  /** Whether a live line shows. */
+  /** Whether a live line shows: not in a pipe, nor in CI, which may give a terminal and keeps a log of it. */
   get isLive(): boolean {
-    return this.people.isTTY === true;
+    return this.people.isTTY === true && process.env.TERM !== 'dumb' && !process.env.CI;
+  }
+
+  /** Characters that fit into a line; undefined where lines may have any length. */
+  get columns(): number | undefined {
+    return this.people.isTTY ? this.people.columns || FALLBACK_COLUMNS : undefined;
   }
 
   /** A line for people. */
@@ -52,7 +57,7 @@ export class Terminal {
   status(text: string): void {
     if (!this.isLive || Date.now() - this.rewritten < REWRITE_MS) return;
     this.rewritten = Date.now();
-    this.live = text.slice(0, (this.people.columns || FALLBACK_COLUMNS) - 1);
+    this.live = text.slice(0, (this.columns ?? FALLBACK_COLUMNS) - 1);
     this.people.write(`\r${this.live}\x1b[K`);
   }
 

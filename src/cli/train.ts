@@ -1,9 +1,10 @@
 import * as z from 'zod';
 import { readConfigFile } from '../api/configFile.js';
+import { curvesOf } from '../api/curves.js';
 import { type Job, jobGroups, jobSchema, resolveJob } from '../api/job.js';
 import type { Model } from '../api/model.js';
 import { type JobEvent, openJob, optionsOfRun, runJob } from '../api/run.js';
-import { RunFolder } from '../api/runFolder.js';
+import { RunFolder, readMetrics } from '../api/runFolder.js';
 import type { EncodeStats } from '../train/data/encode.js';
 import { type CommandSpec, type ExitCode, exitCodes, UsageError } from './command.js';
 import { locating } from './download.js';
@@ -12,6 +13,7 @@ import { onInterrupt } from './interrupt.js';
 import { commandLine } from './invocation.js';
 import { jsonOption } from './options.js';
 import { Progress } from './progress.js';
+import { curveLines } from './sparkline.js';
 import type { Terminal } from './terminal.js';
 import { count, counted, duration, percent, short } from './text.js';
 
@@ -116,6 +118,7 @@ async function trainModel(
   for await (const event of runJob(model, job, folder, { resume, command, signal })) {
     terminal.emit(event);
     progress.show(event);
+    if (event.kind === 'end') await tellCurves(folder, terminal);
     if (event.kind === 'stopped') return tellStopped(event, job, terminal);
     tell(event, resume, terminal);
     if (event.kind === 'saved') {
@@ -163,6 +166,13 @@ function describeData({ rows, examples, tokens, supervisedTokens, truncated, dro
   if (truncated > 0) parts.push(`${count(truncated)} cut (--max-length)`);
   if (dropped > 0) parts.push(`${count(dropped)} left out: nothing to learn within the length`);
   return parts.join('; ');
+}
+
+/** The loss curves of the whole run, of what came before a resume too. */
+async function tellCurves(folder: RunFolder, terminal: Terminal): Promise<void> {
+  const columns = terminal.columns ?? Number.POSITIVE_INFINITY;
+  const curves = curvesOf(await readMetrics(folder.path));
+  for (const line of curveLines(curves, columns)) terminal.say(line);
 }
 
 function tellStopped(event: Extract<JobEvent, { kind: 'stopped' }>, job: Job, terminal: Terminal): ExitCode {
