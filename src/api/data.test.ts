@@ -1,0 +1,112 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { loadTokenizer } from '../formats/tokenizer.js';
+import { heldOutRows } from '../train/data/split.js';
+import { type Examples, loadExamples, loadTrainingExamples, type TokenizerOf } from './data.js';
+
+const folder = fileURLToPath(new URL('../formats/fixtures/tokenizer/bytelevel', import.meta.url));
+const root = mkdtempSync(join(tmpdir(), 'data-'));
+const cache = join(root, 'cache');
+let tokenizer: TokenizerOf;
+beforeAll(async () => {
+  tokenizer = { tokenizer: await loadTokenizer(folder), folder };
+});
+beforeEach(() => {
+  rmSync(cache, { recursive: true, force: true });
+  vi.stubEnv('LOWRANK_CACHE', cache);
+});
+afterAll(() => {
+  vi.unstubAllEnvs();
+  rmSync(root, { recursive: true });
+});
+
+const rows = Array.from({ length: 30 }, (_, i) => ({
+  prompt: `${i} is`,
+  completion: i % 2 ? ' odd' : ' even',
+}));
+const options = { maxLength: 20 };
+const linesOf = ({ examples }: Examples) => Array.from(examples, ({ line }) => line);
+const cached = () => readdirSync(cache).sort();
+
+/** A file that is large enough to be encoded once and for all: blanks in JSON cost nothing. */
+function largeFile(name: string, blanks = 300_000): string {
+  const path = join(root, name);
+  const line = (row: object) => JSON.stringify(row).replace('}', `${' '.repeat(blanks)}}\n`);
+  writeFileSync(path, rows.map(line).join(''));
+  return path;
+}
+
+describe('loadTrainingExamples', () => {
+  it('splits a file, an array and a generator alike, each row on one side, its order kept', async () => {
+    const path = join(root, 'rows.jsonl');
+    writeFileSync(path, rows.map((row) => JSON.stringify(row)).join('\n'));
+    async function* generator() {
+      yield* rows;
+    }
+    const heldOut = heldOutRows(30, 0.2, 4);
+    const numbers = rows.map((_, i) => i);
+    for (const data of [path, rows, generator(), new Set(rows)]) {
+      const sources = { data, evalSplit: 0.2, seed: 4 };
+      const { train, evaluation } = await loadTrainingExamples(sources, tokenizer, options);
+      expect(linesOf(train)).toEqual(numbers.filter((i) => !heldOut(i)).map((i) => i + 1));
+      expect(linesOf(evaluation!)).toEqual(numbers.filter(heldOut).map((i) => i + 1));
+      expect([train.stats.rows, evaluation!.stats.rows]).toEqual([24, 6]);
+    }
+  });
+
+  it('finds both sides of a large file again', async () => {
+    const sources = { data: largeFile('large.jsonl'), evalSplit: 6, seed: 4 };
+    const load = async () => {
+      const { train, evaluation } = await loadTrainingExamples(sources, tokenizer, options);
+      const result = [[...train.examples], [...evaluation!.examples], train.stats, evaluation!.stats];
+      await train.close();
+      await evaluation!.close();
+      return result;
+    };
+    const first = await load();
+    const files = cached();
+    expect(files).toHaveLength(2);
+    expect(await load()).toEqual(first);
+    expect(cached()).toEqual(files);
+    const small = await loadTrainingExamples({ ...sources, data: rows }, tokenizer, options);
+    expect(first[0]).toEqual([...small.train.examples]);
+  });
+});
+
+describe('loadExamples', () => {
+  it('encodes a large file anew where anything that its tokens depend on is another', async () => {
+    const load = async (path: string, more: object = {}, of = tokenizer) =>
+      (await loadExamples(path, of, { ...options, ...more })).close();
+    const path = largeFile('one.jsonl');
+    await load(path);
+    expect(cached()).toHaveLength(1);
+    utimesSync(path, 0, 0);
+    await load(path);
+    await load(largeFile('same.jsonl'));
+    expect(cached()).toHaveLength(1);
+    await load(largeFile('one.jsonl', 300_001));
+    await load(path, { lossOn: 'all' });
+    await load(path, { maxLength: 21 });
+    const other = join(root, 'tokenizer');
+    mkdirSync(other, { recursive: true });
+    writeFileSync(join(other, 'tokenizer.json'), '{}');
+    await load(path, {}, { ...tokenizer, folder: other });
+    expect(cached()).toHaveLength(5);
+  });
+
+  it('keeps small sets in memory and leaves no file', async () => {
+    const { examples } = await loadExamples(rows, tokenizer, options);
+    expect(examples).toBeInstanceOf(Array);
+    expect(() => cached()).toThrow('ENOENT');
+  });
+
+  it('names file and line of a bad row far behind', async () => {
+    const path = largeFile('bad.jsonl');
+    writeFileSync(path, '{"prompt":1}', { flag: 'a' });
+    await expect(loadExamples(path, tokenizer, options)).rejects.toThrow(/bad\.jsonl line 31: key "prompt"/);
+    expect(cached()).toEqual([]);
+  });
+});
