@@ -8,6 +8,14 @@ const options = z.strictObject({});
 /** BitFit (Ben Zaken et al., arXiv:2106.10199): only the model's own biases train; the result is a whole model. */
 export const bitfit: Method<Record<string, never>> = {
   name: 'bitfit',
+  card: {
+    title: 'BitFit',
+    paper: 'arXiv:2106.10199',
+    parameters: 'all biases',
+    inference: 'nothing',
+    merges: true,
+    peft: null,
+  },
   startsAtBase: true,
   options,
   parse(place, config) {

@@ -14,6 +14,14 @@ import { matchTargets } from './targets.js';
 export const dora: Method<LoraConfig> = {
   ...lora,
   name: 'dora',
+  card: {
+    title: 'DoRA',
+    paper: 'arXiv:2402.09353',
+    parameters: 'r·(in + out) + out a target',
+    inference: 'two products of rank r a target, and the norms of its rows',
+    merges: true,
+    peft: 'LORA with use_dora',
+  },
   select: (c, { sites }) =>
     matchTargets(c.targetModules, sites).flatMap((site) => [...loraMatrices(c, site), magnitude(site)]),
   toPeft: (c) => ({ ...toPeft(c), use_dora: true }),

@@ -7,6 +7,14 @@ const options = z.strictObject({});
 /** Full fine-tuning, LoRA's baseline: the same step with every tensor of the model selected. */
 export const full: Method<Record<string, never>> = {
   name: 'full',
+  card: {
+    title: 'Full fine-tuning',
+    paper: 'arXiv:2106.09685',
+    parameters: 'all',
+    inference: 'nothing',
+    merges: true,
+    peft: null,
+  },
   startsAtBase: true,
   options,
   parse(place, config) {

@@ -130,6 +130,14 @@ export function scaleOf(c: LoraConfig, site: Site): number {
  */
 export const lora: Method<LoraConfig> = {
   name: 'lora',
+  card: {
+    title: 'LoRA',
+    paper: 'arXiv:2106.09685',
+    parameters: 'r·(in + out) a target',
+    inference: 'two products of rank r a target',
+    merges: true,
+    peft: 'LORA',
+  },
   startsAtBase: true,
   options: loraOptions,
   parse(place, config) {

@@ -9,6 +9,14 @@ import type { Method } from './method.js';
 export const lorafa: Method<LoraConfig> = {
   ...lora,
   name: 'lorafa',
+  card: {
+    title: 'LoRA-FA',
+    paper: 'arXiv:2308.03303',
+    parameters: 'r·out a target',
+    inference: 'two products of rank r a target',
+    merges: true,
+    peft: 'LORA',
+  },
   select: (c, model) =>
     lora.select(c, model).map((t) => (t.name.endsWith('.lora_A') ? { ...t, trains: false } : t)),
   fromPeft: undefined,

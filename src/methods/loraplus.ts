@@ -20,6 +20,14 @@ const options = loraOptions.extend({
 export const loraplus: Method<LoraPlusConfig> = {
   ...lora,
   name: 'loraplus',
+  card: {
+    title: 'LoRA+',
+    paper: 'arXiv:2402.12354',
+    parameters: 'r·(in + out) a target',
+    inference: 'two products of rank r a target',
+    merges: true,
+    peft: 'LORA',
+  },
   options,
   parse(place, config) {
     const { loraplus_lr_ratio, ...rest } = checkJson(place, snakeKeys(config), options);

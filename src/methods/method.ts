@@ -58,12 +58,29 @@ export interface StepContext {
   readonly state: MethodState;
 }
 
+/** What the table of methods tells of one. Formulas: `in` and `out` are a target's sizes, r is the rank. */
+export interface MethodCard {
+  /** As its paper writes it; no two methods share one. */
+  readonly title: string;
+  /** The paper: "arXiv:2106.09685". */
+  readonly paper: string;
+  /** Parameters that train, as a formula. */
+  readonly parameters: string;
+  /** What a token costs at inference beyond the base's own work, as long as nothing is merged. */
+  readonly inference: string;
+  /** Whether its result can be put into the base's own weights. */
+  readonly merges: boolean;
+  /** What PEFT loads its result as; null where PEFT has no such adapter. */
+  readonly peft: string | null;
+}
+
 /**
  * A fine-tuning method as a set of hooks. One file a method, one entry in the table; models, training,
  * serving and the command line know methods only through this.
  */
 export interface Method<C> {
   readonly name: string;
+  readonly card: MethodCard;
   /** The options by PEFT's names, each with a description: the command line's flags and the docs come from it. */
   readonly options: z.ZodObject;
   /** Checks a configuration (camelCase or PEFT's snake_case keys). Throws UserError prefixed with `place`. */

@@ -36,6 +36,14 @@ const options = z.strictObject({
  */
 export const vera: Method<VeraConfig> = {
   name: 'vera',
+  card: {
+    title: 'VeRA',
+    paper: 'arXiv:2310.11454',
+    parameters: 'r + out a target',
+    inference: 'two products of rank r a target, and two scalings',
+    merges: true,
+    peft: 'VERA',
+  },
   startsAtBase: true,
   options,
 
