@@ -1,7 +1,7 @@
 import { UserError } from './errors.js';
 
 /** Element types of graphs and feeds. */
-export type DType = 'float32' | 'int32' | 'int64' | 'bool';
+export type DType = 'float32' | 'int32' | 'int64' | 'bool' | 'uint8';
 
 /** Element types that weights may have on disk. */
 export type StoredDType = 'float32' | 'float16' | 'bfloat16';
@@ -11,7 +11,8 @@ export type HostTensor =
   | { dtype: 'float32'; dims: readonly number[]; data: Float32Array }
   | { dtype: 'int32'; dims: readonly number[]; data: Int32Array }
   | { dtype: 'int64'; dims: readonly number[]; data: BigInt64Array }
-  | { dtype: 'bool'; dims: readonly number[]; data: Uint8Array };
+  | { dtype: 'bool'; dims: readonly number[]; data: Uint8Array }
+  | { dtype: 'uint8'; dims: readonly number[]; data: Uint8Array };
 
 export type F32Tensor = Extract<HostTensor, { dtype: 'float32' }>;
 

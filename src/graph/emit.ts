@@ -17,7 +17,7 @@ import {
   ValueInfoProtoSchema,
 } from '../formats/onnx/onnx-ml_pb.js';
 import type { Device, EmitContext, NodeOptions, OnnxAttrs } from './op.js';
-import { opOf, type WeightAttrs } from './ops/index.js';
+import { opOf, type WeightAttrs, weightDType } from './ops/index.js';
 import { rewrite, validate } from './rewrite.js';
 import { reachable, type Tensor } from './tensor.js';
 
@@ -31,6 +31,7 @@ const ONNX_TYPE: Record<DType | StoredDType, TensorProto_DataType> = {
   int32: TensorProto_DataType.INT32,
   int64: TensorProto_DataType.INT64,
   bool: TensorProto_DataType.BOOL,
+  uint8: TensorProto_DataType.UINT8,
 };
 
 /** A graph compiled for the engine. */
@@ -181,7 +182,8 @@ class Emitter implements EmitContext {
   }
 
   private weight(w: WeightAttrs): string {
-    const stored = w.stored === 'float32' ? w.name : `${w.name}:${w.stored}`;
+    const inGraph = weightDType(w);
+    const stored = w.stored === inGraph ? w.name : `${w.name}:${w.stored}`;
     this.initializer(stored, w.stored, w.shape, {
       dataLocation: TensorProto_DataLocation.EXTERNAL,
       externalData: [
@@ -207,6 +209,21 @@ class Emitter implements EmitContext {
     dtype: DType | StoredDType,
     dims: readonly number[],
     data: Partial<Pick<TensorProto, 'rawData' | 'dataLocation'>> & {
+  int64Scalar(value: number): string {
+    return this.constant({ dtype: 'int64', dims: [], data: BigInt64Array.of(BigInt(value)) });
+  }
+
+  runtimeOne(): string {
+    const known = this.shapes.get('one');
+    if (known) return known;
+    const size = this.inputs.flatMap(({ shape }) => shape.filter((d) => typeof d === 'string'))[0];
+    if (size === undefined) return this.int64([1]);
+    const name = this.dimension(size);
+    const one = this.node('Div', [name, name])[0];
+    this.shapes.set('one', one);
+    return one;
+  }
+
       externalData?: { key: string; value: string }[];
     },
   ): void {

@@ -14,6 +14,10 @@ export interface EmitContext {
   constant(value: HostTensor): string;
   /** A constant int64 vector. */
   int64(values: readonly number[]): string;
+  /** A constant int64 without dimensions. */
+  int64Scalar(value: number): string;
+  /** An int64 [1] that holds 1 and that the engine learns only when it runs: what needs it is not computed at load. */
+  runtimeOne(): string;
   /** A constant float32 scalar. */
   scalar(value: number): string;
   /** An int64 vector holding `shape`, read at run time where it is symbolic; `oneUnknown` allows a -1 (Reshape). */

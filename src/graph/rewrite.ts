@@ -1,5 +1,16 @@
 import { sameShape } from '../base/dims.js';
-import { addmm, gather, matmul, mul, opOf, sub, transpose } from './ops/index.js';
+import {
+  addmm,
+  gather,
+  matmul,
+  matmulQuantized,
+  mul,
+  opOf,
+  type QuantAttrs,
+  scalar,
+  sub,
+  transpose,
+} from './ops/index.js';
 import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
 
 /**
@@ -7,6 +18,7 @@ import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
  * - equal nodes become one (constants, the tables' shapes, a negated sine);
  * - (w ∘ (P - onehot))·E, the loss's gradient through the LM head, becomes w ∘ (P·E - E[target]): the
  *   rows of E are looked up instead of copying the tokens × vocabulary array to change one element a row;
+ * - products with a quantized matrix work on its codes, and the squares of its rows are looked up;
  * - products with a thin matrix (LoRA's B, its gradient) are turned so that the long side is innermost;
  * - x + A·B of matrices becomes one addmm (ONNX Gemm): a node and a buffer less for every LoRA branch and
  *   residual.
@@ -29,7 +41,11 @@ export function rewrite(roots: readonly Tensor[]): Tensor[] {
     let outputs = key === undefined ? undefined : known.get(key);
     if (!outputs) {
       const replaced =
-        headGradient(node, inputs) ?? thinProduct(node, inputs) ?? sumOfProduct(node, inputs, uses);
+        headGradient(node, inputs) ??
+        quantizedProduct(node, inputs) ??
+        quantizedSquares(node, inputs) ??
+        thinProduct(node, inputs) ??
+        sumOfProduct(node, inputs, uses);
       outputs = replaced ? [replaced] : makeNode(node.op, inputs, node.attrs, node.outputs);
       if (key !== undefined) known.set(key, outputs);
     }
@@ -71,6 +87,27 @@ function headGradient(node: Node, [g, embedding]: Tensor[]): Tensor | undefined 
   const [p, targets] = difference.node.inputs;
   if ((difference.node.attrs as { value: number }).value !== -1) return undefined;
   return mul(sub(matmul(p, embedding), gather(embedding, targets)), rowWeight);
+}
+
+/** op(A)·op(B) where one of them is dequantized: x·Wᵀ or x·W, and W·B as (Bᵀ·Wᵀ)ᵀ. */
+function quantizedProduct(node: Node, [a, b]: Tensor[]): Tensor | undefined {
+  if (node.op !== 'matmul' || a.rank !== 2 || b.rank !== 2) return undefined;
+  const { transA, transB, alpha } = node.attrs as { transA: boolean; transB: boolean; alpha: number };
+  const scaled = (y: Tensor) => (alpha === 1 ? y : mul(y, scalar(alpha)));
+  const product = (x: Tensor, w: Tensor, transposed: boolean) =>
+    matmulQuantized(x, w.node.inputs, { ...(w.node.attrs as QuantAttrs), transB: transposed });
+  if (b.node.op === 'dequantize') return scaled(product(transA ? swapLast(a) : a, b, transB));
+  if (a.node.op !== 'dequantize') return undefined;
+  return swapLast(scaled(product(transB ? b : swapLast(b), a, !transA)));
+}
+
+/** ‖row‖² of a dequantized matrix: known since it was quantized. */
+function quantizedSquares(node: Node, [squares]: Tensor[]): Tensor | undefined {
+  if (node.op !== 'sum' || squares.node.op !== 'mul') return undefined;
+  const { axes, keepDims } = node.attrs as { axes: readonly number[]; keepDims: boolean };
+  const [w, other] = squares.node.inputs;
+  if (w !== other || w.node.op !== 'dequantize' || String(axes) !== '1' || keepDims) return undefined;
+  return w.node.inputs[2];
 }
 
 /** Up to this size a side of a matrix is thin. */

@@ -5,6 +5,7 @@ import { constantOp, inputOp, weightOp } from './leaf.js';
 import { addAtOp, crossEntropyOp } from './loss.js';
 import { addmmOp, matmulOp } from './matmul.js';
 import { rmsNormOp, ropeOp, softmaxOp } from './nn.js';
+import { dequantizeOp, matmulQuantizedOp } from './quant.js';
 import { expandOp, meanOp, sumOp } from './reduce.js';
 import { concatOp, padOp, reshapeOp, sliceOp, splitOp, transposeOp } from './shape.js';
 
@@ -45,6 +46,8 @@ export const ops = {
   crossEntropy: crossEntropyOp,
 } satisfies Record<string, Op<unknown>>;
 
+  dequantize: dequantizeOp,
+  matmulQuantized: matmulQuantizedOp,
 export type OpName = keyof typeof ops;
 
 /** The record of an op by a node's `op`. */
@@ -56,9 +59,10 @@ export function opOf(name: string): Op<unknown> {
 
 export { add, detach, div, exp, keep, log, mul, neg, sigmoid, silu, sqrt, sub } from './elementwise.js';
 export { gather, scatterAddRows } from './gather.js';
-export { constant, input, scalar, type WeightAttrs, weight } from './leaf.js';
+export { constant, input, scalar, type WeightAttrs, weight, weightDType } from './leaf.js';
 export { addAt, crossEntropy } from './loss.js';
 export { addmm, matmul } from './matmul.js';
 export { rmsNorm, rope, softmax } from './nn.js';
 export { expandTo, mean, sum, zerosLike } from './reduce.js';
 export { concat, pad, reshape, slice, split, transpose } from './shape.js';
+export { dequantize, matmulQuantized, type QuantAttrs, quantDims } from './quant.js';

@@ -37,14 +37,19 @@ export function input(name: string, dtype: DType, shape: Shape): Tensor {
 export interface WeightAttrs {
   name: string;
   shape: readonly number[];
-  stored: StoredDType;
+  stored: StoredDType | 'uint8';
   file: string;
   offset: number;
   length: number;
 }
 
-/** A frozen weight that the engine maps from its file; float32 in the graph whatever it is stored in. */
-export const weightOp = leaf<WeightAttrs>((_, a) => [{ dtype: 'float32', shape: a.shape }]);
+/** Float32 in the graph whatever it is stored in, but for bytes (codes of a quantized matrix). */
+export function weightDType({ stored }: WeightAttrs): 'float32' | 'uint8' {
+  return stored === 'uint8' ? stored : 'float32';
+}
+
+/** A frozen weight that the engine maps from its file. */
+export const weightOp = leaf<WeightAttrs>((_, a) => [{ dtype: weightDType(a), shape: a.shape }]);
 
 export function weight(attrs: WeightAttrs): Tensor {
   return apply('weight', weightOp, [], attrs)[0];

@@ -119,6 +119,7 @@ function sampleValue(s: SampleInput, stream: string): HostTensor {
   if (s.dtype === 'int32') return { dtype: 'int32', dims: s.dims, data: Int32Array.from(s.values!) };
   if (s.dtype === 'int64')
     return { dtype: 'int64', dims: s.dims, data: BigInt64Array.from(s.values!, BigInt) };
+  if (s.dtype === 'uint8') return { dtype: 'uint8', dims: s.dims, data: Uint8Array.from(s.values!) };
   if (s.dtype === 'bool') return { dtype: 'bool', dims: s.dims, data: Uint8Array.from(s.values!) };
   return f32(s.values ? Float32Array.from(s.values) : normals(n, stream), s.dims);
 }
