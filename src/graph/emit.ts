@@ -200,15 +200,6 @@ class Emitter implements EmitContext {
     return this.constant({ dtype: 'int64', dims: [values.length], data: BigInt64Array.from(values, BigInt) });
   }
 
-  scalar(value: number): string {
-    return this.constant({ dtype: 'float32', dims: [], data: Float32Array.of(value) });
-  }
-
-  private initializer(
-    name: string,
-    dtype: DType | StoredDType,
-    dims: readonly number[],
-    data: Partial<Pick<TensorProto, 'rawData' | 'dataLocation'>> & {
   int64Scalar(value: number): string {
     return this.constant({ dtype: 'int64', dims: [], data: BigInt64Array.of(BigInt(value)) });
   }
@@ -224,6 +215,15 @@ class Emitter implements EmitContext {
     return one;
   }
 
+  scalar(value: number): string {
+    return this.constant({ dtype: 'float32', dims: [], data: Float32Array.of(value) });
+  }
+
+  private initializer(
+    name: string,
+    dtype: DType | StoredDType,
+    dims: readonly number[],
+    data: Partial<Pick<TensorProto, 'rawData' | 'dataLocation'>> & {
       externalData?: { key: string; value: string }[];
     },
   ): void {
