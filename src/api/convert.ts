@@ -20,10 +20,7 @@ import { exists, readJson, writeFolderAtomic } from '../formats/io/node.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
 import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
-import { emptyState } from '../methods/adapter.js';
-import { full } from '../methods/full.js';
 import { writeMergedModel } from '../methods/merge.js';
-import type { Method } from '../methods/method.js';
 import { openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig } from '../models/model.js';
@@ -108,14 +105,7 @@ async function sourceOf(path: string): Promise<Source> {
 
 /** Writes a model folder anew, with another dtype or other shards: merging nothing is copying. */
 async function copyModel(path: string, output: string, options: ConvertOptions): Promise<void> {
-  const nothing = {
-    method: full as unknown as Method<unknown>,
-    config: {},
-    trainables: [],
-    values: new Map(),
-    state: emptyState(),
-  };
-  await writeMergedModel(output, new NodeRuntime(), await openModel(path), nothing, options);
+  await writeMergedModel(output, new NodeRuntime(), await openModel(path), undefined, options);
 }
 
 async function convertAdapter(

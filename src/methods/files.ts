@@ -1,6 +1,6 @@
 import { UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
-import { adapterSites, readAdapter, writeAdapter } from '../formats/peft.js';
+import { type Adapter as AdapterFiles, adapterSites, readAdapter, writeAdapter } from '../formats/peft.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, emptyState } from './adapter.js';
@@ -8,24 +8,40 @@ import { methods } from './index.js';
 import type { Method } from './method.js';
 
 /** Writes an adapter as a PEFT folder into `folder`, which exists (see writeFolderAtomic). */
-export async function writeAdapterFolder(folder: string, adapter: Adapter, baseName: string): Promise<void> {
-  const { method, config, values } = adapter;
+export async function writeAdapterFolder(
+  folder: string,
+  adapter: Adapter,
+  baseName: string | null,
+): Promise<void> {
+  const { config, tensors } = toFiles(adapter);
+  await writeAdapter(folder, { ...config, base_model_name_or_path: baseName }, tensors);
+}
+
+/** What the files of an adapter hold; shares its values. Throws UserError where the method has no adapter. */
+export function toFiles({ method, config, values }: Adapter): AdapterFiles {
   if (!method.toPeft) {
     throw new UserError(`method ${method.name} has no adapter to save: its result is a whole model`);
   }
-  const peft = { ...method.toPeft(config), base_model_name_or_path: baseName };
   const tensors = new Map([...values].map(([name, t]) => [name, { shape: t.dims, data: t.data }]));
-  await writeAdapter(folder, peft, tensors);
+  return { config: method.toPeft(config), tensors };
+}
+
+/** Reads a PEFT adapter folder for a model, as fromFiles. */
+export async function loadAdapterFolder(folder: string, model: BaseModel): Promise<Adapter> {
+  return fromFiles(folder, await readAdapter(folder), model);
 }
 
 /**
- * Reads a PEFT adapter folder for a model. Throws UserError where the adapter is not for this model: a site that
- * the model has not, or tensors of another size.
+ * The adapter on a model that files hold; `place` names them. Throws UserError where the adapter is not for this model:
+ * a site that the model has not, or tensors of another size.
  */
-export async function loadAdapterFolder(folder: string, model: BaseModel): Promise<Adapter> {
-  const { config: peft, tensors } = await readAdapter(folder);
+export function fromFiles(
+  place: string,
+  { config: peft, tensors }: AdapterFiles,
+  model: Pick<BaseModel, 'folder' | 'sites' | 'parameters'>,
+): Adapter {
   const sites = adapterSites(tensors);
-  const made = `${folder} was made for another base than ${model.folder}`;
+  const made = `${place} was made for another base than ${model.folder}`;
   for (const name of sites) {
     if (!model.sites.some((s) => s.name === name)) {
       throw new UserError(`${made}: the model has no layer ${name}`);

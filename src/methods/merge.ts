@@ -29,17 +29,17 @@ export interface MergeOptions {
 }
 
 /**
- * Writes a model folder whose weights are W₀ + (α/r)·BA at the adapted sites and the base's own bytes elsewhere. One
- * tensor is held at a time. Throws UserError where the method cannot merge or the folder exists.
+ * Writes a model folder whose weights are W₀ + (α/r)·BA at the adapted sites and the base's own bytes elsewhere; a copy
+ * without an adapter. One tensor is held at a time. Throws UserError where the method cannot merge or the folder exists.
  */
 export async function writeMergedModel(
   folder: string,
   runtime: Runtime,
   model: BaseModel,
-  adapter: Adapter,
+  adapter: Adapter | undefined,
   { dtype, maxShardBytes, overwrite }: MergeOptions = {},
 ): Promise<void> {
-  const merged = mergedWeights(model, adapter);
+  const merged = adapter ? mergedWeights(model, adapter) : new Map<string, never>();
   const entries = [...model.checkpoint.tensors.values()].map((info): TensorEntry => {
     const stored = dtype && isFloat(info) ? safetensorsDType(dtype) : info.dtype;
     const entry = { name: info.name, dtype: stored, shape: info.shape };
