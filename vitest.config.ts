@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 // One file at a time: every engine test may use all cores.
 export default defineConfig({
   test: {
-    include: ['src/**/*.test.ts', 'test/{e2e,golden,platform}/**/*.test.ts'],
+    include: ['src/**/*.test.ts', 'test/{e2e,fuzz,golden,platform}/**/*.test.ts'],
     testTimeout: 60_000,
     hookTimeout: 120_000,
     fileParallelism: false,

@@ -4,6 +4,15 @@
  */
 export class UserError extends Error {
   override readonly name = 'UserError';
+
+  constructor(message: string) {
+    super(readable(message));
+  }
+}
+
+/** Names and values out of files may be of any length: the middle of a message that nobody would read goes. */
+function readable(message: string): string {
+  return message.length > 1000 ? `${message.slice(0, 600)} ... ${message.slice(-300)}` : message;
 }
 
 /** The message of anything thrown, whatever its type. */

@@ -10,7 +10,7 @@ import { nearest, UserError } from '../base/errors.js';
 import { type StoredDType, sizeOf } from '../base/tensor.js';
 import { bf16ToF32, f16ToF32 } from './float16.js';
 import { checkJson, decodeUtf8, duplicateKey, parseJsonText } from './io/json.js';
-import { fileError, readFully, readInto, withFile, writeStreamAtomic } from './io/node.js';
+import { type ByteSource, fileError, readFully, readInto, withFile, writeStreamAtomic } from './io/node.js';
 
 /** Bytes an element of each dtype, in the order by which the reference writer sorts tensors (last first). */
 const DTYPE_BYTES = {
@@ -37,8 +37,11 @@ export type SafetensorsDType = keyof typeof DTYPE_BYTES;
 
 const DTYPE_ORDER = Object.keys(DTYPE_BYTES);
 
-/** The reference reader's limit; a header of a model with 100,000 tensors has some 15 MB. */
-const MAX_HEADER_BYTES = 100_000_000;
+/** What Hugging Face's own tools accept; a header of a model with 100,000 tensors has some 15 MB. */
+const MAX_HEADER_BYTES = 25_000_000;
+
+/** The header, a tensor in it, its shape. */
+const HEADER_DEPTH = 3;
 
 /** Names that are harmless in a Map and a trap in anything else that may hold them. */
 const POLLUTING_NAMES = new Set(['__proto__', 'constructor', 'prototype']);
@@ -56,6 +59,11 @@ export interface TensorInfo {
   length: number;
 }
 
+export interface SafetensorsHeader {
+  tensors: Map<string, TensorInfo>;
+  metadata: Record<string, string>;
+}
+
 const tensorSchema = z.strictObject({
   dtype: z.enum(DTYPE_ORDER as [SafetensorsDType, ...SafetensorsDType[]]),
   shape: z.array(z.int().nonnegative()),
@@ -68,38 +76,42 @@ const metadataSchema = z.record(z.string(), z.string());
  * gap or overlap, sizes that follow from dtype and shape, names that appear once.
  * @throws UserError naming the file and the tensor.
  */
-export async function readSafetensorsHeader(
-  path: string,
-): Promise<{ tensors: Map<string, TensorInfo>; metadata: Record<string, string> }> {
+export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
   const real = await realpath(path).catch((error: unknown) => {
     throw fileError('read', path, error);
   });
-  const { header, dataStart, size } = await withFile(real, async (file, size) => {
-    if (size < 8) throw new UserError(`${path} is not a safetensors file: it has only ${size} bytes`);
-    const prefix = new Uint8Array(8);
-    await readFully(file, path, prefix, 0);
-    const length = new DataView(prefix.buffer).getBigUint64(0, true);
-    if (length > BigInt(size - 8)) {
-      throw new UserError(
-        `${path} is cut short or no safetensors file: its header should have ${length} bytes, the file has ${size}`,
-      );
-    }
-    if (length > MAX_HEADER_BYTES) {
-      throw new UserError(
-        `${path}: the header has ${length} bytes, more than the ${MAX_HEADER_BYTES} allowed`,
-      );
-    }
-    const header = new Uint8Array(Number(length));
-    await readFully(file, path, header, 8);
-    return { header, dataStart: 8 + header.length, size };
-  });
-  return parseHeader(path, resolve(real), header, dataStart, size - dataStart);
+  return withFile(real, (file, size) => readHeaderFrom(path, resolve(real), file, size));
+}
+
+/** As readSafetensorsHeader, from the open file `real` of `size` bytes, which errors call `path`. */
+export async function readHeaderFrom(
+  path: string,
+  real: string,
+  source: ByteSource,
+  size: number,
+): Promise<SafetensorsHeader> {
+  if (size < 8) throw new UserError(`${path} is not a safetensors file: it has only ${size} bytes`);
+  const prefix = new Uint8Array(8);
+  await readFully(source, path, prefix, 0);
+  const length = new DataView(prefix.buffer).getBigUint64(0, true);
+  if (length > BigInt(size - 8)) {
+    throw new UserError(
+      `${path} is cut short or no safetensors file: its header should have ${length} bytes, the file has ${size}`,
+    );
+  }
+  if (length > MAX_HEADER_BYTES) {
+    throw new UserError(`${path}: the header has ${length} bytes, more than the ${MAX_HEADER_BYTES} allowed`);
+  }
+  const header = new Uint8Array(Number(length));
+  await readFully(source, path, header, 8);
+  const dataStart = 8 + header.length;
+  return parseHeader(path, real, header, dataStart, size - dataStart);
 }
 
 function parseHeader(path: string, file: string, header: Uint8Array, dataStart: number, dataBytes: number) {
   const place = `${path}: the header`;
   const text = decodeUtf8(place, header);
-  const raw = parseJsonText(place, text);
+  const raw = parseJsonText(place, text, HEADER_DEPTH);
   const json = checkJson(place, raw, z.record(z.string(), z.unknown()));
   const twice = duplicateKey(text);
   if (twice !== undefined) throw new UserError(`${place} has the key ${JSON.stringify(twice)} twice`);

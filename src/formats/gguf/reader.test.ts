@@ -152,6 +152,24 @@ describe('readGguf', () => {
       /length of metadata "a" is 1000/,
     ],
     [
+      'more keys than any file has',
+      file({ keyCount: 65537n, dataBytes: 65537 * 13 }),
+      /metadata keys is 65537, more than the 65536 allowed/,
+    ],
+    [
+      'more tensors than any file has',
+      file({ tensorCount: 131073n, dataBytes: 131073 * 24 }),
+      /number of tensors is 131073, more than the 131072 allowed/,
+    ],
+    [
+      'arrays with more elements together than allowed',
+      file({
+        keys: [key('a', 9, u32(7), u64(1), Buffer.from([1])), key('b', 9, u32(7), u64(1 << 24))],
+        dataBytes: 1 << 24,
+      }),
+      /the arrays up to metadata "b" have more than the 16777216 elements/,
+    ],
+    [
       'an unknown value type',
       file({ keys: [key('a', 13)], dataBytes: 9 }),
       /"a" has the unknown value type 13/,

@@ -4,7 +4,7 @@
  */
 import { UserError } from '../../base/errors.js';
 import { sizeOf } from '../../base/tensor.js';
-import { readFully, readInto, withFile } from '../io/node.js';
+import { type ByteSource, readFully, readInto, withFile } from '../io/node.js';
 import { dequantize } from './dequant.js';
 import { foreignTypeName, GGML_TYPE_NAMES, GGML_TYPES, type GgmlType, ggmlTypeOf } from './types.js';
 
@@ -33,8 +33,14 @@ export interface Gguf {
 const FIRST_READ_BYTES = 1 << 20;
 /** Far above any real header; keeps a lying file from filling the memory. */
 const MAX_HEADER_BYTES = 1 << 28;
-/** Vocabularies have up to 300,000 tokens, merges some more. */
-const MAX_ARRAY_LENGTH = 1 << 24;
+/**
+ * Of all arrays of a file together: vocabularies have up to 300,000 tokens, merges some more. An element of one byte
+ * takes eight in memory.
+ */
+const MAX_ARRAY_ELEMENTS = 1 << 24;
+/** Real files have some hundred keys, and some thousand tensors. */
+const MAX_KEYS = 1 << 16;
+const MAX_TENSORS = 1 << 17;
 /** No writer nests arrays at all. */
 const MAX_ARRAY_DEPTH = 4;
 /** ggml's own limit. */
@@ -47,19 +53,22 @@ const DEFAULT_ALIGNMENT = 32;
  * length beyond the file, an unaligned or overlapping tensor, a block type that is not read here.
  */
 export function readGguf(path: string): Promise<Gguf> {
-  return withFile(path, async (file, size) => {
-    for (let want = FIRST_READ_BYTES; ; want *= 4) {
-      const prefix = new Uint8Array(Math.min(want, size, MAX_HEADER_BYTES));
-      await readFully(file, path, prefix, 0);
-      try {
-        return parseGguf(path, prefix, size);
-      } catch (error) {
-        if (!(error instanceof PrefixTooShort)) throw error;
-        if (want >= MAX_HEADER_BYTES)
-          throw new UserError(`${path}: the header has more than ${MAX_HEADER_BYTES} bytes`);
-      }
+  return withFile(path, (file, size) => readGgufFrom(path, file, size));
+}
+
+/** As readGguf, from an open file of `size` bytes that errors call `path`. */
+export async function readGgufFrom(path: string, source: ByteSource, size: number): Promise<Gguf> {
+  for (let want = FIRST_READ_BYTES; ; want *= 4) {
+    const prefix = new Uint8Array(Math.min(want, size, MAX_HEADER_BYTES));
+    await readFully(source, path, prefix, 0);
+    try {
+      return parseGguf(path, prefix, size);
+    } catch (error) {
+      if (!(error instanceof PrefixTooShort)) throw error;
+      if (want >= MAX_HEADER_BYTES)
+        throw new UserError(`${path}: the header has more than ${MAX_HEADER_BYTES} bytes`);
     }
-  });
+  }
 }
 
 /** A tensor's values as float32, row-major in `info.shape`. */
@@ -79,6 +88,8 @@ const VALUE_BYTES = [1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8];
 
 class Cursor {
   at = 0;
+  /** Of the arrays so far. */
+  private elements = 0;
   private readonly view: DataView;
 
   constructor(
@@ -119,10 +130,11 @@ class Cursor {
   }
 
   /** A count of things that take at least `each` bytes. */
-  count(each: number, what: string): number {
+  count(each: number, what: string, max = Number.POSITIVE_INFINITY): number {
     const count = this.u64(what);
     if (count > (this.size - this.at) / each)
       this.fail(`${what} is ${count}, more than the file has room for`);
+    if (count > max) this.fail(`${what} is ${count}, more than the ${max} allowed`);
     return count;
   }
 
@@ -175,8 +187,9 @@ class Cursor {
     const type = this.u32(`the element type of ${what}`);
     const each = VALUE_BYTES[type] ?? this.fail(`${what} has the unknown element type ${type}`);
     const count = this.count(each, `the length of ${what}`);
-    if (count > MAX_ARRAY_LENGTH)
-      this.fail(`${what} has ${count} elements, more than the ${MAX_ARRAY_LENGTH} allowed`);
+    this.elements += count;
+    if (this.elements > MAX_ARRAY_ELEMENTS)
+      this.fail(`the arrays up to ${what} have more than the ${MAX_ARRAY_ELEMENTS} elements allowed`);
     const values: GgufValue[] = [];
     for (let i = 0; i < count; i++) values.push(this.value(type, what, depth + 1));
     return values;
@@ -198,8 +211,8 @@ function parseGguf(path: string, prefix: Uint8Array, size: number): Gguf {
   const version = cursor.u32('the version');
   if ((version & 0xffff) === 0) cursor.fail('this is a big-endian GGUF file, which is not read');
   if (version !== 2 && version !== 3) cursor.fail(`this has GGUF version ${version}, expected 2 or 3`);
-  const tensorCount = cursor.count(24, 'the number of tensors');
-  const keyCount = cursor.count(13, 'the number of metadata keys');
+  const tensorCount = cursor.count(24, 'the number of tensors', MAX_TENSORS);
+  const keyCount = cursor.count(13, 'the number of metadata keys', MAX_KEYS);
 
   const metadata = new Map<string, GgufValue>();
   for (let i = 0; i < keyCount; i++) {

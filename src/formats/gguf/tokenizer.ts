@@ -119,7 +119,7 @@ function sentencePiece(meta: Metadata): HfTokenizer {
   const strip = { type: 'Strip', content: ' ', start: 1, stop: 0 };
   const merges = meta.has('tokenizer.ggml.merges')
     ? readMerges(meta, vocabulary.ids)
-    : mergesFromScores(vocabulary.tokens, vocabulary.scores());
+    : mergesFromScores(shortTokens(meta, vocabulary.tokens), vocabulary.scores());
   return vocabulary.files({
     normalizer: prefix
       ? { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, spaces] }
@@ -136,6 +136,17 @@ function sentencePiece(meta: Metadata): HfTokenizer {
       merges,
     },
   });
+}
+
+/** Far longer than any piece of a SentencePiece model; all cuts of a token are looked at. */
+const MAX_PIECE_CHARACTERS = 512;
+
+function shortTokens(meta: Metadata, tokens: string[]): string[] {
+  const long = tokens.findIndex((token) => token.length > MAX_PIECE_CHARACTERS);
+  if (long < 0) return tokens;
+  return meta.fail(
+    `token ${long} has ${tokens[long].length} characters, more than the ${MAX_PIECE_CHARACTERS} that a SentencePiece token may have`,
+  );
 }
 
 const BPE = {

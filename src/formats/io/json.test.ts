@@ -61,6 +61,17 @@ describe('readJson', () => {
     await expect(read(content)).rejects.toThrow(new UserError(`${path} is not valid JSON: ${where}`));
   });
 
+  it('refuses what nests too deep to be walked over', async () => {
+    const deep = (depth: number) => `{"r": ${'['.repeat(depth)}${']'.repeat(depth)}}`;
+    await expect(read(deep(100_000))).rejects.toEqual(
+      new UserError(`${path} nests objects and arrays deeper than 200`),
+    );
+    await expect(read(deep(199))).rejects.toThrow(/key "r": expected number, received array/);
+    expect(await read(`{"r": 8, "list": ["${'['.repeat(300)}\\"${'{'.repeat(300)}"]}`)).toMatchObject({
+      r: 8,
+    });
+  });
+
   it('refuses what is not UTF-8', async () => {
     await expect(read(new Uint8Array([0x22, 0xff, 0x22]))).rejects.toThrow(
       new UserError(`${path} is not UTF-8 text`),

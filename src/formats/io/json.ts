@@ -16,14 +16,37 @@ export function decodeUtf8(place: string, bytes: Uint8Array): string {
   }
 }
 
+/** Far deeper than any file that is read here; what recurses over values is safe within. */
+const MAX_DEPTH = 200;
+
 /** As parseJson, for text. */
-export function parseJsonText(place: string, text: string): unknown {
+export function parseJsonText(place: string, text: string, maxDepth = MAX_DEPTH): unknown {
+  if (depthOf(text, maxDepth) > maxDepth) {
+    throw new UserError(`${place} nests objects and arrays deeper than ${maxDepth}`);
+  }
   try {
     return JSON.parse(text);
   } catch (error) {
     throw new UserError(`${place} is not valid JSON: ${whereItBreaks(text, messageOf(error))}`);
   }
 }
+
+/** How deep brackets nest in a JSON text; not looked at further once it is more than `limit`. */
+function depthOf(text: string, limit: number): number {
+  let [depth, deepest] = [0, 0];
+  for (let i = 0; i < text.length && deepest <= limit; i++) {
+    const c = text.charCodeAt(i);
+    if (c === QUOTE) {
+      for (i++; i < text.length && text.charCodeAt(i) !== QUOTE; i++)
+        if (text.charCodeAt(i) === BACKSLASH) i++;
+    } else if (c === OPEN_BRACE || c === OPEN_BRACKET) deepest = Math.max(deepest, ++depth);
+    else if (c === CLOSE_BRACE || c === CLOSE_BRACKET) depth--;
+  }
+  return deepest;
+}
+
+const [QUOTE, BACKSLASH] = [0x22, 0x5c];
+const [OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET] = [0x7b, 0x7d, 0x5b, 0x5d];
 
 /** V8 tells the position of some errors, the token of others, and of a cut file neither. */
 function whereItBreaks(text: string, message: string): string {

@@ -57,9 +57,14 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** What can be read at any position: an open file, or bytes in memory. */
+export interface ByteSource {
+  read(target: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>;
+}
+
 /** Fills `target` from byte `position` of an open file. Throws UserError when the file ends before. */
 export async function readFully(
-  file: FileHandle,
+  file: ByteSource,
   path: string,
   target: Uint8Array,
   position: number,
