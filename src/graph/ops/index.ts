@@ -44,10 +44,10 @@ export const ops = {
   rope: ropeOp,
   addAt: addAtOp,
   crossEntropy: crossEntropyOp,
-} satisfies Record<string, Op<unknown>>;
-
   dequantize: dequantizeOp,
   matmulQuantized: matmulQuantizedOp,
+} satisfies Record<string, Op<unknown>>;
+
 export type OpName = keyof typeof ops;
 
 /** The record of an op by a node's `op`. */
@@ -63,6 +63,6 @@ export { constant, input, scalar, type WeightAttrs, weight, weightDType } from '
 export { addAt, crossEntropy } from './loss.js';
 export { addmm, matmul } from './matmul.js';
 export { rmsNorm, rope, softmax } from './nn.js';
+export { dequantize, matmulQuantized, type QuantAttrs, quantDims } from './quant.js';
 export { expandTo, mean, sum, zerosLike } from './reduce.js';
 export { concat, pad, reshape, slice, split, transpose } from './shape.js';
-export { dequantize, matmulQuantized, type QuantAttrs, quantDims } from './quant.js';
