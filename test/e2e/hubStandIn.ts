@@ -113,8 +113,11 @@ export class HubStandIn {
     if (!['main', 'HEAD', commit, ...(found.branches ?? [])].includes(revision)) {
       return refuse(response, 404, 'RevisionNotFound');
     }
-    if (kind === 'revision')
-      return json(response, { _id: '1', id: repo, sha: commit, private: false, lastModified: '2026-01-01' });
+    if (kind === 'revision') {
+      const siblings = Object.keys(found.files).map((rfilename) => ({ rfilename }));
+      const lastModified = '2026-01-01T00:00:00.000Z';
+      return json(response, { _id: '1', id: repo, sha: commit, private: false, lastModified, siblings });
+    }
     if (kind === 'tree') return this.list(url, found, parts.join('/'), response);
     if (!authorized) return refuse(response, 403, 'GatedRepo');
     const name = parts.join('/');
