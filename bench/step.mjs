@@ -23,6 +23,7 @@ const options = parseTrainOptions('job', {
   maxSteps: job.steps + 1,
   learningRate: 1e-4,
   microBatchTokens: job.microBatchTokens,
+  gradientCheckpointing: job.gradientCheckpointing ?? false,
 });
 
 const runtime = new NodeRuntime();

@@ -19,7 +19,7 @@ import {
 import type { Device, EmitContext, NodeOptions, OnnxAttrs } from './op.js';
 import { opOf, type WeightAttrs, weightDType } from './ops/index.js';
 import { rewrite, validate } from './rewrite.js';
-import { reachable, type Tensor } from './tensor.js';
+import { type Node, reachable, type Tensor } from './tensor.js';
 
 const OPSET = 17n;
 const IR_VERSION = 8n;
@@ -49,11 +49,20 @@ export function compile(outputs: Record<string, Tensor>, device: Device = 'cpu')
   const roots = rewrite(Object.values(outputs));
   validate(roots);
   const emitter = new Emitter(device);
-  for (const node of reachable(roots)) emitter.add(node);
-  roots.forEach((t, i) => {
-    emitter.output(names[i], t);
-  });
+  for (const node of engineOrder(reachable(roots))) emitter.add(node);
+  const lastFirst = roots.map((t, i) => ({ t, name: names[i] })).sort((a, b) => b.t.node.id - a.t.node.id);
+  for (const { name, t } of lastFirst) emitter.output(name, t);
   return emitter.finish();
+}
+
+/**
+ * Nodes in an order that makes the engine run results early. It computes backwards from the nodes that no other uses,
+ * the one that it was given last first. In the order of building that would be the first layer's gradients, and behind
+ * them every other product of a gradient with an activation, all of which would wait for it in memory.
+ */
+function engineOrder(nodes: readonly Node[]): Node[] {
+  const used = new Set(nodes.flatMap((n) => n.inputs.map((t) => t.node)));
+  return [...nodes.filter((n) => used.has(n)), ...nodes.filter((n) => !used.has(n)).reverse()];
 }
 
 class Emitter implements EmitContext {

@@ -17,9 +17,15 @@ import type { DecoderConfig, KeyValue, Sites, Stream } from './model.js';
 
 /**
  * The decoder of the Llama family. Result: hidden states after the last norm, [batch·seq, hidden].
- * Activations are kept as matrices [tokens, width], so that every product is one plain GEMM.
+ * Activations are kept as matrices [tokens, width], so that every product is one plain GEMM. `boundary` is told what
+ * enters each layer, and what leaves the last: all that connects one with the next.
  */
-export function decoder(c: DecoderConfig, sites: Sites, stream: Stream): Tensor {
+export function decoder(
+  c: DecoderConfig,
+  sites: Sites,
+  stream: Stream,
+  boundary: (x: Tensor) => void = () => {},
+): Tensor {
   const [batch, seq] = stream.ids.shape;
   const norm = (name: string, x: Tensor) =>
     rmsNorm(x, sites.param(`${name}.weight`, [c.hiddenSize]), c.rmsNormEps);
@@ -28,9 +34,11 @@ export function decoder(c: DecoderConfig, sites: Sites, stream: Stream): Tensor 
   let x = reshape(embedded, [mulDims(batch, seq), c.hiddenSize]);
   for (let layer = 0; layer < c.layers; layer++) {
     const at = `model.layers.${layer}`;
+    boundary(x);
     x = add(x, attention(c, sites, stream, layer, norm(`${at}.input_layernorm`, x)));
     x = add(x, mlp(c, sites, `${at}.mlp`, norm(`${at}.post_attention_layernorm`, x)));
   }
+  boundary(x);
   return norm('model.norm', x);
 }
 

@@ -103,6 +103,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   const trainStep = await TrainStep.create(runtime, model, adapter, {
     ...job.session,
     packed: options.packing,
+    gradientCheckpointing: options.gradientCheckpointing,
   });
   const penaltyStep = await PenaltyStep.create(runtime, adapter, job.session);
   const lossStep = job.evalExamples?.length

@@ -31,6 +31,12 @@ export const trainSchema = z.strictObject({
     .positive()
     .default(1024)
     .describe('tokens, padding included, computed at once; more takes more memory, not less time'),
+  gradientCheckpointing: z
+    .boolean()
+    .default(false)
+    .describe(
+      'keep of each layer only its input, and compute the rest again going back: less memory, more time',
+    ),
   groupByLength: z
     .boolean()
     .default(true)

@@ -18,6 +18,8 @@ interface LossGraph {
   losses: Tensor;
   scale: Tensor;
   logits: Tensor;
+  /** What enters each layer, and what leaves the last. */
+  boundaries: readonly Tensor[];
   params: ReadonlyMap<string, Tensor>;
   /** Of the masks that the graph takes. */
   dropout: AdaptedSites['dropout'];
@@ -31,18 +33,25 @@ function lossGraph(
   packed: boolean | undefined,
 ): LossGraph {
   const { sites, params, dropout } = adaptedSites(model, adapter, training);
-  const hidden = decoder(model.config, sites, trainingStream(model.config, packed));
+  const boundaries: Tensor[] = [];
+  const stream = trainingStream(model.config, packed);
+  const hidden = decoder(model.config, sites, stream, (x) => boundaries.push(x));
   const rows = input('rows', 'int32', ['targets']);
   const targets = input('targetIds', 'int32', ['targets']);
   const scale = input('scale', 'float32', []);
   const logits = lmHead(model.config, sites, gather(hidden, rows));
   const losses = crossEntropy(logits, targets);
-  return { loss: mul(sum(losses, 0), scale), losses, scale, logits, params, dropout };
+  return { loss: mul(sum(losses, 0), scale), losses, scale, logits, boundaries, params, dropout };
 }
 
 export interface StepOptions extends SessionOptions {
   /** Takes micro-batches of packed rows, which name their `starts`, and no others. */
   packed?: boolean;
+}
+
+export interface TrainStepOptions extends StepOptions {
+  /** Keeps of each layer only its input, and computes the rest again on the way back. */
+  gradientCheckpointing?: boolean;
 }
 
 /** A compiled step, bound to the values of an adapter. */
@@ -100,7 +109,7 @@ export class TrainStep extends Step {
     runtime: Runtime,
     model: BaseModel,
     adapter: Adapter,
-    options: StepOptions = {},
+    options: TrainStepOptions = {},
   ): Promise<TrainStep> {
     const g = lossGraph(model, adapter, true, options.packed);
     const frozen = new Set(adapter.trainables.filter((t) => t.trains === false).map((t) => t.name));
@@ -109,6 +118,7 @@ export class TrainStep extends Step {
       g.losses,
       expandTo(g.scale, g.losses),
       trained.map(([, param]) => param),
+      options.gradientCheckpointing ? g.boundaries : [],
     );
     const outputs: Record<string, Tensor> = { loss: g.loss };
     for (const [i, [name]] of trained.entries()) outputs[`grad.${name}`] = grads[i];

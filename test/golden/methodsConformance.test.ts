@@ -175,6 +175,23 @@ describe.each(MODELS)('%s', (folder) => {
       await step.close();
     });
 
+    it('gradient checkpointing changes no gradient, dropout included', async () => {
+      const adapter = await moved();
+      const [kept, again] = await Promise.all(
+        [false, true].map(async (gradientCheckpointing) => {
+          const step = await TrainStep.create(runtime, model, adapter, { gradientCheckpointing });
+          const result = await step.run(micro, 1, { seed: 3, step: 1, micro: 0 });
+          await step.close();
+          return { ...result, nodes: step.nodeCount };
+        }),
+      );
+      expect(again.nodes).toBeGreaterThan(kept.nodes);
+      expect(Math.abs(again.loss - kept.loss)).toBeLessThan(1e-6 * kept.loss);
+      for (const [tensor, { data }] of kept.grads) {
+        expect(difference(again.grads.get(tensor)!.data, data), tensor).toBeLessThan(1e-6);
+      }
+    });
+
     const dropout = Object.keys(subject.options).find((key) => key.endsWith('Dropout'));
 
     if (dropout)

@@ -5,6 +5,7 @@ import { constantOp, inputOp, weightOp } from './leaf.js';
 import { addAtOp, crossEntropyOp } from './loss.js';
 import { addmmOp, matmulOp } from './matmul.js';
 import { rmsNormOp, ropeOp, softmaxOp } from './nn.js';
+import { afterOp } from './order.js';
 import { dequantizeOp, matmulQuantizedOp } from './quant.js';
 import { expandOp, meanOp, sumOp } from './reduce.js';
 import { concatOp, padOp, reshapeOp, sliceOp, splitOp, transposeOp } from './shape.js';
@@ -42,6 +43,7 @@ export const ops = {
   softmax: softmaxOp,
   rmsNorm: rmsNormOp,
   rope: ropeOp,
+  after: afterOp,
   addAt: addAtOp,
   crossEntropy: crossEntropyOp,
   dequantize: dequantizeOp,
@@ -63,6 +65,7 @@ export { constant, input, scalar, type WeightAttrs, weight, weightDType } from '
 export { addAt, crossEntropy } from './loss.js';
 export { addmm, matmul } from './matmul.js';
 export { rmsNorm, rope, softmax } from './nn.js';
+export { after } from './order.js';
 export { dequantize, matmulQuantized, type QuantAttrs, quantDims } from './quant.js';
 export { expandTo, mean, sum, zerosLike } from './reduce.js';
 export { concat, pad, reshape, slice, split, transpose } from './shape.js';
