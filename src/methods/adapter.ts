@@ -29,6 +29,12 @@ export async function createAdapter(
   const readBase = (name: string) => model.checkpoint.read(name);
   const values = new Map<string, F32Tensor>();
   for (const { name, shape, init } of trainables) {
+    const held = init ? undefined : model.quantized.get(name);
+    if (held) {
+      throw new UserError(
+        `method ${method.name} trains ${name} itself, which this base holds in ${held.format}; train an adapter such as lora, or leave --base out`,
+      );
+    }
     const data = init ? await init(new Rng(seed, `init ${name}`), readBase) : await readBase(name);
     values.set(name, f32(data, shape));
   }

@@ -30,7 +30,9 @@ export interface MergeOptions {
 
 /**
  * Writes a model folder whose weights are W₀ + (α/r)·BA at the adapted sites and the base's own bytes elsewhere; a copy
- * without an adapter. One tensor is held at a time. Throws UserError where the method cannot merge or the folder exists.
+ * without an adapter. One tensor is held at a time. Of a quantized base the dequantized
+ * matrices are written, merged or not: they are what the adapter was trained on. Throws UserError where the method
+ * cannot merge or the folder exists.
  */
 export async function writeMergedModel(
   folder: string,
@@ -56,11 +58,21 @@ export async function writeMergedModel(
       },
     };
   });
+  // What lay quantized has no dtype of its own to keep.
+  const written = dtype ?? (model.quantized.size > 0 ? 'float32' : undefined);
+  for (const [name, { shape }] of model.quantized) {
+    const change = merged.get(name);
+    const data = async () => {
+      const values = f32(await model.checkpoint.read(name), shape);
+      return encodeF32((change ? await runChange(runtime, values, change) : values).data, written!);
+    };
+    entries.push({ name, dtype: safetensorsDType(written!), shape, data });
+  }
   await writeFolderAtomic(
     folder,
     async (temporary) => {
       await writeCheckpoint(temporary, entries, { maxShardBytes });
-      await copyModelFiles(model.folder, temporary, dtype);
+      await copyModelFiles(model.folder, temporary, written);
     },
     { overwrite },
   );

@@ -10,13 +10,19 @@ import type { Tensor } from '../graph/tensor.js';
 import { decoder, lmHead } from './decoder.js';
 import { parseModelConfig } from './index.js';
 import type { DecoderConfig, LinearShape, Site, Sites, Stream } from './model.js';
+import { findQuantized, type QuantizedTensor, quantizedWeight, withQuantized } from './quantized.js';
 
 /** A pre-trained model on disk: nothing of its weights is in memory. */
 export interface BaseModel {
   /** Absolute path of the Hugging Face folder. */
   folder: string;
   config: DecoderConfig;
+  /** Its tensors; read() dequantizes those that lie quantized, which are not among `tensors`. */
   checkpoint: Checkpoint;
+  /** Matrices that lie quantized, by checkpoint name. */
+  quantized: ReadonlyMap<string, QuantizedTensor>;
+  /** Serve: products with int4 and int8 matrices in 8-bit arithmetic. */
+  fastProducts?: boolean;
   /** Folder that all weight files lie under, links followed; the engine maps them from there. */
   weightsFolder: string;
   /** Every layer that can be adapted, in the model's order. */
@@ -39,7 +45,10 @@ export async function openModel(folder: string): Promise<BaseModel> {
   const config = parseModelConfig(place, parseJson(place, bytes));
   const checkpoint = await openCheckpoint(folder);
   const { sites, parameters } = describe(config);
+  const quantized = findQuantized(stored, parameters);
+  const checkpoint = withQuantized(stored, quantized);
   for (const [name, shape] of parameters) {
+    if (quantized.has(name)) continue;
     const info = checkpoint.tensors.get(name);
     if (!info)
       throw new UserError(`${checkpoint.folder}: tensor "${name}" is missing; config.json asks for it`);
@@ -54,7 +63,7 @@ export async function openModel(folder: string): Promise<BaseModel> {
   }
   const files = [...new Set([...checkpoint.tensors.values()].map((t) => t.file))];
   const weightsFolder = commonFolder(await Promise.all(files.map((f) => realpath(f))));
-  return { folder: checkpoint.folder, config, checkpoint, weightsFolder, sites, parameters };
+  return { folder: stored.folder, config, checkpoint, quantized, weightsFolder, sites, parameters };
 }
 
 /** Sites and parameters of a model by its shape alone, without a file: builds the graph and notes what it asks for. */
@@ -101,17 +110,27 @@ export class BaseSites implements Sites {
   }
 }
 
-/** A frozen weight of the model, mapped from its file. */
+/** A frozen weight of the model, mapped from its file; a quantized one is float32 in the graph too. */
 export function frozenWeight(model: BaseModel, name: string): Tensor {
+  const quantized = model.quantized.get(name);
+  if (quantized) {
+    const file = pathInside(model, quantized.info.file);
+    return quantizedWeight(name, quantized, { file, fast: model.fastProducts ?? false });
+  }
   const info = model.checkpoint.tensors.get(name)!;
   return weight({
     name,
     shape: info.shape,
     stored: STORED[info.dtype]!,
-    file: relative(model.weightsFolder, info.file).split(sep).join('/'),
+    file: pathInside(model, info.file),
     offset: info.offset,
     length: info.length,
   });
+}
+
+/** What the engine knows a weights file by. */
+function pathInside({ weightsFolder }: BaseModel, file: string): string {
+  return relative(weightsFolder, file).split(sep).join('/');
 }
 
 /**

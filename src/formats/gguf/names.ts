@@ -64,28 +64,32 @@ export function modelTensors(architecture: Architecture, dims: ModelDims): Model
  * Hugging Face's order of rows from llama.cpp's. llama.cpp rotates neighbouring rows of a head, Hugging Face rows half
  * a head apart: row 2i + half of a head in the file is row half·(headDim / 2) + i here.
  */
-export function unpermuteRows(values: Float32Array, rows: number, heads: number): Float32Array {
+export function unpermuteRows<T extends Float32Array | Uint8Array>(
+  values: T,
+  rows: number,
+  heads: number,
+): T {
   return moveRows(values, rows, heads, (to, from, out, width) =>
     out.set(values.subarray(from * width, (from + 1) * width), to * width),
   );
 }
 
 /** llama.cpp's order of rows from Hugging Face's: unpermuteRows' inverse. */
-export function permuteRows(values: Float32Array, rows: number, heads: number): Float32Array {
+export function permuteRows<T extends Float32Array | Uint8Array>(values: T, rows: number, heads: number): T {
   return moveRows(values, rows, heads, (from, to, out, width) =>
     out.set(values.subarray(from * width, (from + 1) * width), to * width),
   );
 }
 
 /** Calls `move` for each row with its index in Hugging Face's order and in llama.cpp's. */
-function moveRows(
-  values: Float32Array,
+function moveRows<T extends Float32Array | Uint8Array>(
+  values: T,
   rows: number,
   heads: number,
-  move: (huggingFace: number, llamaCpp: number, out: Float32Array, width: number) => void,
-): Float32Array {
+  move: (huggingFace: number, llamaCpp: number, out: T, width: number) => void,
+): T {
   const headDim = rows / heads;
-  const out = new Float32Array(values.length);
+  const out = values.slice() as T;
   for (let row = 0; row < rows; row++) {
     const inHead = row % headDim;
     move(row - inHead + (inHead % 2) * (headDim / 2) + (inHead >> 1), row, out, values.length / rows);

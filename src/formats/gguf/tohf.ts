@@ -1,20 +1,23 @@
 /** GGUF in, Hugging Face folder out. */
 import { join } from 'node:path';
 import { UserError } from '../../base/errors.js';
-import type { StoredDType } from '../../base/tensor.js';
+import { type StoredDType, sizeOf } from '../../base/tensor.js';
 import { writeCheckpoint } from '../checkpoint.js';
 import { writeFileAtomic, writeFolderAtomic } from '../io/node.js';
+import type { TensorEntry } from '../safetensors.js';
 import { configOf, type HfConfig } from './config.js';
 import { Metadata } from './metadata.js';
 import { type Gguf, readGguf } from './reader.js';
 import { tokenizerOf } from './tokenizer.js';
-import { weightEntries } from './weights.js';
+import { exactDType, type GgufEntry, weightEntries } from './weights.js';
 
 export interface GgufToHfOptions {
-  /** What the dequantized weights are rounded to; float32 keeps them exactly. */
+  /** What all weights are rounded to; default: each tensor's own type, float32 for what is quantized. */
   dtype?: StoredDType;
   /** Weights above this many bytes are split over several files; default 5 GB. */
   maxShardBytes?: number;
+  /** What to write of the entries instead of them as they are. */
+  store?: (entries: readonly GgufEntry[], config: HfConfig) => TensorEntry[];
   /** Replace an existing output folder. */
   overwrite?: boolean;
 }
@@ -28,10 +31,10 @@ export interface GgufToHfOptions {
 export async function ggufToHf(
   ggufPath: string,
   outFolder: string,
-  { dtype = 'float32', maxShardBytes, overwrite = false }: GgufToHfOptions = {},
+  { dtype, maxShardBytes, store, overwrite = false }: GgufToHfOptions = {},
 ): Promise<void> {
   const gguf = await readGguf(ggufPath);
-  const { architecture, config } = await configOf(gguf, dtype);
+  const { architecture, config } = await configOf(gguf, dtype ?? commonDType(gguf));
   const { tokenizer, config: tokenizerConfig } = tokenizerOf(gguf);
   refuseTooManyTokens(gguf, config);
   const entries = weightEntries(gguf, architecture, config, dtype);
@@ -44,10 +47,18 @@ export async function ggufToHf(
       await write('generation_config.json', generationConfig(gguf, config));
       await write('tokenizer.json', tokenizer);
       await write('tokenizer_config.json', tokenizerConfig);
-      await writeCheckpoint(folder, entries, { maxShardBytes });
+      await writeCheckpoint(folder, store ? store(entries, config) : entries, { maxShardBytes });
     },
     { overwrite },
   );
+}
+
+/** What config.json names where tensors keep their own types: the one of most elements. */
+function commonDType(gguf: Gguf): StoredDType {
+  const elements = { float32: 0, float16: 0, bfloat16: 0 };
+  for (const { type, shape } of gguf.tensors.values()) elements[exactDType(type)] += sizeOf(shape);
+  const [most] = Object.entries(elements).sort(([, a], [, b]) => b - a);
+  return most[0] as StoredDType;
 }
 
 function refuseTooManyTokens(gguf: Gguf, config: HfConfig): void {

@@ -57,26 +57,58 @@ export type QuantFormat = keyof typeof quantCodecs;
 
 export const quantFormats = Object.keys(quantCodecs) as QuantFormat[];
 
-/** Bytes of a stored matrix: its scales, then its codes, filled up so that what follows is aligned. */
-export function packedBytes(format: QuantFormat, shape: MatrixShape): number {
-  const { scales, codes } = quantCodecs[format].sizes(shape);
-  return Math.ceil((scales * 4 + codes) / 16) * 16;
+/** A part of a stored matrix: where it begins in its bytes, and how many it has. */
+export interface Part {
+  offset: number;
+  length: number;
 }
 
-export function pack(format: QuantFormat, { codes, scales }: Quantized, shape: MatrixShape): Uint8Array {
+/** The parts of a stored matrix: scales and ‖row‖² of each row in float32, then codes. */
+export function packedParts(
+  format: QuantFormat,
+  shape: MatrixShape,
+): Record<'scales' | 'rowSquares' | 'codes', Part> {
+  const { scales, codes } = quantCodecs[format].sizes(shape);
+  const first = { offset: 0, length: scales * 4 };
+  const second = { offset: first.length, length: shape[0] * 4 };
+  return {
+    scales: first,
+    rowSquares: second,
+    codes: { offset: first.length + second.length, length: codes },
+  };
+}
+
+/** Bytes of a stored matrix, filled up so that what follows is aligned. */
+export function packedBytes(format: QuantFormat, shape: MatrixShape): number {
+  const { offset, length } = packedParts(format, shape).codes;
+  return Math.ceil((offset + length) / 16) * 16;
+}
+
+/** A quantized matrix as it is stored. */
+export function pack(format: QuantFormat, quantized: Quantized, shape: MatrixShape): Uint8Array {
+  const parts = packedParts(format, shape);
   const bytes = new Uint8Array(packedBytes(format, shape));
-  bytes.set(new Uint8Array(scales.buffer, scales.byteOffset, scales.byteLength));
-  bytes.set(codes, scales.byteLength);
+  const values = quantCodecs[format].dequantize(quantized, shape);
+  const floats = new Float32Array(bytes.buffer, 0, parts.codes.offset / 4);
+  floats.set(quantized.scales);
+  floats.set(rowSquares(values, shape), parts.rowSquares.offset / 4);
+  bytes.set(quantized.codes, parts.codes.offset);
   return bytes;
+}
+
+function rowSquares(values: Float32Array, [rows, columns]: MatrixShape): Float32Array {
+  return Float32Array.from({ length: rows }, (_, row) => {
+    let total = 0;
+    for (let i = row * columns; i < (row + 1) * columns; i++) total += values[i] * values[i];
+    return total;
+  });
 }
 
 /** What `pack` stored. */
 export function unpack(format: QuantFormat, bytes: Uint8Array, shape: MatrixShape): Quantized {
-  const sizes = quantCodecs[format].sizes(shape);
-  const end = sizes.scales * 4;
-  const copy = bytes.slice();
+  const { scales, codes } = packedParts(format, shape);
   return {
-    scales: new Float32Array(copy.buffer, 0, sizes.scales),
-    codes: copy.subarray(end, end + sizes.codes),
+    scales: new Float32Array(bytes.slice(0, scales.length).buffer),
+    codes: bytes.slice(codes.offset, codes.offset + codes.length),
   };
 }
