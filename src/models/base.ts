@@ -43,7 +43,7 @@ export async function openModel(folder: string): Promise<BaseModel> {
     throw fileError('read', place, error);
   });
   const config = parseModelConfig(place, parseJson(place, bytes));
-  const checkpoint = await openCheckpoint(folder);
+  const stored = await openCheckpoint(folder);
   const { sites, parameters } = describe(config);
   const quantized = findQuantized(stored, parameters);
   const checkpoint = withQuantized(stored, quantized);
@@ -61,7 +61,7 @@ export async function openModel(folder: string): Promise<BaseModel> {
       throw new UserError(`${info.file}: tensor "${name}" is ${info.dtype}, expected F32, F16 or BF16`);
     }
   }
-  const files = [...new Set([...checkpoint.tensors.values()].map((t) => t.file))];
+  const files = [...new Set([...stored.tensors.values()].map((t) => t.file))];
   const weightsFolder = commonFolder(await Promise.all(files.map((f) => realpath(f))));
   return { folder: stored.folder, config, checkpoint, quantized, weightsFolder, sites, parameters };
 }
