@@ -12,9 +12,9 @@ export {
   type LoadOptions,
   loadModel,
   Model,
-  type TrainJobOptions,
 } from './api/model.js';
 export type { SampleEvent } from './api/samples.js';
+export type { TrainJobOptions } from './api/trainJob.js';
 export { UserError } from './base/errors.js';
 export type { F32Tensor, HostTensor, StoredDType } from './base/tensor.js';
 export type { ChatMessage } from './formats/chat.js';
@@ -30,4 +30,5 @@ export { architectures } from './models/index.js';
 export type { DecoderConfig, Site } from './models/model.js';
 export type { FinishReason, GenerateInput, GenerateOptions } from './serve/generate.js';
 export type { TrainEvent } from './train/loop.js';
+export type { LrEvent, LrFound, LrRangeInput } from './train/lrFinder.js';
 export type { TrainInput, TrainOptions } from './train/options.js';

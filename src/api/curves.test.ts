@@ -55,9 +55,11 @@ describe('the picture of a curve', () => {
     const curves = curvesOf([evaluation(0, 4), step(1, 3.3), step(2, 2.9), step(3, 2.1), evaluation(3, 2)]);
     const svg = lossCurveSvg(curves, 'a <run> & "b"')!;
     expect(svg).toContain('a &#60;run&#62; &#38; &#34;b&#34;');
-    const raw = [...svg.match(/class="raw" d="([^"]*)"/)![1].matchAll(/[ML]([\d.]+),([\d.]+)/g)].map(
-      ([, x, y]) => [Number(x), Number(y)],
-    );
+    const raw = [
+      ...svg
+        .match(/class="line faint" clip-path="url\(#frame\)" stroke="#1f77b4" d="([^"]*)"/)![1]
+        .matchAll(/[ML]([\d.]+),([\d.]+)/g),
+    ].map(([, x, y]) => [Number(x), Number(y)]);
     expect(raw).toHaveLength(3);
     for (const [i, [x, y]] of raw.entries()) {
       expect(x > 56 && x <= 704 && y >= 36 && y <= 356).toBe(true);

@@ -25,48 +25,24 @@ import {
 import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
 import { evaluate } from '../train/evaluate.js';
 import { type TrainEvent, trainLoop } from '../train/loop.js';
-import { parseTrainOptions, type TrainInput } from '../train/options.js';
+import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from '../train/lrFinder.js';
 import { LossStep } from '../train/step.js';
-import {
-  type DataSource,
-  type Examples,
-  loadExamples,
-  loadTrainingExamples,
-  type TokenizerOf,
-} from './data.js';
+import { type DataSource, loadExamples, loadTrainingExamples, type TokenizerOf } from './data.js';
 import { baseName, type LocateOptions, locate, resolveModelFolder } from './locate.js';
 import {
   keepsDecoder,
-  parseSampleOptions,
   promptsOf,
   type SampleEvent,
-  type SampleInput,
   type SampleOptions,
   type SamplePrompt,
   sampledStep,
 } from './samples.js';
+import { parseTrainJob, type TrainJobOptions, type TrainJobParts } from './trainJob.js';
 
 export interface LoadOptions extends LocateOptions {
   device?: Device;
   /** Threads of the CPU provider; default: one a physical core. */
   threads?: number;
-}
-
-/** What training is given besides hyper-parameters. */
-export interface TrainJobOptions extends TrainInput, SampleInput {
-  data: DataSource;
-  evalData?: DataSource;
-  /** Without evalData: rows of `data` held out by the seed, as a share below 1 or a number from 1 on. */
-  evalSplit?: number;
-  /** Loss on the completion or assistant turns only (the paper's conditional objective), or on everything. */
-  lossOn?: EncodeRowsOptions['lossOn'];
-  /** Longest example in tokens; longer ones are cut and counted. Default: 1024 or the model's own limit. */
-  maxLength?: number;
-  /** Run folder: checkpoints go there. */
-  run?: string;
-  resume?: boolean;
-  signal?: AbortSignal;
-  onData?: (stats: { train: EncodeStats; eval?: EncodeStats }) => void;
 }
 
 /** Loss in nats a supervised token. */
@@ -198,65 +174,61 @@ export class Model {
    * `sampleSteps` it generates on the way.
    */
   async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
-    const {
-      data,
-      evalData,
-      evalSplit,
-      lossOn = 'completion',
-      run,
-      resume,
-      signal,
-      onData,
-      ...rest
-    } = options;
-    const { maxLength: wanted, sampleSteps, samplePrompt, sampleChat, sampleMaxTokens, ...hyper } = rest;
-    const sampling = { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens };
-    const samples = parseSampleOptions('training options', sampling);
-    const maxLength = this.exampleLimit(wanted);
+    const parts = parseTrainJob(options);
+    const { hyper, samples, sources } = parts;
     const adapter = this.need();
-    const parsed = parseTrainOptions('training options', hyper);
-    const sources = { data, evalData, evalSplit, seed: parsed.seed };
-    const { train, evaluation } = await loadTrainingExamples(sources, this.tokenizerOf(), {
-      maxLength,
-      lossOn,
-    });
-    onData?.({ train: train.stats, eval: evaluation?.stats });
-    const fingerprint = JSON.stringify({
-      method: adapter.method.name,
-      config: adapter.config,
-      model: { type: this.base.config.modelType, parameters: this.parameters.total },
-      data: { rows: train.stats.rows, tokens: train.stats.tokens },
-      lossOn,
-      maxLength,
-      evalSplit,
-      ...parsed,
-      saveSteps: undefined,
-      saveTotalLimit: undefined,
-    });
-    const prompts = samples.sampleSteps > 0 ? await this.samplePrompts(samples, evaluation ?? train) : [];
-    await this.dropDecoder();
-    const events = trainLoop({
-      runtime: this.runtime,
-      model: this.base,
-      adapter,
-      examples: train.examples,
-      evalExamples: evaluation?.examples,
-      options: parsed,
-      run,
-      resume,
-      signal,
-      session: this.session,
-      fingerprint,
-    });
+    const { train, evaluation, limits } = await this.examplesOf(parts);
     try {
+      const fingerprint = JSON.stringify({
+        method: adapter.method.name,
+        config: adapter.config,
+        model: { type: this.base.config.modelType, parameters: this.parameters.total },
+        data: { rows: train.stats.rows, tokens: train.stats.tokens },
+        ...limits,
+        evalSplit: sources.evalSplit,
+        ...hyper,
+        saveSteps: undefined,
+        saveTotalLimit: undefined,
+      });
+      const encode = (prompt: string | readonly ChatMessage[]) => this.encodePrompt(prompt);
+      const prompts = promptsOf(samples, (evaluation ?? train).examples, this.tokenizer, encode);
+      await this.dropDecoder();
+      const events = trainLoop({
+        ...this.engine(adapter, options.signal),
+        examples: train.examples,
+        evalExamples: evaluation?.examples,
+        options: hyper,
+        run: options.run,
+        resume: options.resume,
+        fingerprint,
+      });
       for await (const event of events) {
         yield event;
         const step = sampledStep(event, samples);
-        if (step !== undefined) yield* this.sample(step, prompts, samples.sampleMaxTokens, signal);
+        if (step !== undefined) yield* this.sample(step, prompts, samples, options.signal);
       }
     } finally {
       // One that was made on the way may have merged older values.
       await this.dropDecoder();
+      await train.close();
+      await evaluation?.close();
+    }
+  }
+
+  /**
+   * Tries growing learning rates on a copy of the adapter, and suggests one; the last event has the result. The
+   * adapter stays as it is. Options as for train, of which those of evaluation, saving and schedule play no part.
+   */
+  async *findLearningRate(options: TrainJobOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
+    const { minLr, maxLr, lrSteps, ...rest } = options;
+    const range = parseLrRange('learning-rate range', { minLr, maxLr, lrSteps });
+    const parts = parseTrainJob(rest);
+    const { train, evaluation } = await this.examplesOf(parts);
+    try {
+      await this.dropDecoder();
+      const job = { ...this.engine(this.need(), options.signal), examples: train.examples };
+      yield* findLearningRate({ ...job, options: parts.hyper }, range);
+    } finally {
       await train.close();
       await evaluation?.close();
     }
@@ -354,25 +326,11 @@ export class Model {
     return this.tokenizer.encode(text, { addSpecialTokens: false });
   }
 
-  private async samplePrompts(
-    { samplePrompt, sampleChat }: SampleOptions,
-    { examples }: Examples,
-  ): Promise<SamplePrompt[]> {
-    const given = [
-      ...samplePrompt.map((prompt) => ({ prompt, ids: this.encodePrompt(prompt) })),
-      ...sampleChat.map((content) => ({
-        prompt: content,
-        ids: this.encodePrompt([{ role: 'user', content }]),
-      })),
-    ];
-    return given.length > 0 ? given : promptsOf(examples, this.tokenizer);
-  }
-
   /** A generation for each prompt, with the adapter as it is; none of one that was interrupted. */
   private async *sample(
     step: number,
     prompts: readonly SamplePrompt[],
-    maxNewTokens: number,
+    { sampleMaxTokens: maxNewTokens }: SampleOptions,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<SampleEvent, void, void> {
     const keep = keepsDecoder(this.base) && !this.merged;
@@ -385,6 +343,18 @@ export class Model {
       yield { kind: 'sample', step, prompt, text, tokens: next.value.tokens };
     }
     if (!keep) await this.dropDecoder();
+  }
+
+  private async examplesOf({ sources, hyper, lossOn, maxLength, onData }: TrainJobParts) {
+    const limits = { lossOn, maxLength: this.exampleLimit(maxLength) };
+    const loaded = await loadTrainingExamples({ ...sources, seed: hyper.seed }, this.tokenizerOf(), limits);
+    onData?.({ train: loaded.train.stats, eval: loaded.evaluation?.stats });
+    return { ...loaded, limits };
+  }
+
+  /** What training an adapter runs on. */
+  private engine(adapter: Adapter, signal: AbortSignal | undefined) {
+    return { runtime: this.runtime, model: this.base, adapter, session: this.session, signal };
   }
 
   private async decoder(prepack = true): Promise<DecodeStep> {

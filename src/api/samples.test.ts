@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadModel, type Model, type TrainJobOptions } from './model.js';
+import { loadModel, type Model } from './model.js';
 import type { SampleEvent } from './samples.js';
+import type { TrainJobOptions } from './trainJob.js';
 
 const rows = [
   { prompt: 'Oslo, Friday: 12 degrees, rain.', completion: ' Take a coat.' },

@@ -1,6 +1,7 @@
 /** Generations on the way through a training run. */
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
+import type { ChatMessage } from '../formats/chat.js';
 import { checkJson } from '../formats/io/json.js';
 import type { Tokenizer } from '../formats/tokenizer.js';
 import type { BaseModel } from '../models/base.js';
@@ -69,13 +70,25 @@ export function sampledStep(event: TrainEvent, { sampleSteps }: SampleOptions): 
   return event.step % sampleSteps === 0 || event.step === event.steps ? event.step : undefined;
 }
 
-/** The beginnings of the first rows that differ in them: all that stands before what is learned of a row. */
-export async function promptsOf(
-  examples: Iterable<Example> | AsyncIterable<Example>,
+/** The prompts that options name; without any, the beginnings of the first rows. None where nothing is sampled. */
+export function promptsOf(
+  { sampleSteps, samplePrompt, sampleChat }: SampleOptions,
+  examples: Iterable<Example>,
   tokenizer: Tokenizer,
-): Promise<SamplePrompt[]> {
+  encode: (prompt: string | readonly ChatMessage[]) => number[],
+): SamplePrompt[] {
+  if (sampleSteps === 0) return [];
+  const given = [
+    ...samplePrompt.map((prompt) => ({ prompt, ids: encode(prompt) })),
+    ...sampleChat.map((content) => ({ prompt: content, ids: encode([{ role: 'user', content }]) })),
+  ];
+  return given.length > 0 ? given : beginningsOf(examples, tokenizer);
+}
+
+/** Those of the first rows that differ in them: all that stands before what is learned of a row. */
+function beginningsOf(examples: Iterable<Example>, tokenizer: Tokenizer): SamplePrompt[] {
   const prompts = new Map<string, SamplePrompt>();
-  for await (const { ids, supervised } of examples) {
+  for (const { ids, supervised } of examples) {
     const learned = supervised.indexOf(1);
     const opening = Math.min(OPENING.tokens, Math.max(1, Math.floor(ids.length * OPENING.share)));
     const head = [...ids.subarray(0, learned > 1 ? learned : opening)];

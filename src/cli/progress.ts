@@ -1,5 +1,6 @@
 import type { JobEvent } from '../api/run.js';
 import type { SampleEvent } from '../api/samples.js';
+import { Smoothed } from '../base/smoothed.js';
 import type { Terminal } from './terminal.js';
 import { count, duration } from './text.js';
 
@@ -15,18 +16,6 @@ const SMOOTHING = 0.1;
 
 /** Characters of the bar; with fewer to spare there is none. */
 const BAR = { least: 6, most: 24 };
-
-/** An exponential mean that is not drawn to its start. */
-class Smoothed {
-  private sum = 0;
-  private weight = 0;
-
-  add(value: number): number {
-    this.sum += SMOOTHING * (value - this.sum);
-    this.weight += SMOOTHING * (1 - this.weight);
-    return this.sum / this.weight;
-  }
-}
 
 /** What a line of progress tells. */
 export interface ProgressState {
@@ -66,8 +55,8 @@ export function liveLine(state: ProgressState, columns: number): string {
 
 /** Shows a training run: a live line for people who look on, single lines for logs. */
 export class Progress {
-  private readonly loss = new Smoothed();
-  private readonly secondsPerToken = new Smoothed();
+  private readonly loss = new Smoothed(SMOOTHING);
+  private readonly secondsPerToken = new Smoothed(SMOOTHING);
   private heldOut: number | undefined;
   private loggedAt = Date.now();
   private loggedLines = 0;

@@ -67,12 +67,17 @@ export interface TrainJob {
   run?: string;
   /** Go on from the newest checkpoint of `run`. */
   resume?: boolean;
+  /** Learning rate of an update, counted from 0, instead of the options' schedule. */
+  learningRateAt?: (step: number) => number;
   /** Stops after the step under way, with a checkpoint. */
   signal?: AbortSignal;
   session?: SessionOptions;
   /** Identifies what a checkpoint belongs to, as JSON. */
   fingerprint?: string;
 }
+
+/** A loss or gradient that is not finite. */
+export class DivergedError extends UserError {}
 
 /**
  * Trains an adapter in place: for each batch, forward and backward by micro-batches, clip, AdamW. With evaluation
@@ -84,6 +89,9 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   const perEpoch = Math.ceil(examples.length / batchSize);
   const steps = options.maxSteps ?? Math.max(1, Math.round(perEpoch * options.epochs));
   const warmup = options.warmupSteps ?? Math.ceil(options.warmupRatio * steps);
+  const scheduled = (step: number) =>
+    options.learningRate * scheduleFactor(options.schedule, step, warmup, steps);
+  const learningRateAt = job.learningRateAt ?? scheduled;
   const fingerprint = job.fingerprint ?? '{}';
   adapter.method.onStart?.(adapter.config, { steps });
   adapter.state = emptyState();
@@ -141,11 +149,11 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
       if (penalized) accumulate(grads, penalized.grads);
       const gradNorm = globalNorm(grads.values());
       if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
-        throw new UserError(
+        throw new DivergedError(
           notFinite(state.step + 1, loss, newestOf(run, await (run ? listCheckpoints(run) : []))),
         );
       }
-      const learningRate = options.learningRate * scheduleFactor(options.schedule, state.step, warmup, steps);
+      const learningRate = learningRateAt(state.step);
       const clip = clipFactor(gradNorm, options.maxGradNorm);
       optimizer.step(adapter.values, grads, learningRate, clip);
       state = { ...state, step: state.step + 1, tokens: state.tokens + batch.tokens };

@@ -1,0 +1,45 @@
+import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
+import { parseTrainOptions, type TrainInput, type TrainOptions } from '../train/options.js';
+import type { DataSource } from './data.js';
+import { parseSampleOptions, type SampleInput, type SampleOptions } from './samples.js';
+
+/** What training is given besides hyper-parameters. */
+export interface TrainJobOptions extends TrainInput, SampleInput {
+  data: DataSource;
+  evalData?: DataSource;
+  /** Without evalData: rows of `data` held out by the seed, as a share below 1 or a number from 1 on. */
+  evalSplit?: number;
+  /** Loss on the completion or assistant turns only (the paper's conditional objective), or on everything. */
+  lossOn?: EncodeRowsOptions['lossOn'];
+  /** Longest example in tokens; longer ones are cut and counted. Default: 1024 or the model's own limit. */
+  maxLength?: number;
+  /** Run folder: checkpoints go there. */
+  run?: string;
+  resume?: boolean;
+  signal?: AbortSignal;
+  onData?: (stats: { train: EncodeStats; eval?: EncodeStats }) => void;
+}
+
+/** The same, checked, and each part by itself. */
+export interface TrainJobParts extends Pick<TrainJobOptions, 'maxLength' | 'onData'> {
+  sources: Pick<TrainJobOptions, 'data' | 'evalData' | 'evalSplit'>;
+  lossOn: NonNullable<TrainJobOptions['lossOn']>;
+  hyper: TrainOptions;
+  samples: SampleOptions;
+}
+
+/** Takes the options of a training job apart. Throws UserError on one that is unknown or wrong. */
+export function parseTrainJob(options: TrainJobOptions): TrainJobParts {
+  const { data, evalData, evalSplit, lossOn = 'completion', maxLength, onData, ...rest } = options;
+  const { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens, ...more } = rest;
+  const { run, resume, signal, ...hyper } = more;
+  const place = 'training options';
+  return {
+    sources: { data, evalData, evalSplit },
+    lossOn,
+    maxLength,
+    onData,
+    hyper: parseTrainOptions(place, hyper),
+    samples: parseSampleOptions(place, { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens }),
+  };
+}
