@@ -69,6 +69,12 @@ def dequantization():
 
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN2 = LLAMA3.replace("{1,3}", "")
+# As tokenizer.json of Mistral-Nemo has it; llama.cpp calls it tekken.
+TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def split_by(pattern):
@@ -224,6 +230,28 @@ def llama():
     finish(name, writer, expected, lambda t: oracle.encode(t).ids, wanted(config) | {"rope_scaling": scaling, "head_dim": 8})
 
 
+def llama_tekken():
+    """Half precision throughout, as models are before they are quantized; a head size of its own; named templates."""
+    torch.manual_seed(4)
+    name = "llama-tekken"
+    writer = gguf.GGUFWriter(FIXTURES / f"{name}.gguf", "llama")
+    tokenizer = train_bpe(split_by(TEKKEN))
+    vocab = write_bpe(writer, tokenizer, "tekken")
+    writer.add_chat_template(
+        [{"name": "default", "template": "{{ messages[0].content }}"}, {"name": "tool_use", "template": "{{ tools | length }}"}]
+    )
+    config = LlamaConfig(**shape(vocab, rms_norm_eps=1e-5, tie_word_embeddings=False, head_dim=16))
+    expected = write_model(writer, "llama", LlamaForCausalLM(config), [Type.F16])
+    state = json.loads(tokenizer.to_str())
+    state["model"]["ignore_merges"] = True
+    oracle = Tokenizer.from_str(json.dumps(state))
+    oracle.add_special_tokens(["<|begin|>", "<|end|>"])
+    oracle.add_tokens(["<|user|>"])
+    oracle.post_processor = processors.TemplateProcessing("<|begin|> $A", "<|begin|> $A <|begin|>:1 $B:1", [("<|begin|>", 0)])
+    strings = [*STRINGS, "camelCaseWords XMLHttpRequest iPhone ÄpfelUndBirnen", "a/b//c\n/ ... ///\n", "日本語ABCdef Ⅷ ǅungla"]
+    finish(name, writer, expected, lambda t: oracle.encode(t).ids, wanted(config, "head_dim") | {"rope_scaling": None}, strings)
+
+
 def qwen2():
     torch.manual_seed(1)
     name = "qwen2"
@@ -365,6 +393,7 @@ if __name__ == "__main__":
     FIXTURES.mkdir(parents=True, exist_ok=True)
     dequantization()
     llama()
+    llama_tekken()
     qwen2()
     qwen3()
     llama_spm()

@@ -35,7 +35,7 @@ export interface ConvertOptions extends LocateOptions {
   to?: ConversionTarget;
   /** Model that an adapter is for: a folder, a GGUF file, a hub id or "demo". Default: the one that a PEFT or mlx-lm adapter names. */
   base?: string;
-  /** Element type of what is written; default: float32 out of a GGUF model and for adapters, each tensor's own out of a folder. */
+  /** Element type of what is written; default: a model's tensors keep their own (float32 for what is quantized), adapters have float32. */
   dtype?: StoredDType;
   /** Weights of a model above this many bytes are split over several files. */
   maxShardBytes?: number;

@@ -8,7 +8,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
 import { openCheckpoint } from '../checkpoint.js';
 import { exists } from '../io/node.js';
+import { readTensorBytes } from '../safetensors.js';
 import { loadTokenizer } from '../tokenizer.js';
+import { readGguf } from './reader.js';
 import { ggufToHf } from './tohf.js';
 
 /** What other people's code makes of the same models (scripts/parity/gguf_goldens.py). */
@@ -50,7 +52,7 @@ async function expectTokens(folder: string, golden: Golden) {
   return tokenizer;
 }
 
-describe.each(['llama-bpe', 'llama-spm', 'qwen2', 'qwen3'])('ggufToHf of %s', (name) => {
+describe.each(['llama-bpe', 'llama-tekken', 'llama-spm', 'qwen2', 'qwen3'])('ggufToHf of %s', (name) => {
   let golden: Golden;
   let out: string;
   beforeAll(async () => {
@@ -98,6 +100,37 @@ describe('ggufToHf', () => {
     expect(config.chat_template).toMatch(/^{{ bos_token }}/);
     const { tensors } = await openCheckpoint(out);
     expect(new Set([...tensors.values()].map((t) => t.dtype))).toEqual(new Set(['BF16']));
+  });
+
+  it('keeps the type of each tensor that has one, bytes and all', async () => {
+    const path = join(FIXTURES, 'llama-tekken.gguf');
+    const out = join(dir, 'kept');
+    await ggufToHf(path, out);
+    const { tensors } = await openCheckpoint(out);
+    for (const { name, dtype } of tensors.values()) {
+      expect([name, dtype]).toEqual([name, name.includes('norm') ? 'F32' : 'F16']);
+    }
+    const gguf = (await readGguf(path)).tensors.get('blk.0.ffn_up.weight')!;
+    const bytes = (await readFile(path)).subarray(gguf.offset, gguf.offset + gguf.length);
+    const written = await readTensorBytes(tensors.get('model.layers.0.mlp.up_proj.weight')!);
+    expect(Buffer.compare(written, bytes)).toBe(0);
+    expect((await json(join(out, 'config.json'))).torch_dtype).toBe('float16');
+
+    const mixed = join(dir, 'mixed');
+    await ggufToHf(join(FIXTURES, 'qwen3.gguf'), mixed);
+    const dtypes = [...(await openCheckpoint(mixed)).tensors.values()].map(({ dtype }) => dtype);
+    expect(new Set(dtypes)).toEqual(new Set(['F32', 'BF16']));
+    expect((await json(join(mixed, 'config.json'))).torch_dtype).toBe('float32');
+  });
+
+  it('keeps named chat templates', async () => {
+    const out = join(dir, 'templates');
+    await ggufToHf(join(FIXTURES, 'llama-tekken.gguf'), out);
+    expect((await json(join(out, 'tokenizer_config.json'))).chat_template).toEqual([
+      { name: 'default', template: '{{ messages[0].content }}' },
+      { name: 'tool_use', template: '{{ tools | length }}' },
+    ]);
+    expect((await loadTokenizer(out)).chatTemplate).toBe('{{ messages[0].content }}');
   });
 
   it('refuses an existing folder unless asked', async () => {
@@ -171,9 +204,9 @@ describe('ggufToHf of changed files', () => {
           if (!(error instanceof UserError)) throw error;
         }
       }),
-      { numRuns: 200 },
+      { numRuns: 60 },
     );
-    expect(converted).toBeGreaterThan(5);
+    expect(converted).toBeGreaterThan(2);
   });
 });
 

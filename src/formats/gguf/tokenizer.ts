@@ -40,6 +40,19 @@ const DIGITS: Split = { patterns: ['\\p{N}', GPT2_PATTERN] };
 const LLAMA3: Split = { patterns: [gpt4Pattern('{1,3}')], ignoreMerges: true, addBos: true };
 const QWEN2: Split = { patterns: [gpt4Pattern('')] };
 
+/** Mistral's later vocabularies: words part where their case changes, digits stand alone. */
+const UPPER = '\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}';
+const LOWER = '\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}';
+const TEKKEN_PATTERN = [
+  `[^\\r\\n\\p{L}\\p{N}]?[${UPPER}]*[${LOWER}]+`,
+  `[^\\r\\n\\p{L}\\p{N}]?[${UPPER}]+[${LOWER}]*`,
+  `\\p{N}`,
+  ` ?[^${SPACE}\\p{L}\\p{N}]+[\\r\\n/]*`,
+  `${SPACE}*[\\r\\n]+`,
+  BLANKS,
+].join('|');
+const TEKKEN: Split = { patterns: [TEKKEN_PATTERN], ignoreMerges: true, addBos: true };
+
 /** By tokenizer.ggml.pre (llama-vocab.cpp). */
 const SPLITS: Readonly<Record<string, Split>> = {
   default: GPT2,
@@ -49,6 +62,9 @@ const SPLITS: Readonly<Record<string, Split>> = {
   'llama-bpe': LLAMA3,
   llama3: LLAMA3,
   'llama-v3': LLAMA3,
+  falcon3: LLAMA3,
+  pixtral: LLAMA3,
+  tekken: TEKKEN,
   // Qwen's own tokenizer composes characters first, which llama.cpp leaves out.
   qwen2: { ...QWEN2, normalizer: { type: 'NFC' } },
   'deepseek-r1-qwen': QWEN2,
@@ -248,6 +264,17 @@ class Vocabulary {
     };
   }
 
+  /** The template; where there are several (one for tools, say), all by name as Hugging Face has them. */
+  private chatTemplate(): string | { name: string; template: string }[] | undefined {
+    const key = 'tokenizer.chat_template';
+    const main = this.meta.has(key) ? this.meta.string(key) : undefined;
+    const others = this.meta
+      .strings('tokenizer.chat_templates', [])
+      .map((name) => ({ name, template: this.meta.string(`${key}.${name}`) }));
+    if (others.length === 0) return main;
+    return [...(main === undefined ? [] : [{ name: 'default', template: main }]), ...others];
+  }
+
   files(parts: {
     normalizer: object | null;
     pre_tokenizer: object | null;
@@ -266,7 +293,7 @@ class Vocabulary {
       decoder,
       model,
     };
-    const template = 'tokenizer.chat_template';
+    const template = this.chatTemplate();
     const config = {
       tokenizer_class: 'PreTrainedTokenizerFast',
       add_bos_token: this.addBos,
@@ -276,7 +303,7 @@ class Vocabulary {
       unk_token: this.special('unknown'),
       pad_token: this.special('padding'),
       clean_up_tokenization_spaces: false,
-      ...(this.meta.has(template) ? { chat_template: this.meta.string(template) } : {}),
+      ...(template !== undefined && { chat_template: template }),
     };
     return { tokenizer, config };
   }
