@@ -22,7 +22,8 @@ export function toFiles({ method, config, values }: Adapter): AdapterFiles {
   if (!method.toPeft) {
     throw new UserError(`method ${method.name} has no adapter to save: its result is a whole model`);
   }
-  const tensors = new Map([...values].map(([name, t]) => [name, { shape: t.dims, data: t.data }]));
+  const saved = method.savedTensors?.(config, values) ?? values;
+  const tensors = new Map([...saved].map(([name, t]) => [name, { shape: t.dims, data: t.data }]));
   return { config: method.toPeft(config), tensors };
 }
 

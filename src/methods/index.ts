@@ -6,10 +6,12 @@ import { lora } from './lora.js';
 import { lorafa } from './lorafa.js';
 import { loraplus } from './loraplus.js';
 import type { Method } from './method.js';
+import { olora } from './olora.js';
+import { pissa } from './pissa.js';
 import { vera } from './vera.js';
 
 /** Every method. The command line, the docs and the conformance suite read this table. */
-export const methods = { lora, loraplus, lorafa, dora, vera, bitfit, full };
+export const methods = { lora, loraplus, lorafa, dora, pissa, olora, vera, bitfit, full };
 
 export type MethodName = keyof typeof methods;
 

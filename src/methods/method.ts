@@ -110,6 +110,8 @@ export interface Method<C> {
   onStep?(config: C, context: StepContext): void;
   /** PEFT's configuration of such an adapter; absent: the result is a whole model. */
   toPeft?(config: C): PeftConfig;
+  /** The tensors to save with that configuration, out of the method's by name; absent: they are saved as they are. */
+  savedTensors?(config: C, values: ReadonlyMap<string, F32Tensor>): ReadonlyMap<string, F32Tensor>;
   /** The configuration behind an adapter for `sites` that was read; undefined where it is another method's. */
   fromPeft?(config: PeftConfig, sites: readonly string[]): C | undefined;
   /** Whether step 0 computes what the base does. */

@@ -61,6 +61,16 @@ const subjects: Record<MethodName, Subject> = {
     // The norm counts as a constant; test/golden/methods.test.ts has these gradients from PEFT.
     inexact: ['lora_A', 'lora_B'],
   },
+  pissa: {
+    options: { ...all, r: 3, loraAlpha: 6, loraDropout: 0.1, useRslora: true },
+    count: loraCount(3),
+    loadedAs: 'lora',
+  },
+  olora: {
+    options: { ...all, r: 2, loraAlpha: 4, loraDropout: 0.1, rankPattern: { k_proj: 3 } },
+    count: (sites) => total(sites.map((s) => (s.name.endsWith('k_proj') ? 3 : 2) * (s.in + s.out))),
+    loadedAs: 'lora',
+  },
   vera: {
     options: { ...all, r: 20, veraDropout: 0.1 },
     count: (sites) => total(sites.map((s) => 20 + s.out)),

@@ -2,7 +2,16 @@ import { QrDecomposition, Matrix as Reference, SingularValueDecomposition } from
 import { describe, expect, it } from 'vitest';
 import { Rng } from '../rng.js';
 import { singularValues, thinQr } from './index.js';
-import { type Matrix, matrix, multiply, multiplyTransposed, scaleColumns, transpose } from './matrix.js';
+import {
+  firstColumns,
+  firstRows,
+  type Matrix,
+  matrix,
+  multiply,
+  multiplyTransposed,
+  scaleColumns,
+  transpose,
+} from './matrix.js';
 import { qr } from './qr.js';
 import { leading, productSvd, type Svd, svd, truncatedSvd } from './svd.js';
 
@@ -81,6 +90,13 @@ describe('qr', () => {
     expect([...second.r.data].map((x) => Number(x.toFixed(9)))).toEqual([5, 1, 0, 2]);
     expect(qr(identity(3)).r).toEqual(identity(3));
   });
+  it('gives its first columns and rows alone', () => {
+    const a = random(12, 8);
+    const whole = qr(a);
+    const { q, r } = qr(a, 3);
+    expect(difference(q, firstColumns(whole.q, 3))).toBeLessThan(1e-15);
+    expect(r).toEqual(firstRows(whole.r, 3));
+  });
   it('refuses sizes that do not meet', () => {
     expect(() => matrix(2, 2, [1])).toThrow('1 elements do not fill 2 × 2');
     expect(() => multiply(random(2, 3), random(2, 3))).toThrow('sizes 3 and 2 do not meet');
@@ -123,13 +139,15 @@ describe('truncatedSvd', () => {
     expect(error(60)).toBeLessThan(1e-3);
   });
   it('depends on nothing but its seed', () => {
-    const a = random(40, 50);
+    const a = random(70, 80);
     expect(truncatedSvd(a, 3, { seed: 4 })).toEqual(truncatedSvd(a, 3, { seed: 4 }));
     expect(truncatedSvd(a, 3, { seed: 4 })).not.toEqual(truncatedSvd(a, 3, { seed: 5 }));
   });
-  it('is exact where it follows every direction', () => {
+  it('is exact where the matrix is small, or it follows every direction', () => {
     const a = random(30, 10);
     expect(truncatedSvd(a, 4)).toEqual(leading(svd(a), 4));
+    const b = random(70, 66);
+    expect(truncatedSvd(b, 60)).toEqual(leading(svd(b), 60));
     expect(() => truncatedSvd(a, 11)).toThrow('rank 11 is more than 30 × 10 has');
   });
 });

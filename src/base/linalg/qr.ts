@@ -2,11 +2,11 @@ import { type Matrix, matrix, transpose } from './matrix.js';
 
 /**
  * Thin QR by Householder reflections: a [m, n] = q·r with q [m, k] orthonormal and r [k, n] upper triangular,
- * k = min(m, n). Signs are LAPACK's (and so PyTorch's): r's diagonal is opposite in sign to what it eliminates.
+ * k = min(m, n), or with `first` only q's first columns and r's first rows. Signs are LAPACK's (and so PyTorch's): r's diagonal is opposite in sign to what it eliminates.
  */
-export function qr(a: Matrix): { q: Matrix; r: Matrix } {
+export function qr(a: Matrix, first = Number.POSITIVE_INFINITY): { q: Matrix; r: Matrix } {
   const { rows: m, columns: n } = a;
-  const k = Math.min(m, n);
+  const k = Math.min(m, n, first);
   // Columns one after the other: column j lies at j·m.
   const work = transpose(a).data;
   const factors = new Float64Array(k);

@@ -97,6 +97,9 @@ function squaredNorms(columns: Float64Array, k: number): Float64Array {
   return Float64Array.from({ length: k }, (_, j) => energy(columns.subarray(j * k, (j + 1) * k)));
 }
 
+/** Matrices with no more rows or columns are cheap to factor in full. */
+const EXACT = 64;
+
 export interface TruncatedSvdOptions {
   /** Passes of power iteration: the more, the closer to the exact vectors where singular values lie close together. */
   iterations?: number;
@@ -107,7 +110,8 @@ export interface TruncatedSvdOptions {
 
 /**
  * The `rank` largest singular values and their vectors, by a random subspace and power iteration (Halko, Martinsson &
- * Tropp, arXiv:0909.4061, algorithm 4.4). Equal seeds give equal results. Exact where the subspace is the whole space.
+ * Tropp, arXiv:0909.4061, algorithm 4.4). Equal seeds give equal results. Small
+ * matrices are factored in full.
  */
 export function truncatedSvd(
   a: Matrix,
@@ -117,7 +121,7 @@ export function truncatedSvd(
   const limit = Math.min(a.rows, a.columns);
   if (rank > limit) throw new Error(`rank ${rank} is more than ${a.rows} × ${a.columns} has`);
   const width = rank + oversample;
-  if (width >= limit) return leading(svd(a), rank);
+  if (width >= limit || limit <= EXACT) return leading(svd(a), rank);
   const rng = new Rng(seed, 'truncated svd');
   const start = matrix(width, a.columns);
   for (let i = 0; i < start.data.length; i++) start.data[i] = rng.normal();

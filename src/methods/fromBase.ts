@@ -1,0 +1,153 @@
+import { UserError } from '../base/errors.js';
+import { type Matrix, matrix, toFloat32 } from '../base/linalg/matrix.js';
+import { type F32Tensor, f32 } from '../base/tensor.js';
+import type { PeftLoraConfig } from '../formats/peftConfig.js';
+import { add, concat, matmul, neg } from '../graph/ops/index.js';
+import type { Tensor } from '../graph/tensor.js';
+import { type LoraConfig, lora, scaleOf, toPeft } from './lora.js';
+import type { Method, ReadBase, SiteContext, Trainable } from './method.js';
+
+/** B [out, r] and A [r, in] that a site starts with. */
+export interface Start {
+  b: Matrix;
+  a: Matrix;
+}
+
+/**
+ * A LoRA that starts in a part of the base's own matrix: h = Wx + s·(B·A − B₀·A₀)x, where A and B start as A₀ and B₀,
+ * so that training starts at the base and A and B have PEFT's gradients. PEFT takes s·B₀·A₀ out of the base instead;
+ * here the base stays as it is, and what is saved is a LoRA of twice the rank, [B, −B₀]·[A; A₀], for the original base
+ * (what PEFT's path_initial_model_for_weight_conversion makes).
+ */
+export function fromBaseMethod<C extends LoraConfig>(
+  name: string,
+  startOf: (config: C, weight: Matrix, r: number, scale: number) => Start,
+): Pick<Method<C>, 'name' | 'startsAtBase' | 'select' | 'toPeft' | 'savedTensors' | 'linear' | 'merge'> {
+  return {
+    name,
+    startsAtBase: true,
+    select(c, model) {
+      const sites = new Map(model.sites.map((site) => [site.name, site]));
+      const starts = new Map<string, (base: ReadBase) => Promise<Start>>();
+      return lora.select(c, model).flatMap((trainable): Trainable[] => {
+        const part = partOf(trainable.name);
+        if (trainable.name.includes('.lora_embedding_')) {
+          throw new UserError(
+            `${name} starts in the matrix of a linear layer, and ${trainable.name} is an embedding's`,
+          );
+        }
+        if (!part) return [trainable];
+        const site = sites.get(trainable.name.slice(0, -part.length - 1))!;
+        const r = trainable.shape[part === 'lora_A' ? 0 : 1];
+        if (2 * r > Math.min(site.in, site.out)) {
+          throw new UserError(
+            `${name} is saved as a LoRA of rank ${2 * r}, which is larger than ${site.name} allows: its matrix is ` +
+              `${site.out} × ${site.in}; lower r to ${Math.floor(Math.min(site.in, site.out) / 2)}`,
+          );
+        }
+        const start =
+          starts.get(site.name) ??
+          once(async (base: ReadBase) => {
+            const weight = matrix(site.out, site.in, await base(`${site.tiedTo ?? site.name}.weight`));
+            return startOf(c, weight, r, scaleOf(c, site));
+          });
+        starts.set(site.name, start);
+        const init: Trainable['init'] = async (_, base) =>
+          toFloat32((await start(base))[part === 'lora_A' ? 'a' : 'b']);
+        return [
+          { ...trainable, init },
+          { name: `${site.name}.${FROZEN[part]}`, shape: trainable.shape, init, trains: false },
+        ];
+      });
+    },
+    toPeft: (c) => ofTwiceTheRank(toPeft(c), c.useRslora),
+
+    savedTensors(_, values) {
+      const saved = new Map<string, F32Tensor>();
+      for (const [key, value] of values) {
+        const part = partOf(key);
+        if (part) saved.set(key, joined(part, value, values.get(key.replace(part, FROZEN[part]))!));
+        else if (!Object.values(FROZEN).some((frozen) => key.endsWith(`.${frozen}`))) saved.set(key, value);
+      }
+      return saved;
+    },
+
+    linear(c, context, y) {
+      const { site, x, param, dropped } = context;
+      const s = scaleOf(c, site);
+      const { x: kept, scale } = dropped(c.loraDropout);
+      if (kept === x) {
+        const { a, b } = both(context);
+        return add(y, matmul(matmul(x, a, { transB: true }), b, { transB: true, alpha: s }));
+      }
+      const through = (input: Tensor, a: Tensor, b: Tensor, alpha: number) =>
+        matmul(matmul(input, a, { transB: true }), b, { transB: true, alpha });
+      const residual = add(y, through(x, param(FROZEN.lora_A), param(FROZEN.lora_B), -s));
+      return add(residual, through(kept, param('lora_A'), param('lora_B'), s * scale));
+    },
+
+    merge(c, context, weight) {
+      const { a, b } = both(context);
+      return add(weight, matmul(b, a, { alpha: scaleOf(c, context.site) }));
+    },
+  };
+}
+
+/** The tensors that keep what A and B started as. */
+const FROZEN = { lora_A: 'start_A', lora_B: 'start_B' } as const;
+type Part = keyof typeof FROZEN;
+
+function partOf(name: string): Part | undefined {
+  return (Object.keys(FROZEN) as Part[]).find((part) => name.endsWith(`.${part}`));
+}
+
+/** [A; A₀] and [B, −B₀]. */
+function both({ param }: Pick<SiteContext, 'param'>): { a: Tensor; b: Tensor } {
+  return {
+    a: concat([param('lora_A'), param(FROZEN.lora_A)], 0),
+    b: concat([param('lora_B'), neg(param(FROZEN.lora_B))], 1),
+  };
+}
+
+/** The same of values. */
+function joined(part: Part, { dims: [rows, columns], data }: F32Tensor, start: F32Tensor): F32Tensor {
+  const result = new Float32Array(2 * data.length);
+  if (part === 'lora_A') {
+    result.set(data);
+    result.set(start.data, data.length);
+    return f32(result, [2 * rows, columns]);
+  }
+  for (let i = 0; i < rows; i++) {
+    const row = i * columns;
+    result.set(data.subarray(row, row + columns), 2 * row);
+    result.set(
+      start.data.subarray(row, row + columns).map((x) => -x),
+      2 * row + columns,
+    );
+  }
+  return f32(result, [rows, 2 * columns]);
+}
+
+/** Twice the rank at the same scale. */
+function ofTwiceTheRank(config: PeftLoraConfig, useRslora: boolean): PeftLoraConfig {
+  const factor = useRslora ? Math.SQRT2 : 2;
+  const scaled = (patterns: Record<string, number>, by: number) =>
+    Object.fromEntries(Object.entries(patterns).map(([pattern, value]) => [pattern, value * by]));
+  return {
+    ...config,
+    r: 2 * config.r,
+    lora_alpha: factor * config.lora_alpha,
+    rank_pattern: scaled(config.rank_pattern, 2),
+    alpha_pattern: scaled(config.alpha_pattern, factor),
+    init_lora_weights: true,
+  };
+}
+
+/** `make` called the first time only. */
+function once<A, T>(make: (argument: A) => T): (argument: A) => T {
+  let made: { value: T } | undefined;
+  return (argument) => {
+    made ??= { value: make(argument) };
+    return made.value;
+  };
+}

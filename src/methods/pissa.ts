@@ -1,0 +1,48 @@
+import * as z from 'zod';
+import { scaleColumns, scaleRows } from '../base/linalg/matrix.js';
+import { truncatedSvd } from '../base/linalg/svd.js';
+import { checkJson } from '../formats/io/json.js';
+import { fromBaseMethod } from './fromBase.js';
+import { snakeKeys } from './keys.js';
+import { type LoraConfig, lora, loraOptions } from './lora.js';
+import type { Method } from './method.js';
+
+export interface PissaConfig extends LoraConfig {
+  /** Power iterations of the truncated SVD. */
+  pissaNiter: number;
+}
+
+const options = loraOptions.omit({ init_lora_weights: true }).extend({
+  pissa_niter: z
+    .int()
+    .nonnegative()
+    .default(8)
+    .describe('PiSSA: power iterations of the truncated SVD of matrices with more than 64 rows and columns'),
+});
+
+/**
+ * PiSSA (Meng et al., arXiv:2404.02948): LoRA that starts as the principal part of the base, s·B₀·A₀ = U_r Σ_r V_rᵀ, so
+ * that it trains what matters most and leaves the residual alone.
+ */
+export const pissa: Method<PissaConfig> = {
+  ...lora,
+  ...fromBaseMethod<PissaConfig>('pissa', (c, weight, r, scale) => {
+    const { u, s, vt } = truncatedSvd(weight, r, { iterations: c.pissaNiter });
+    const roots = s.map((value) => Math.sqrt(value / scale));
+    return { b: scaleColumns(u, roots), a: scaleRows(vt, roots) };
+  }),
+  card: {
+    title: 'PiSSA',
+    paper: 'arXiv:2404.02948',
+    parameters: 'r·(in + out) a target',
+    inference: 'two products of rank 2r a target',
+    merges: true,
+    peft: 'LORA of rank 2r',
+  },
+  options,
+  fromPeft: undefined,
+  parse(place, config) {
+    const { pissa_niter, ...rest } = checkJson(place, snakeKeys(config), options);
+    return { ...lora.parse(place, rest), pissaNiter: pissa_niter };
+  },
+};
