@@ -12,6 +12,7 @@ export {
   type LoadOptions,
   loadModel,
   Model,
+  type PromptOptions,
 } from './api/model.js';
 export type { SampleEvent } from './api/samples.js';
 export type { TrainJobOptions } from './api/trainJob.js';

@@ -4,8 +4,8 @@
     python scripts/parity/chat_goldens.py      # writes src/formats/fixtures/chat/goldens.json
 
 The templates are the .jinja files beside it: smollm2.jinja is the very one in the metadata of
-SmolLM2-135M-Instruct.Q4_1.gguf; the others write the formats of Llama 2, Llama 3, Llama 3.2, Mistral
-Instruct, Qwen2.5 and Qwen3. `semantics` are one-line templates, each about one thing that Python's jinja2
+SmolLM2-135M-Instruct.Q4_1.gguf; the others write the formats of Llama 2, Llama 3, 3.1 and 3.2, Mistral
+Instruct without and with tools, Hermes, SmolLM3, Qwen2.5 and Qwen3. `semantics` are one-line templates, each about one thing that Python's jinja2
 and other implementations may take differently. Versions: see requirements.txt.
 """
 
@@ -48,6 +48,29 @@ WEATHER = {
 }
 CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Köln", "days": 2, "now": True}}}
 
+SEARCH = {
+    "type": "function",
+    "function": {
+        "name": "search",
+        "description": "Finds pages",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "words": {"type": "array", "items": {"type": "string"}, "description": " What to look for. "},
+                "limit": {"type": ["integer", "string"]},
+                "weights": {"type": "object", "additionalProperties": {"type": "number"}},
+                "any": {"description": "it's \"quoted\"", "default": [-0.5, 3, None, "\x07\u00a0\n"]},
+            },
+        },
+        "return": {"type": "boolean"},
+    },
+}
+
+
+def call(id: str, name: str, **arguments) -> dict:
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
 CONVERSATIONS = {
     "user": [turn("user", "Hi there")],
     "system": [turn("system", "Be brief."), turn("user", "What is 2+2?"), turn("assistant", "4")],
@@ -78,6 +101,28 @@ CONVERSATIONS = {
         turn("tool", '{"c": 7}'),
         turn("assistant", "7 degrees."),
     ],
+    "chain of tools": [
+        turn("system", "Use the tools."),
+        turn("user", "How is it in Köln, and why?"),
+        turn("assistant", "", tool_calls=[call("abcdefgh1", "get_weather", city="Köln")]),
+        turn("tool", '{"c": 7}', tool_call_id="abcdefgh1", name="get_weather"),
+        turn("assistant", "It has 7 degrees. Let me look further."),
+        turn("user", "Please do."),
+        turn("assistant", "", tool_calls=[call("abcdefgh2", "search", words=["rain", "it's"], limit=3, weights={"a": 0.5})]),
+        turn("tool", "nothing", tool_call_id="abcdefgh2", name="search"),
+        turn("assistant", "I found nothing."),
+    ],
+    "calls at once": [
+        turn("user", "Köln and Bonn?"),
+        turn(
+            "assistant",
+            "Two at once.",
+            tool_calls=[call("abcdefgh1", "get_weather", city="Köln"), call("abcdefgh2", "get_weather", city="Bonn")],
+        ),
+        turn("tool", "7", tool_call_id="abcdefgh1", name="get_weather"),
+        turn("tool", "8", tool_call_id="abcdefgh2", name="get_weather"),
+        turn("assistant", "7 and 8 degrees."),
+    ],
     "two users": [turn("user", "a"), turn("user", "b")],
     "empty": [turn("user", ""), turn("assistant", "")],
 }
@@ -88,6 +133,7 @@ RENDERINGS = [
     ("prompt", {"add_generation_prompt": True}),
     ("no thinking", {"add_generation_prompt": True, "enable_thinking": False}),
     ("with tools", {"add_generation_prompt": True, "tools": [WEATHER]}),
+    ("two tools", {"add_generation_prompt": False, "tools": [WEATHER, SEARCH]}),
 ]
 
 SEMANTICS = [
@@ -128,6 +174,12 @@ SEMANTICS = [
     "{{ [{'r': 1}] | groupby('r') | length }}",
     "{{ (1, 2) | length }}|{{ [1, 2, 3][-1] }}|{{ [1, 2, 3][::-1] | first }}|{{ 'abc'[-1] }}",
     "{% filter upper %}abc{% endfilter %}",
+    "{{ {'a': 1, 'b': [none, true, 2.0, 'x']} | string }}|{{ [] ~ {} }}|{{ ['it\\'s', 'say \"x\"', 'both \\' and \"', '\\n\\t\\\\é👋\\u00a0\\u200b\\u0007'] | string }}",
+    "{{ [0.0001, 0.00001, 123456789012345680.0, 1.5, 3.0, 3] | string }}|{{ 0.00001 }}|{{ [[1], {'a': {}}] ~ '' }}|{{ (1, 'a') | string }}",
+    "{{ {'a': [1, {'b': none}]} == {'a': [1, {'b': none}]} }}|{{ {'a': 1, 'b': 2} == {'b': 2, 'a': 1.0} }}|{{ {'a': 1} == {'a': 1, 'b': 1} }}|{{ {'a': 1} != {'a': 2} }}|{{ {} == [] }}|{{ {'a': 1} in [{'a': 1}] }}",
+    "{% set d = {'a': 1} %}{{ d[['a']] is defined }}|{{ d[none] is defined }}|{{ d[x] is defined }}|{{ d['a'] }}|{{ d['b'] is defined }}|{{ d[{}] }}|{{ [5, 6][1] }}|{{ d is iterable }}|{{ x is iterable }}|{{ none is iterable }}|{{ 1 is not iterable }}|{{ 'a' is iterable }}|{{ (1, 2) is iterable }}",
+    "{% for c in 'a👋' %}[{{ c }}]{% endfor %}{% for c in x %}{{ c }}{% else %}none{% endfor %}{% for c in 'abc' if c != 'b' %}{{ c }}{% endfor %}",
+    "{{ [{'r': 'a'}, {'r': 'b', 't': 1}, {'r': 'c'}] | rejectattr('r', 'equalto', 'a') | selectattr('t', 'undefined') | list | length }}|{{ ['b ', 'a'] | map('trim') | join(',') }}",
     "{{ x is defined }}|{{ none is none }}|{{ 'a' is string }}|{{ {} is mapping }}|{{ [] is iterable }}|{{ 1 is number }}|{{ true is boolean }}",
     "{% generation %}a{% endgeneration %}\nb{% generation -%}  c  {%- endgeneration %}d",
 ]
@@ -152,6 +204,8 @@ def main() -> None:
                 if rendering == "no thinking" and path.stem != "qwen3":
                     continue
                 if rendering == "with tools" and name not in ("system", "tools"):
+                    continue
+                if rendering == "two tools" and name not in ("chain of tools", "calls at once"):
                     continue
                 chats.append(
                     {"template": path.stem, "conversation": name, "rendering": rendering}

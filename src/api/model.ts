@@ -4,6 +4,7 @@ import { UserError } from '../base/errors.js';
 import type { ChatMessage } from '../formats/chat.js';
 import { renderChat } from '../formats/chat.js';
 import { writeFolderAtomic } from '../formats/io/node.js';
+import { checkConversation } from '../formats/messages.js';
 import { loadTokenizer, StreamDecoder, type Tokenizer } from '../formats/tokenizer.js';
 import type { Device } from '../graph/op.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
@@ -50,6 +51,11 @@ export interface Evaluation extends Pick<EncodeStats, 'rows' | 'truncated' | 'dr
   loss: number;
   perplexity: number;
   tokens: number;
+}
+
+/** How to generate, and for a chat which tools there are, as OpenAI describes functions. */
+export interface PromptOptions extends GenerateInput {
+  tools?: readonly unknown[];
 }
 
 /** How a generation went. */
@@ -258,10 +264,10 @@ export class Model {
   /** Pieces of generated text as they come. A string is continued as it is; messages go through the chat template. */
   async *stream(
     prompt: string | readonly ChatMessage[],
-    options: GenerateInput & { signal?: AbortSignal } = {},
+    options: PromptOptions & { signal?: AbortSignal } = {},
   ): AsyncGenerator<string, GenerationEnd, void> {
-    const { signal, ...rest } = options;
-    return yield* this.continue(this.encodePrompt(prompt), rest, { signal });
+    const { signal, tools, ...rest } = options;
+    return yield* this.continue(this.encodePrompt(prompt, tools), rest, { signal });
   }
 
   private async *continue(
@@ -283,7 +289,7 @@ export class Model {
   }
 
   /** The whole generated text. */
-  async generate(prompt: string | readonly ChatMessage[], options: GenerateInput = {}): Promise<string> {
+  async generate(prompt: string | readonly ChatMessage[], options: PromptOptions = {}): Promise<string> {
     let text = '';
     for await (const piece of this.stream(prompt, options)) text += piece;
     return text;
@@ -317,12 +323,17 @@ export class Model {
     return this.current;
   }
 
-  private encodePrompt(prompt: string | readonly ChatMessage[]): number[] {
-    if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
+  private encodePrompt(prompt: string | readonly ChatMessage[], tools?: readonly unknown[]): number[] {
+    if (typeof prompt === 'string') {
+      if (tools) throw new UserError('tools belong to a chat: give the prompt as messages');
+      return this.tokenizer.encode(prompt);
+    }
     const template = this.tokenizer.chatTemplate;
     if (!template)
       throw new UserError(`${basename(this.base.folder)} has no chat template; give the prompt as text`);
-    const text = renderChat(template, prompt, { addGenerationPrompt: true, ...this.tokenizer.texts() });
+    const chat = checkConversation('the chat', { messages: prompt, tools });
+    const options = { addGenerationPrompt: true, tools: chat.tools, ...this.tokenizer.texts() };
+    const text = renderChat(template, chat.messages, options);
     return this.tokenizer.encode(text, { addSpecialTokens: false });
   }
 

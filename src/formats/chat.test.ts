@@ -22,7 +22,11 @@ const END_OF_TURN: Record<string, string[]> = {
   llama2: ['</s>'],
   llama3: ['<|end_of_text|>', '<|eot_id|>'],
   llama3_2: ['<|end_of_text|>', '<|eot_id|>'],
+  llama3_1: ['<|end_of_text|>', '<|eom_id|>', '<|eot_id|>'],
   mistral: ['</s>'],
+  mistral_tools: ['</s>'],
+  hermes: ['<|im_end|>'],
+  smollm3: ['<|im_end|>'],
   qwen2_5: ['<|endoftext|>', '<|im_end|>'],
   qwen3: ['<|endoftext|>', '<|im_end|>'],
   generation: ['</s>'],
@@ -114,6 +118,27 @@ describe('chatSegments', () => {
     expect(prompt.text.endsWith('<|im_start|>assistant\n<think>\n\n</think>\n\n')).toBe(true);
     expect(said.text).toBe('Blue.<|im_end|>');
   });
+
+  it.each(['qwen2_5', 'qwen3', 'hermes', 'smollm3', 'llama3_1', 'llama3_2', 'mistral_tools'])(
+    '%s: every call and every answer is supervised, no result of a tool, each once',
+    (name) => {
+      const { tools } = goldens.renderings['two tools'];
+      // Mistral's format moves the system message as the conversation goes on, which cannot be trained on.
+      const messages = goldens.conversations['chain of tools'].slice(name === 'mistral_tools' ? 1 : 0);
+      const all = segmentsOf(name, messages, { tools }).flat();
+      const said = all.filter((segment) => segment.supervised).map((segment) => segment.text);
+      expect(said).toHaveLength(4);
+      const [weather, further, search, nothing] = said;
+      for (const text of said) expect(text.endsWith(END_OF_TURN[name].at(-1)!)).toBe(true);
+      for (const part of ['get_weather', 'Köln']) expect(weather).toContain(part);
+      expect(further).toContain('It has 7 degrees.');
+      for (const part of ['search', 'rain']) expect(search).toContain(part);
+      expect(nothing).toContain('I found nothing.');
+      for (const text of said) expect(text).not.toMatch(/c\\*": 7|^nothing|Please do/);
+      const read = all.filter((segment) => !segment.supervised).map((segment) => segment.text);
+      expect(read.join('')).toMatch(/c\\*": 7.*nothing/s);
+    },
+  );
 
   it('supervises calls of tools and the answer after them', () => {
     const [sequence] = segmentsOf('qwen2_5', goldens.conversations.tools);

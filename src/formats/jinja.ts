@@ -6,16 +6,22 @@
  */
 import * as jinja from '@huggingface/jinja';
 import { messageOf, UserError } from '../base/errors.js';
+import {
+  ITERABLES,
+  isList,
+  isNumber,
+  isString,
+  pythonEquals,
+  pythonStr,
+  typeOf,
+  type Value,
+} from './jinjaValues.js';
 import { range, STRING_FILTERS, STRING_METHODS, strftime } from './pythonText.js';
 
 // The package's declarations do not resolve under NodeNext: these are the parts of its API used here.
 interface Node {
   readonly type: string;
   readonly [field: string]: unknown;
-}
-interface Value {
-  readonly type: string;
-  readonly value: unknown;
 }
 interface Scope {
   readonly variables: Map<string, Value>;
@@ -175,58 +181,6 @@ function jumpsOf(body: readonly Node[]): { prints: boolean; jumps: boolean; lost
   return all;
 }
 
-const isString = (value: Value): value is Value & { value: string } => value.type === 'StringValue';
-const isNumber = (value: Value): value is Value & { value: number | boolean } =>
-  ['IntegerValue', 'FloatValue', 'BooleanValue'].includes(value.type);
-const isList = (value: Value): value is Value & { value: Value[] } =>
-  value.type === 'ArrayValue' || value.type === 'TupleValue';
-
-const PYTHON_TYPES: Record<string, string> = {
-  StringValue: 'a string',
-  IntegerValue: 'an integer',
-  FloatValue: 'a float',
-  BooleanValue: 'a bool',
-  NullValue: 'None',
-  UndefinedValue: 'something undefined',
-  ArrayValue: 'a list',
-  TupleValue: 'a tuple',
-  ObjectValue: 'a dict',
-};
-
-function typeOf(value: Value): string {
-  return PYTHON_TYPES[value.type] ?? 'a function';
-}
-
-/** Python's str(). The forms of lists and dicts (their repr) are refused: no chat template prints them. */
-function pythonStr(value: Value): string {
-  switch (value.type) {
-    case 'StringValue':
-    case 'IntegerValue':
-    case 'FloatValue':
-      return value.toString();
-    case 'BooleanValue':
-      return value.value ? 'True' : 'False';
-    case 'NullValue':
-      return 'None';
-    case 'UndefinedValue':
-      return '';
-    default:
-      throw new UserError(`the template prints ${typeOf(value)}, which is not supported`);
-  }
-}
-
-/** Python's `==`. */
-function pythonEquals(a: Value, b: Value): boolean {
-  if (isNumber(a) && isNumber(b)) return Number(a.value) === Number(b.value);
-  if (isList(a) && isList(b)) {
-    return a.value.length === b.value.length && a.value.every((item, i) => pythonEquals(item, b.value[i]));
-  }
-  if (a.value instanceof Map || b.value instanceof Map) {
-    throw new UserError('the template compares dicts, which is not supported');
-  }
-  return a.type === b.type && a.value === b.value;
-}
-
 /** The library's interpreter with Python's meaning of what it takes another way. */
 class PythonInterpreter extends Interpreter {
   private steps = 0;
@@ -256,6 +210,15 @@ class PythonInterpreter extends Interpreter {
           if (!keeps) scope.variables.delete(name);
         }
         return super.evaluate({ type: 'Comment' }, scope);
+      case 'MemberExpression':
+        return this.member(node, scope);
+      case 'For':
+        return this.loop(node, scope);
+      case 'TestExpression': {
+        if ((node.test as Node).value !== 'iterable') return undefined;
+        const { type } = this.evaluate(node.operand as Node, scope);
+        return this.boolean(ITERABLES.has(type) !== node.negate);
+      }
       case 'BinaryExpression':
         return this.binary(node, scope);
       case 'CallExpression':
@@ -265,6 +228,29 @@ class PythonInterpreter extends Interpreter {
       default:
         return undefined;
     }
+  }
+
+  /** Python loops over nothing where something is undefined, and over a string's characters; the library fails. */
+  private loop(node: Node, scope: Scope): Value {
+    const iterable = node.iterable as Node;
+    const filtered = iterable.type === 'SelectExpression';
+    const value = this.evaluate(filtered ? (iterable.lhs as Node) : iterable, scope);
+    const listed = isString(value) ? [...value.value].map((c) => known(this.string(c))) : [];
+    const items =
+      isString(value) || value.type === 'UndefinedValue'
+        ? { type: 'ArrayLiteral', value: listed }
+        : known(value);
+    return super.evaluate({ ...node, iterable: filtered ? { ...iterable, lhs: items } : items }, scope);
+  }
+
+  /** What a dict cannot have as a key, it has not: the library fails there. */
+  private member(node: Node, scope: Scope): Value | undefined {
+    const property = node.property as Node;
+    if (!node.computed || property.type === 'SliceExpression') return undefined;
+    const object = this.evaluate(node.object as Node, scope);
+    const key = this.evaluate(property, scope);
+    if (object.value instanceof Map && !isString(key)) return super.evaluate(UNDEFINED, scope);
+    return super.evaluate({ ...node, object: known(object), property: known(key) }, scope);
   }
 
   private binary(node: Node, scope: Scope): Value | undefined {
@@ -277,6 +263,10 @@ class PythonInterpreter extends Interpreter {
         return this.boolean(pythonEquals(left, right));
       case '!=':
         return this.boolean(!pythonEquals(left, right));
+      case 'in':
+      case 'not in':
+        if (!isList(right)) break;
+        return this.boolean(right.value.some((item) => pythonEquals(left, item)) === (operator === 'in'));
       case '~':
         return this.string(pythonStr(left) + pythonStr(right));
       case '+':
@@ -332,6 +322,25 @@ class PythonInterpreter extends Interpreter {
           return super.evaluate({ ...node, operand: { type: 'ArrayLiteral', value: items } }, scope);
         }
         break;
+      case 'map':
+        if (isList(operand) && args.length === 1 && args[0].type === 'StringLiteral') {
+          const filter = { type: 'Identifier', value: args[0].value };
+          const each = (item: Value) =>
+            this.evaluate({ type: 'FilterExpression', operand: known(item), filter }, scope);
+          const items = operand.value.map((item) => known(each(item)));
+          return super.evaluate({ type: 'ArrayLiteral', value: items }, scope);
+        }
+        break;
+      case 'selectattr':
+      case 'rejectattr':
+        if (isList(operand) && args.length >= 2) {
+          const [attribute, test, wanted] = args.map((arg) => this.evaluate(arg, scope));
+          const kept = operand.value.filter(
+            (item) => this.passes(item, attribute, test, wanted) === (name === 'selectattr'),
+          );
+          return super.evaluate({ type: 'ArrayLiteral', value: kept.map(known) }, scope);
+        }
+        break;
       case 'unique':
         throw new UserError('the template uses the filter unique, which is not supported');
       case 'tojson':
@@ -340,6 +349,24 @@ class PythonInterpreter extends Interpreter {
         }
     }
     return super.evaluate({ ...node, operand: known(operand) }, scope);
+  }
+
+  /** Whether an item's attribute passes a test; where the item lacks it, that of something undefined. */
+  private passes(item: Value, attribute: Value, test: Value, wanted: Value | undefined): boolean {
+    const place = {
+      type: 'MemberExpression',
+      object: known(item),
+      property: known(attribute),
+      computed: true,
+    };
+    const found = this.evaluate(place, this.globals);
+    if (wanted === undefined) {
+      const name = { type: 'Identifier', value: test.value };
+      const node = { type: 'TestExpression', operand: known(found), negate: false, test: name };
+      return this.evaluate(node, this.globals).value === true;
+    }
+    if (['equalto', 'eq', '=='].includes(String(test.value))) return pythonEquals(found, wanted);
+    throw new UserError(`the template selects by the test ${String(test.value)}, which is not supported`);
   }
 
   /** The argument of strip and trim: the characters to take away; undefined stands for white space. */
@@ -364,6 +391,9 @@ class PythonInterpreter extends Interpreter {
     return super.evaluate({ type: 'Identifier', value: value ? 'True' : 'False' }, this.globals);
   }
 }
+
+/** A name that no template can have. */
+const UNDEFINED: Node = { type: 'Identifier', value: ' ' };
 
 /** A node that stands for a value already computed, so that nothing is evaluated twice. */
 function known(value: Value): Node {

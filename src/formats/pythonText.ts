@@ -86,3 +86,29 @@ export const STRING_FILTERS: Record<string, (text: string, characters?: string) 
       .map(capitalize)
       .join(''),
 };
+
+const ESCAPES: Record<string, string> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
+/** Python's repr() of a string. */
+export function quoted(text: string): string {
+  const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
+  const escaped = text.replace(/[\p{C}\p{Z}\\'"]/gu, (character) => {
+    if (character === ' ') return character;
+    if (character === "'" || character === '"') return character === quote ? `\\${character}` : character;
+    if (ESCAPES[character] !== undefined) return ESCAPES[character];
+    const code = character.codePointAt(0)!.toString(16);
+    if (code.length <= 2) return `\\x${code.padStart(2, '0')}`;
+    return code.length <= 4 ? `\\u${code.padStart(4, '0')}` : `\\U${code.padStart(8, '0')}`;
+  });
+  return quote + escaped + quote;
+}
+
+/** Python's repr() of a float. */
+export function floatText(number: number): string {
+  const [digits, exponent] = number.toExponential().split('e');
+  const power = Number(exponent);
+  if (power < -4 || power >= 16) {
+    return `${digits}e${power < 0 ? '-' : '+'}${String(Math.abs(power)).padStart(2, '0')}`;
+  }
+  return Number.isInteger(number) ? number.toFixed(1) : String(number);
+}

@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { nearest, UserError } from '../../base/errors.js';
 import type { ChatMessage } from '../../formats/chat.js';
 import { checkJson } from '../../formats/io/json.js';
+import { checkConversation } from '../../formats/messages.js';
 
 /** A row that was checked. `line` counts from 1: lines of a file, or items of an array. */
 export type Row =
@@ -10,14 +11,7 @@ export type Row =
   | { kind: 'completion'; line: number; prompt: string; completion: string }
   | { kind: 'text'; line: number; text: string };
 
-const ROLES = ['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython'] as const;
-
-const message = z.looseObject({
-  role: z.enum(ROLES),
-  content: z.string().nullable(),
-});
 const schemas = {
-  messages: z.looseObject({ messages: z.array(message).min(1), tools: z.array(z.unknown()).optional() }),
   completion: z.looseObject({ prompt: z.string(), completion: z.string() }),
   text: z.looseObject({ text: z.string() }),
 };
@@ -44,14 +38,8 @@ function rowOf(value: unknown, line: number, place: string): Row {
   }
   const [kind] = kinds;
   switch (kind) {
-    case 'messages': {
-      const { messages, tools } = checkJson(place, value, schemas.messages);
-      const silent = messages.findIndex((turn) => turn.content === null && turn.tool_calls === undefined);
-      if (silent !== -1) {
-        throw new UserError(`${place}: key "messages.${silent}.content": expected string, received null`);
-      }
-      return tools === undefined ? { kind, line, messages } : { kind, line, messages, tools };
-    }
+    case 'messages':
+      return { kind, line, ...checkConversation(place, value) };
     case 'completion': {
       const { prompt, completion } = checkJson(place, value, schemas.completion);
       return { kind, line, prompt, completion };

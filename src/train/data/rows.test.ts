@@ -79,6 +79,11 @@ describe('readRows', () => {
       'key "messages.0.content": expected string, received null',
     ],
     [
+      'arguments that are no object',
+      `{"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"[1]"}}]}]}`,
+      ' line 1: key "messages.1.tool_calls.0.function.arguments": expected the text of a JSON object, found [1]',
+    ],
+    [
       'mixed kinds',
       '{"text":"a"}\n\n{"prompt":"b","completion":"c"}',
       ' line 3 is a row of completion, line 1 one of text',

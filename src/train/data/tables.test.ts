@@ -37,9 +37,11 @@ describe('CSV and TSV', () => {
   it('reads messages and tools as JSON text', async () => {
     const messages = [{ role: 'user', content: 'a "b", c' }];
     const cell = (value: unknown) => `"${JSON.stringify(value).replaceAll('"', '""')}"`;
-    expect(await read(`messages,tools\n${cell(messages)},\n${cell(messages)},${cell([1])}`)).toEqual([
+    expect(
+      await read(`messages,tools\n${cell(messages)},\n${cell(messages)},${cell([{ name: 'f' }])}`),
+    ).toEqual([
       { kind: 'messages', line: 2, messages },
-      { kind: 'messages', line: 3, messages, tools: [1] },
+      { kind: 'messages', line: 3, messages, tools: [{ name: 'f' }] },
     ]);
   });
 
