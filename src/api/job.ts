@@ -4,6 +4,7 @@ import { camelCase } from '../base/names.js';
 import type { Device } from '../graph/op.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
+import { baseOption } from './quantize.js';
 import { type SampleOptions, sampleSchema, sampleShape } from './samples.js';
 
 const text = z.string().min(1);
@@ -12,6 +13,7 @@ const methodNames = Object.keys(methods) as MethodName[];
 
 /** Options of every job that loads a model. */
 export const engineShape = {
+  base: baseOption,
   device: z.enum(devices).default('cpu').describe('what computes'),
   threads: z.int().positive().optional().describe('threads of the CPU (default: one a physical core)'),
 };

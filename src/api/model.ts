@@ -15,6 +15,7 @@ import { type MethodName, methodNamed } from '../methods/index.js';
 import type { LoraConfig } from '../methods/lora.js';
 import { type MergeOptions, writeMergedModel } from '../methods/merge.js';
 import { type BaseModel, openModel } from '../models/base.js';
+import { formatOf } from '../models/quantized.js';
 import { DecodeStep } from '../serve/decode.js';
 import {
   type FinishReason,
@@ -29,7 +30,8 @@ import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from '../train/lrFinder.js';
 import { LossStep } from '../train/step.js';
 import { type DataSource, loadExamples, loadTrainingExamples, type TokenizerOf } from './data.js';
-import { baseName, type LocateOptions, locate, resolveModelFolder } from './locate.js';
+import { baseName, type LocateOptions, locate } from './locate.js';
+import { type BaseOptions, otherBase, resolveBase } from './quantize.js';
 import {
   keepsDecoder,
   promptsOf,
@@ -40,7 +42,7 @@ import {
 } from './samples.js';
 import { parseTrainJob, type TrainJobOptions, type TrainJobParts } from './trainJob.js';
 
-export interface LoadOptions extends LocateOptions {
+export interface LoadOptions extends BaseOptions {
   device?: Device;
   /** Threads of the CPU provider; default: one a physical core. */
   threads?: number;
@@ -72,10 +74,11 @@ const EVAL_MICRO_BATCH_TOKENS = 1024;
 /**
  * Opens a model: a Hugging Face folder, a GGUF file (converted once into a cache), or a hub id as
  * `HuggingFaceTB/SmolLM2-135M-Instruct` (fetched once into the hub's cache; a folder of that name wins). Weights stay
- * on disk until a graph maps them. Throws UserError naming the file where something is missing or unsupported.
+ * on disk until a graph maps them; with `base` the linear layers are those of a quantized copy, made once into the
+ * cache. Throws UserError naming the file where something is missing or unsupported.
  */
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
-  const folder = await resolveModelFolder(path, options);
+  const folder = await resolveBase(path, options);
   const base = await openModel(await realpath(folder));
   const tokenizer = await loadTokenizer(folder);
   if (tokenizer.vocabSize > base.config.vocabSize) {
@@ -139,7 +142,10 @@ export class Model {
    */
   async loadAdapter(path: string, options: LocateOptions = {}): Promise<Adapter> {
     const folder = await locate(path, { kind: 'adapter', ...options });
-    return this.use(await loadAdapterFolder(folder, this.base));
+    const adapter = await loadAdapterFolder(folder, this.base);
+    const other = await otherBase(folder, formatOf(this.base));
+    if (other) options.onNotice?.(other);
+    return this.use(adapter);
   }
 
   /** Takes the adapter off; the base computes again exactly what it did before. */
@@ -189,6 +195,7 @@ export class Model {
         method: adapter.method.name,
         config: adapter.config,
         model: { type: this.base.config.modelType, parameters: this.parameters.total },
+      base: formatOf(this.base),
         data: { rows: train.stats.rows, tokens: train.stats.tokens },
         ...limits,
         evalSplit: sources.evalSplit,

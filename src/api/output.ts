@@ -1,7 +1,7 @@
 /** Jobs that write a model folder. */
 import type { MergeOptions } from '../methods/merge.js';
-import { type LocateOptions, resolveModelFolder } from './locate.js';
 import { loadModel } from './model.js';
+import { type BaseOptions, resolveBase } from './quantize.js';
 import { refuseForeign, refuseInput } from './replace.js';
 
 /**
@@ -12,10 +12,10 @@ export async function mergeIntoFolder(
   model: string,
   adapter: string,
   output: string,
-  { onNotice, onDownload, ...options }: MergeOptions & LocateOptions = {},
+  { base: format, onNotice, onDownload, ...options }: MergeOptions & BaseOptions = {},
 ): Promise<void> {
   await refuseForeign(output, 'hf', options.overwrite);
-  const base = await resolveModelFolder(model, { onNotice, onDownload });
+  const base = await resolveBase(model, { base: format, onNotice, onDownload });
   await refuseInput(output, base);
   const loaded = await loadModel(base);
   try {

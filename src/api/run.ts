@@ -36,8 +36,8 @@ export interface RunOptions {
 
 /** Loads the job's model and puts its method on it. */
 export async function openJob(job: Job, options: LocateOptions = {}): Promise<Model> {
-  const { device, threads, method, methodOptions, train } = job;
-  const model = await loadModel(job.model, { device, threads, ...options });
+  const { base, device, threads, method, methodOptions, train } = job;
+  const model = await loadModel(job.model, { base, device, threads, ...options });
   await model.addMethod(method, methodOptions, { seed: train.seed });
   return model;
 }

@@ -22,6 +22,15 @@ export interface QuantizedTensor {
   info: TensorInfo;
 }
 
+/** The format of a model's quantized matrices; undefined where it has none. */
+export function formatOf({
+  quantized,
+}: {
+  quantized: ReadonlyMap<string, QuantizedTensor>;
+}): QuantFormat | undefined {
+  return quantized.values().next().value?.format;
+}
+
 /** The matrices of `parameters` that a checkpoint has quantized. Throws UserError where one has another size. */
 export function findQuantized(
   checkpoint: Checkpoint,
