@@ -6,12 +6,14 @@ import { configOf } from '../formats/gguf/config.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists } from '../formats/io/node.js';
 import {
+  type AdapterPart,
   type AdapterTensor,
   adapterKey,
   adapterSites,
   kindName,
   readAdapter,
   splitAdapterKey,
+  splitModuleKey,
 } from '../formats/peft.js';
 import { type PeftConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
 import { sitesOf, trainableCount } from '../methods/adapter.js';
@@ -151,7 +153,7 @@ async function inspectAdapter(path: string): Promise<AdapterInspection> {
     base: config.base_model_name_or_path,
     method: kindName(config),
     config,
-    parameters: [...tensors].reduce((n, [key, t]) => n + (splitAdapterKey(key) ? t.data.length : 0), 0),
+    parameters: [...tensors].reduce((n, [key, t]) => n + (trained(key) ? t.data.length : 0), 0),
     bytes: size,
     modules: grouped(sites, ({ name }) => ({
       ...sizesOf(tensors, name),
@@ -161,13 +163,20 @@ async function inspectAdapter(path: string): Promise<AdapterInspection> {
   };
 }
 
+/** Not of what an adapter carries along: VeRA's shared matrices, the base's own matrix of an embedding. */
+function trained(key: string): boolean {
+  const own = splitModuleKey(key);
+  return own ? own.part !== 'base_weight' : splitAdapterKey(key) !== undefined;
+}
+
 /** A site's sizes as far as an adapter's tensors tell them. */
 function sizesOf(
   tensors: ReadonlyMap<string, AdapterTensor>,
   site: string,
 ): { in: number | null; out: number } {
-  const down = tensors.get(adapterKey(site, 'lora_A'));
-  const up = tensors.get(adapterKey(site, 'lora_B')) ?? tensors.get(adapterKey(site, 'vera_lambda_b'))!;
+  const part = (name: AdapterPart) => tensors.get(adapterKey(site, name));
+  const down = part('lora_A') ?? part('lora_embedding_A');
+  const up = (part('lora_B') ?? part('lora_embedding_B') ?? part('vera_lambda_b'))!;
   return { in: down ? down.shape[1] : null, out: up.shape[0] };
 }
 

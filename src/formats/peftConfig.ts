@@ -9,6 +9,7 @@ import { checkJson } from './io/json.js';
 const PEFT_VERSION = '0.21.2';
 
 const names = z.union([z.string(), z.array(z.string())]).nullable();
+const indices = z.array(z.int().nonnegative());
 
 /** Values by module-name pattern; PEFT has {} and null for none. */
 const perModule = (value: z.ZodNumber | z.ZodInt) =>
@@ -44,14 +45,25 @@ const loraSchema = z.object({
   use_rslora: z.boolean().default(false),
   use_dora: z.boolean().default(false),
   exclude_modules: names.default(null),
+  /** Which of the base's own biases train and are saved. */
+  bias: z.enum(['none', 'all', 'lora_only']).default('none'),
+  /** Ends of names of modules of which the adapter holds a full copy. */
+  modules_to_save: z.array(z.string().min(1)).nullable().default(null),
+  /** B has a bias. */
+  lora_bias: z.boolean().default(false),
+  /** Rows of the input embedding, or of each module named, that the adapter replaces. */
+  trainable_token_indices: z
+    .union([indices, z.record(z.string(), indices)])
+    .nullable()
+    .default(null),
   rank_pattern: perModule(z.int().positive()),
   alpha_pattern: perModule(z.number()),
   /** Only what leaves the base weights alone; PiSSA and its like need their changed base too. */
   init_lora_weights: z
-    .union([z.boolean(), z.enum(['gaussian', 'eva', 'orthogonal'])], {
+    .union([z.boolean(), z.enum(['gaussian', 'eva', 'orthogonal', 'mica'])], {
       error: ({ input }) =>
         `${JSON.stringify(input)} is not implemented (it may change the base weights), expected true, false, ` +
-        '"gaussian", "eva" or "orthogonal"',
+        '"gaussian", "eva", "orthogonal" or "mica"',
     })
     .default(true),
 });
@@ -92,15 +104,11 @@ const KINDS: Record<PeftConfig['peft_type'], Kind> = {
     neutral: {
       alora_invocation_tokens: null,
       arrow_config: null,
-      bias: 'none',
       ensure_weight_tying: false,
       kasa_config: null,
       layer_replication: null,
-      lora_bias: false,
-      modules_to_save: null,
       monteclora_config: null,
       target_parameters: null,
-      trainable_token_indices: null,
       use_bdlora: null,
       use_qalora: false,
       velora_config: null,
@@ -141,6 +149,7 @@ export function checkPeftConfig(place: string, value: unknown): PeftConfig {
     throw new UserError(`${place}: ${key} ${JSON.stringify(found)} is not implemented`);
   }
   if (config.peft_type === 'LORA') {
+    refuseContradictions(place, config);
     refuseBadPatterns(place, { ...config.rank_pattern, ...config.alpha_pattern });
   }
   return config;
@@ -181,6 +190,20 @@ export function scalingOf(config: PeftConfig, site: string): number {
   return alpha / (config.use_rslora ? Math.sqrt(r) : r);
 }
 
+/** Whether `modules_to_save` names a module, or one that it is part of: PEFT compares the ends of names. */
+export function isSavedModule(modulesToSave: readonly string[], module: string): boolean {
+  const parts = module.split('.');
+  const around = parts.map((_, i) => parts.slice(0, i + 1).join('.'));
+  return modulesToSave.some((end) => around.some((name) => name.endsWith(end)));
+}
+
+/** The rows that an adapter replaces, by the name of their module; a bare list is of the input embedding. */
+export function trainableTokens(config: PeftConfig): ReadonlyMap<string, readonly number[]> {
+  const tokens = config.peft_type === 'LORA' ? config.trainable_token_indices : null;
+  if (tokens === null) return new Map();
+  return new Map(Object.entries(Array.isArray(tokens) ? { embed_tokens: tokens } : tokens));
+}
+
 function patternValue(patterns: Record<string, number>, site: string): number | undefined {
   return Object.entries(patterns).find(([pattern]) => endingRegExp(pattern).test(site))?.[1];
 }
@@ -188,6 +211,15 @@ function patternValue(patterns: Record<string, number>, site: string): number | 
 /** Throws SyntaxError for what is not a regular expression; checkPeftConfig has seen to that. */
 function endingRegExp(pattern: string): RegExp {
   return new RegExp(`^(?:.*\\.)?(?:${pattern})$`);
+}
+
+/** What PEFT refuses, too. */
+function refuseContradictions(place: string, c: PeftLoraConfig): void {
+  if (c.lora_bias && (c.use_dora || typeof c.init_lora_weights !== 'boolean')) {
+    throw new UserError(
+      `${place}: lora_bias needs init_lora_weights true or false, and no DoRA, as PEFT has it`,
+    );
+  }
 }
 
 function refuseBadPatterns(place: string, patterns: Record<string, number>): void {

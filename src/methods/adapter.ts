@@ -1,11 +1,12 @@
 import { UserError } from '../base/errors.js';
 import { Rng } from '../base/rng.js';
 import { type F32Tensor, f32, sizeOf } from '../base/tensor.js';
-import { constant, input, keep } from '../graph/ops/index.js';
+import { input, keep } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
-import type { Site, Sites } from '../models/model.js';
+import type { LinearShape, Site, Sites } from '../models/model.js';
 import type { Method, MethodState, SiteContext, Trainable } from './method.js';
+import { isShared, replacedEmbedding, replacedLogits, rowsByTensor, startOf } from './own.js';
 
 /** A method applied to a model: its configuration and the values of its tensors. */
 export interface Adapter {
@@ -28,14 +29,18 @@ export async function createAdapter(
   const trainables = method.select(config, model);
   const readBase = (name: string) => model.checkpoint.read(name);
   const values = new Map<string, F32Tensor>();
-  for (const { name, shape, init } of trainables) {
-    const held = init ? undefined : model.quantized.get(name);
+  for (const trainable of trainables) {
+    const { name, shape, init, replaces } = trainable;
+    const own = replaces?.tensor ?? name;
+    const held = init ? undefined : model.quantized.get(own);
     if (held) {
       throw new UserError(
         `method ${method.name} trains ${name} itself, which this base holds in ${held.format}; train an adapter such as lora, or leave --base out`,
       );
     }
-    const data = init ? await init(new Rng(seed, `init ${name}`), readBase) : await readBase(name);
+    const data = init
+      ? await init(new Rng(seed, `init ${name}`), readBase)
+      : startOf(trainable, await readBase(own));
     values.set(name, f32(data, shape));
   }
   return { method, config, trainables, values, state: emptyState() };
@@ -77,15 +82,21 @@ export function adaptedSites(
     params.set(name, known);
     return known;
   };
-  const parameter = (name: string) => (trainable.has(name) ? param(name) : frozenWeight(model, name));
+  // A tied head asks for its embedding's matrix, which it sees trained only where both share it.
+  const parameter = (name: string, _shape?: readonly number[], own = name) => {
+    if (trainable.has(own)) return param(own);
+    const shared = trainable.has(name) && (own === name || isShared(trainable.get(name)));
+    return shared ? param(name) : frozenWeight(model, name);
+  };
   const base = new BaseSites(parameter);
-  if (!adapter?.method.linear) return { sites: base, params, dropout };
+  if (!adapter) return { sites: base, params, dropout };
 
   const { method, config } = adapter;
   const targets = targetSites(adapter, model);
+  const rows = rowsByTensor(adapter.trainables);
   const adapt = (name: string, x: Tensor, y: Tensor): Tensor => {
     const site = targets.get(name);
-    if (!site) return y;
+    if (!site || !method.linear) return y;
     const dropped = (probability: number) => {
       if (!training || probability === 0) return { x, scale: 1 };
       const mask = `${name}.dropout`;
@@ -97,68 +108,34 @@ export function adaptedSites(
       x,
       param: (part) => param(`${name}.${part}`),
       shared: param,
-      weight: () => parameter(`${site.tiedTo ?? name}.weight`),
+      weight: () => parameter(`${site.tiedTo ?? name}.weight`, undefined, `${name}.weight`),
       bias: () => (site.bias ? parameter(`${name}.bias`) : undefined),
       dropped,
     };
-    return method.linear!(config, context, y);
+    return method.linear(config, context, y);
+  };
+  const head = (tensor: string, x: Tensor, y: Tensor, shape: LinearShape): Tensor => {
+    const replaced = rows.get(tensor);
+    return replaced ? replacedLogits(y, x, param(replaced.name), replaced.rows, shape) : y;
+  };
+  const embed = (name: string, ids: Tensor, y: Tensor, vocab: number): Tensor => {
+    const site = targets.get(name);
+    if (site && method.embedding) {
+      const weight = () => parameter(`${name}.weight`);
+      const context = { site, ids, param: (part: string) => param(`${name}.${part}`), shared: param, weight };
+      return method.embedding(config, context, y);
+    }
+    const replaced = rows.get(`${name}.weight`);
+    return replaced ? replacedEmbedding(y, ids, param(replaced.name), replaced.rows, vocab) : y;
   };
   const sites: Sites = {
-    linear: (name, x, shape) => adapt(name, x, base.linear(name, x, shape)),
-    tiedLinear: (name, tiedTo, x, shape) => adapt(name, x, base.tiedLinear(name, tiedTo, x, shape)),
-    embedding: (name, ids, shape) => base.embedding(name, ids, shape),
+    linear: (name, x, shape) => head(`${name}.weight`, x, adapt(name, x, base.linear(name, x, shape)), shape),
+    tiedLinear: (name, tiedTo, x, shape) =>
+      head(`${tiedTo}.weight`, x, adapt(name, x, base.tiedLinear(name, tiedTo, x, shape)), shape),
+    embedding: (name, ids, shape) => embed(name, ids, base.embedding(name, ids, shape), shape.in),
     param: (name, shape) => base.param(name, shape),
   };
   return { sites, params, dropout };
-}
-
-/**
- * The sites of a model with an adapter merged into its matrices. The sums are made of constants, so the engine
- * computes them once, while it loads, and a step costs what the base's costs (section 4.1 of the paper).
- */
-export function mergedSites(model: BaseModel, adapter: Adapter): Sites {
-  const merged = mergedWeights(model, adapter);
-  return new BaseSites((name) => {
-    const frozen = frozenWeight(model, name);
-    return merged.get(name)?.(frozen, (value) => constant(value)) ?? frozen;
-  });
-}
-
-/**
- * What merging does to each tensor that it changes, by checkpoint name, as a function that builds the graph. `leaf`
- * makes a trainable tensor's values part of that graph. Throws UserError where the method cannot merge.
- */
-export function mergedWeights(
-  model: BaseModel,
-  adapter: Adapter,
-): Map<string, (weight: Tensor, leaf: (value: F32Tensor, name: string) => Tensor) => Tensor> {
-  const { method, config, trainables, values } = adapter;
-  const own = trainables.filter((t) => t.init === null);
-  const merged = new Map<
-    string,
-    (weight: Tensor, leaf: (value: F32Tensor, name: string) => Tensor) => Tensor
-  >(own.map(({ name }) => [name, (_, leaf) => leaf(values.get(name)!, name)]));
-  if (own.length === trainables.length) return merged;
-  if (!method.merge) throw new UserError(`what method ${method.name} trains cannot be merged into the model`);
-  for (const [name, site] of targetSites(adapter, model)) {
-    if (site.tiedTo) {
-      throw new UserError(
-        `${name} shares its matrix with ${site.tiedTo}: merging would change both; leave it unmerged`,
-      );
-    }
-    merged.set(`${name}.weight`, (weight, leaf) =>
-      method.merge!(
-        config,
-        {
-          site,
-          param: (part) => leaf(values.get(`${name}.${part}`)!, part),
-          shared: (tensor) => leaf(values.get(tensor)!, tensor),
-        },
-        weight,
-      ),
-    );
-  }
-  return merged;
 }
 
 /** Names of the sites that tensors were added to. */
@@ -168,7 +145,7 @@ export function sitesOf(trainables: readonly Trainable[]): Set<string> {
 }
 
 /** The sites that an adapter adds tensors to. */
-function targetSites(adapter: Adapter, model: BaseModel): Map<string, Site> {
+export function targetSites(adapter: Adapter, model: BaseModel): Map<string, Site> {
   const names = sitesOf(adapter.trainables);
   return new Map(model.sites.filter((s) => names.has(s.name)).map((s) => [s.name, s]));
 }

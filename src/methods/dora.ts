@@ -2,9 +2,17 @@ import { UserError } from '../base/errors.js';
 import { add, detach, div, matmul, mul, reshape, sqrt, sub, sum } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Site } from '../models/model.js';
-import { fromPeft, type LoraConfig, lora, loraMatrices, scaleOf, toPeft } from './lora.js';
+import {
+  embeddingUpdate,
+  fromPeft,
+  type LoraConfig,
+  lora,
+  loraMatrices,
+  scaleOf,
+  selectLora,
+  toPeft,
+} from './lora.js';
 import type { Method, Trainable } from './method.js';
-import { matchTargets } from './targets.js';
 
 /**
  * DoRA (Liu et al., arXiv:2402.09353): W' = m ∘ V/‖V‖ with V = W₀ + s·B·A, the norm of each row. The magnitude m
@@ -22,8 +30,12 @@ export const dora: Method<LoraConfig> = {
     merges: true,
     peft: 'LORA with use_dora',
   },
-  select: (c, { sites }) =>
-    matchTargets(c.targetModules, sites).flatMap((site) => [...loraMatrices(c, site), magnitude(site)]),
+  parse(place, config) {
+    const parsed = lora.parse(place, config);
+    if (parsed.loraBias) throw new UserError(`${place}: lora_bias is not for dora, as PEFT has it`);
+    return parsed;
+  },
+  select: (c, model) => selectLora(c, model, (_, site) => [...loraMatrices(c, site), magnitude(site)]),
   toPeft: (c) => ({ ...toPeft(c), use_dora: true }),
   fromPeft: (peft, sites) => (peft.peft_type === 'LORA' && peft.use_dora ? fromPeft(peft, sites) : undefined),
 
@@ -44,23 +56,34 @@ export const dora: Method<LoraConfig> = {
     return add(y, sub(mul(updated(own), gain), own));
   },
 
-  merge(c, { site, param }, weight) {
-    const v = add(weight, matmul(param('lora_B'), param('lora_A'), { alpha: scaleOf(c, site) }));
-    const gain = div(param('lora_magnitude_vector'), sqrt(sum(mul(v, v), 1)));
-    return mul(v, reshape(gain, [site.out, 1]));
+  embedding(c, context, y) {
+    const { site, param, weight } = context;
+    const s = scaleOf(c, site);
+    const norms = columnNorms(weight(), param('lora_embedding_A'), param('lora_embedding_B'), s);
+    const gain = div(param('lora_magnitude_vector'), detach(norms));
+    return mul(add(y, reshape(embeddingUpdate(context, s), [...y.shape])), gain);
+  },
+
+  merge(c, context, weight) {
+    const { site, param } = context;
+    const v = lora.merge!(c, context, weight);
+    const axis = site.kind === 'embedding' ? 0 : 1;
+    const gain = div(param('lora_magnitude_vector'), sqrt(sum(mul(v, v), axis)));
+    return mul(v, reshape(gain, site.kind === 'embedding' ? [1, site.out] : [site.out, 1]));
   },
 };
 
-/** m, which starts as the norms of the base's rows. */
+/** m, which starts as the norms of the base's rows; of an embedding, whose matrix is [vocabulary, out], the columns'. */
 function magnitude(site: Site): Trainable {
   return {
     name: `${site.name}.lora_magnitude_vector`,
     shape: [site.out],
     init: async (_, base) => {
       const w = await base(`${site.tiedTo ?? site.name}.weight`);
+      const [stride, step] = site.kind === 'embedding' ? [1, site.out] : [site.in, 1];
       return Float32Array.from({ length: site.out }, (_, row) => {
         let total = 0;
-        for (let i = row * site.in; i < (row + 1) * site.in; i++) total += w[i] * w[i];
+        for (let i = 0; i < site.in; i++) total += w[row * stride + i * step] ** 2;
         if (total > 0) return Math.sqrt(total);
         throw new UserError(`row ${row} of ${site.name} is zero: dora cannot scale it, lora can train it`);
       });
@@ -76,4 +99,11 @@ function rowNorms(w: Tensor, a: Tensor, b: Tensor, s: number): Tensor {
   const gram = matmul(a, a, { transB: true, alpha: s * s });
   const cross = add(matmul(w, a, { transB: true, alpha: 2 * s }), matmul(b, gram));
   return sqrt(add(sum(mul(w, w), 1), sum(mul(cross, b), 1)));
+}
+
+/** The same of the columns of W [vocabulary, out] + s·(B·A)ᵀ, [out], with B [out, r] and A [r, vocabulary]. */
+function columnNorms(w: Tensor, a: Tensor, b: Tensor, s: number): Tensor {
+  const gram = matmul(a, a, { transB: true, alpha: s * s });
+  const cross = add(matmul(w, a, { transA: true, transB: true, alpha: 2 * s }), matmul(b, gram));
+  return sqrt(add(sum(mul(w, w), 0), sum(mul(cross, b), 1)));
 }

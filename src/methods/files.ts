@@ -1,6 +1,12 @@
 import { UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
-import { type Adapter as AdapterFiles, adapterSites, readAdapter, writeAdapter } from '../formats/peft.js';
+import {
+  type Adapter as AdapterFiles,
+  adapterSites,
+  readAdapter,
+  splitModuleKey,
+  writeAdapter,
+} from '../formats/peft.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, emptyState } from './adapter.js';
@@ -27,9 +33,40 @@ export function toFiles({ method, config, values }: Adapter): AdapterFiles {
   return { config: method.toPeft(config), tensors };
 }
 
-/** Reads a PEFT adapter folder for a model, as fromFiles. */
+/** Reads a PEFT adapter folder for a model, as fromReadFiles. */
 export async function loadAdapterFolder(folder: string, model: BaseModel): Promise<Adapter> {
-  return fromFiles(folder, await readAdapter(folder), model);
+  return fromReadFiles(folder, await readAdapter(folder), model);
+}
+
+/**
+ * As fromFiles, of files that came from elsewhere: PEFT saves the base's matrix of an adapted embedding or head along,
+ * and one that differs by more than rounding is of a base that was changed or resized. Throws UserError there.
+ */
+export async function fromReadFiles(place: string, files: AdapterFiles, model: BaseModel): Promise<Adapter> {
+  const adapter = fromFiles(place, files, model);
+  for (const [name, { data }] of files.tensors) {
+    const carried = splitModuleKey(name);
+    if (carried?.part !== 'base_weight') continue;
+    const site = model.sites.find((s) => s.name === carried.module)!;
+    const own = await model.checkpoint.read(`${site.tiedTo ?? site.name}.weight`);
+    if (differs(data, own)) {
+      throw new UserError(
+        `${place} was made for another base than ${model.folder}: it holds another matrix of ${site.name}`,
+      );
+    }
+  }
+  return adapter;
+}
+
+/** Whether two matrices differ by more than what bfloat16 leaves of one. */
+function differs(saved: Float32Array, own: Float32Array): boolean {
+  if (saved.length !== own.length) return true;
+  let [difference, size] = [0, 0];
+  for (let i = 0; i < own.length; i++) {
+    difference += (own[i] - saved[i]) ** 2;
+    size += own[i] ** 2;
+  }
+  return !(difference <= 2 ** -16 * size);
 }
 
 /**
@@ -52,14 +89,19 @@ export function fromFiles(
   const trainables = method.select(config, model);
   const values = new Map(
     trainables.map(({ name, shape }) => {
-      // readAdapter has seen that every site has all its parts.
-      const found = tensors.get(name)!;
+      const found = tensors.get(name);
+      if (!found) throw new UserError(`${place} lacks ${name}, which its configuration asks for`);
       if (String(found.shape) !== String(shape)) {
         throw new UserError(`${made}: ${name} is [${found.shape}], this model needs [${shape}]`);
       }
       return [name, f32(found.data, shape)];
     }),
   );
+  for (const name of tensors.keys()) {
+    const carried = splitModuleKey(name);
+    const known = values.has(name) || (carried?.part === 'base_weight' && sites.includes(carried.module));
+    if (!known) throw new UserError(`${made}: the model has no place for ${name}`);
+  }
   return { method, config, trainables, values, state: emptyState() };
 }
 

@@ -1,41 +1,58 @@
 import * as z from 'zod';
+import { type Dim, mulDims } from '../base/dims.js';
 import { UserError } from '../base/errors.js';
-import type { Rng } from '../base/rng.js';
 import { checkJson } from '../formats/io/json.js';
 import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
-import { add, matmul } from '../graph/ops/index.js';
+import { add, gather, matmul, mul, reshape, scalar, transpose } from '../graph/ops/index.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
+import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
-import type { Method, Trainable } from './method.js';
-import { matchTargets, parseTargets, type TargetModules } from './targets.js';
+import { embeddingStarts, type InitLoraWeights, initLoraWeights, linearStarts } from './loraInit.js';
+import type { EmbeddingContext, Method, Trainable } from './method.js';
+import { parseTargets, selectTargets, type TargetChoice } from './targets.js';
 
 /** LoRA's options, named as in PEFT's LoraConfig. */
-export interface LoraConfig {
+export interface LoraConfig extends TargetChoice, Extras {
   /** Rank of the update. */
   r: number;
   /** α: the update is scaled by α/r (α/√r with rsLoRA). */
   loraAlpha: number;
   /** Probability with which an element of A's input is dropped while training. */
   loraDropout: number;
-  targetModules: TargetModules;
   /** Ranks and alphas of sites whose name ends with a pattern, where they differ from r and loraAlpha. */
   rankPattern: Record<string, number>;
   alphaPattern: Record<string, number>;
   /** Scale α/√r (Kalajdzievski, arXiv:2312.03732). */
   useRslora: boolean;
-  /** true: A uniform as PEFT has it (Kaiming, a = √5), B zero; "gaussian": A ~ N(0, 1/r²), B zero; false: both random. */
-  initLoraWeights: boolean | 'gaussian';
+  /** How A and B start (loraInit.ts). */
+  initLoraWeights: InitLoraWeights;
+  /** B has a bias [out], scaled as B·A is. */
+  loraBias: boolean;
 }
+
+/** A list, which may be one text with commas. */
+const listOf = <T extends z.ZodType>(item: T, text: RegExp) =>
+  z.union([z.array(item), z.string().regex(text)]).optional();
+const nameList = listOf(z.string().min(1), /^[\w.]+(,[\w.]+)*$/);
+const numbers = /^\d+(,\d+)*$/;
+const targetsShape = z.union([z.string().min(1), z.array(z.string().min(1))]);
 
 /** LoRA's options, by PEFT's names; its descendants extend them. */
 export const loraOptions = z.strictObject({
   r: z.int().positive().default(8).describe('rank of the update (VeRA: 256 if not given)'),
   lora_alpha: z.number().positive().optional().describe('α: the update is scaled by α/r (default: r)'),
   lora_dropout: z.number().min(0).lt(1).default(0).describe("dropout of A's input while training"),
-  target_modules: z
-    .union([z.string().min(1), z.array(z.string().min(1))])
+  target_modules: targetsShape
     .default(['q_proj', 'v_proj'])
     .describe('layers to adapt: names, a regular expression for whole names, or all-linear'),
+  exclude_modules: targetsShape.optional().describe('layers to leave out, named as the targets are'),
+  layers_to_transform: z
+    .union([z.int().nonnegative(), z.array(z.int().nonnegative()), z.string().regex(numbers)])
+    .optional()
+    .describe('numbers of the layers to adapt, as 0,1,5 (with targets by name)'),
+  layers_pattern: nameList.describe('what numbered layers are called (default: anything)'),
   rank_pattern: z
     .record(z.string(), z.int().positive())
     .default({})
@@ -43,42 +60,114 @@ export const loraOptions = z.strictObject({
   alpha_pattern: z.record(z.string(), z.number().positive()).default({}).describe('the same for α'),
   use_rslora: z.boolean().default(false).describe('scale by α/√r instead'),
   init_lora_weights: z
-    .union([z.boolean(), z.literal('gaussian')])
+    .union([z.boolean(), z.enum(['gaussian', 'orthogonal'])])
     .default(true)
-    .describe('true: A as PEFT starts it, B zero; gaussian: A ~ N(0, 1/r²), B zero; false: both random'),
+    .describe(
+      'true: A as PEFT starts it, B zero; gaussian: A ~ N(0, 1/r²), B zero; orthogonal: both random, B·A = 0; ' +
+        'false: both random',
+    ),
+  bias: z
+    .enum(['none', 'all', 'lora_only'])
+    .default('none')
+    .describe("which of the model's own biases train: none, all, or those of the adapted layers"),
+  lora_bias: z.boolean().default(false).describe('give B a bias'),
+  modules_to_save: nameList.describe('modules that train whole, in copies kept with the adapter'),
+  trainable_token_indices: z
+    .union([
+      z.array(z.int().nonnegative()),
+      z.string().regex(numbers),
+      z.record(z.string(), z.array(z.int().nonnegative())),
+    ])
+    .optional()
+    .describe('tokens whose rows of the embedding train, as 5,17, or lists by module as JSON'),
+  fan_in_fan_out: z
+    .boolean()
+    .refine((value) => !value, 'true is for Conv1D layers (GPT-2), and no supported model has these')
+    .default(false)
+    .describe('as in PEFT; only false fits the supported models'),
 });
 
-/** A configuration from its checked options. */
-export function loraConfig(c: z.output<typeof loraOptions>): LoraConfig {
-  return {
+/** A configuration from its checked options. Throws UserError, prefixed with `place`, where two contradict. */
+export function loraConfig(c: z.output<typeof loraOptions>, place = 'the LoRA configuration'): LoraConfig {
+  const config: LoraConfig = {
     r: c.r,
     loraAlpha: c.lora_alpha ?? c.r,
     loraDropout: c.lora_dropout,
     targetModules: parseTargets(c.target_modules),
+    ...given('excludeModules', c.exclude_modules && parseTargets(c.exclude_modules)),
+    ...given('layersToTransform', numbersOf(c.layers_to_transform)),
+    ...given('layersPattern', namesOf(c.layers_pattern)),
     rankPattern: c.rank_pattern,
     alphaPattern: c.alpha_pattern,
     useRslora: c.use_rslora,
     initLoraWeights: c.init_lora_weights,
+    bias: c.bias,
+    loraBias: c.lora_bias,
+    ...given('modulesToSave', namesOf(c.modules_to_save)),
+    ...given('trainableTokenIndices', tokensOf(c.trainable_token_indices)),
   };
+  const { targetModules, layersToTransform, layersPattern } = config;
+  if (typeof targetModules === 'string' && (layersToTransform || layersPattern)) {
+    throw new UserError(
+      `${place}: layers_to_transform needs target_modules by name, not "${targetModules}", as PEFT has it`,
+    );
+  }
+  if (layersPattern && !layersToTransform) {
+    throw new UserError(`${place}: layers_pattern needs layers_to_transform`);
+  }
+  if (config.loraBias && typeof config.initLoraWeights !== 'boolean') {
+    throw new UserError(`${place}: lora_bias needs init_lora_weights true or false, as PEFT has it`);
+  }
+  return config;
 }
+
+/** A key that is there only with a value, so that a configuration is the same whether or not it passed through JSON. */
+function given<K extends string, V>(key: K, value: V | undefined): { [key in K]?: V } {
+  return (value === undefined ? {} : { [key]: value }) as { [key in K]?: V };
+}
+
+const namesOf = (names: string | readonly string[] | undefined) =>
+  typeof names === 'string' ? names.split(',') : names;
+
+const numbersOf = (values: string | number | readonly number[] | undefined) => {
+  if (typeof values === 'number') return [values];
+  return typeof values === 'string' ? values.split(',').map(Number) : values;
+};
+
+const tokensOf = (tokens: z.output<typeof loraOptions>['trainable_token_indices']) =>
+  typeof tokens === 'string' ? numbersOf(tokens) : tokens;
 
 /** The same configuration in PEFT's words. */
 export function toPeft(c: LoraConfig): PeftLoraConfig {
+  const list = <T>(values: readonly T[] | undefined) => values && [...values];
+  const names = (targets: LoraConfig['targetModules']) =>
+    typeof targets === 'string' ? targets : [...targets];
   return peftLoraConfig({
     r: c.r,
     lora_alpha: c.loraAlpha,
     lora_dropout: c.loraDropout,
-    target_modules: typeof c.targetModules === 'string' ? c.targetModules : [...c.targetModules],
+    target_modules: names(c.targetModules),
+    ...given('exclude_modules', c.excludeModules && names(c.excludeModules)),
+    ...given('layers_to_transform', list(c.layersToTransform)),
+    ...given('layers_pattern', list(c.layersPattern)),
     rank_pattern: c.rankPattern,
     alpha_pattern: c.alphaPattern,
     use_rslora: c.useRslora,
     init_lora_weights: c.initLoraWeights,
+    bias: c.bias,
+    lora_bias: c.loraBias,
+    ...given('modules_to_save', list(c.modulesToSave)),
+    ...given('trainable_token_indices', c.trainableTokenIndices as PeftLoraConfig['trainable_token_indices']),
     task_type: 'CAUSAL_LM',
   });
 }
 
-/** A configuration in PEFT's words, for the sites that were saved: they decide, not the patterns that named them. */
+/**
+ * A configuration in PEFT's words, for the sites that were saved: they decide, not the patterns that named them or
+ * left them out.
+ */
 export function fromPeft(peft: PeftLoraConfig, sites: readonly string[]): LoraConfig {
+  const init = initLoraWeights.find((known) => known === peft.init_lora_weights);
   return {
     r: peft.r,
     loraAlpha: peft.lora_alpha,
@@ -87,36 +176,63 @@ export function fromPeft(peft: PeftLoraConfig, sites: readonly string[]): LoraCo
     rankPattern: peft.rank_pattern,
     alphaPattern: peft.alpha_pattern,
     useRslora: peft.use_rslora,
-    initLoraWeights: typeof peft.init_lora_weights === 'boolean' ? peft.init_lora_weights : 'gaussian',
+    initLoraWeights: init ?? 'gaussian',
+    bias: peft.bias,
+    loraBias: peft.lora_bias,
+    ...given('modulesToSave', peft.modules_to_save?.length ? peft.modules_to_save : undefined),
+    ...given('trainableTokenIndices', peft.trainable_token_indices ?? undefined),
   };
 }
 
-/** A [r, in] and B [out, r] of a site. Throws UserError where r is larger than its matrix allows. */
+/**
+ * The tensors of the targets and what trains beside them. Throws UserError where the configuration does not fit the
+ * model. `tensorsOf` gives a site's.
+ */
+export function selectLora(
+  c: LoraConfig,
+  model: Pick<BaseModel, 'sites' | 'parameters'>,
+  tensorsOf: (c: LoraConfig, site: Site) => Trainable[] = loraMatrices,
+): Trainable[] {
+  const targets = selectTargets(c, model.sites, ['linear', 'embedding']);
+  const names = new Set(targets.map((s) => s.name));
+  return [...targets.flatMap((site) => tensorsOf(c, site)), ...extraTrainables(c, model, names)];
+}
+
+/**
+ * A [r, in] and B [out, r] of a site, and the bias of B where there is one; of an embedding, whose A is [r, vocabulary],
+ * they have names of their own. Throws UserError where r is larger than its matrix allows.
+ */
 export function loraMatrices(c: LoraConfig, site: Site): Trainable[] {
   const r = rankOf(toPeft(c), site.name);
   if (r > Math.min(site.in, site.out)) {
     throw new UserError(`r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`);
   }
-  // Kaiming uniform with a = √5 over fan-in n is U(-1/√n, 1/√n).
-  const uniform = (fanIn: number, length: number) => (rng: Rng) =>
-    Float32Array.from({ length }, () => (2 * rng.uniform() - 1) / Math.sqrt(fanIn));
-  const sizeA = r * site.in;
-  const sizeB = site.out * r;
+  const { out } = site;
+  const embedding = site.kind === 'embedding';
+  if (embedding && c.loraBias) throw new UserError(`lora_bias is not for embeddings, as ${site.name} is one`);
+  const { a, b } = (embedding ? embeddingStarts : linearStarts)(c.initLoraWeights, site, r);
+  const stem = `${site.name}.${embedding ? 'lora_embedding' : 'lora'}`;
   return [
-    {
-      name: `${site.name}.lora_A`,
-      shape: [r, site.in],
-      init:
-        c.initLoraWeights === 'gaussian'
-          ? (rng) => Float32Array.from({ length: sizeA }, () => rng.normal() / r)
-          : uniform(site.in, sizeA),
-    },
-    {
-      name: `${site.name}.lora_B`,
-      shape: [site.out, r],
-      init: c.initLoraWeights === false ? uniform(r, sizeB) : () => new Float32Array(sizeB),
-    },
+    { name: `${stem}_A`, shape: [r, site.in], init: a },
+    { name: `${stem}_B`, shape: [out, r], init: b },
+    ...(c.loraBias ? [{ name: `${stem}_bias`, shape: [out], init: biasStart(c, r, out) }] : []),
   ];
+}
+
+/** Zero, or with random matrices as PyTorch starts a bias. */
+function biasStart(c: LoraConfig, r: number, out: number): NonNullable<Trainable['init']> {
+  return (rng) => {
+    if (c.initLoraWeights !== false) return new Float32Array(out);
+    return Float32Array.from({ length: out }, () => (2 * rng.uniform() - 1) / Math.sqrt(r));
+  };
+}
+
+/** s·B·A of an embedding's tokens, [tokens, out] for ids of any shape. */
+export function embeddingUpdate({ ids, param }: Pick<EmbeddingContext, 'ids' | 'param'>, s: number): Tensor {
+  const a = gather(transpose(param('lora_embedding_A'), [1, 0]), ids);
+  const r = a.shape[a.rank - 1];
+  const tokens = ids.shape.reduce<Dim>((n, dim) => mulDims(n, dim), 1);
+  return matmul(reshape(a, [tokens, r]), param('lora_embedding_B'), { transB: true, alpha: s });
 }
 
 /** What B·A is multiplied with at a site: α/r, or α/√r with rsLoRA. */
@@ -141,24 +257,37 @@ export const lora: Method<LoraConfig> = {
   startsAtBase: true,
   options: loraOptions,
   parse(place, config) {
-    const given = snakeKeys(config);
-    if (typeof given === 'object' && given !== null && 'use_dora' in given) {
+    const options = snakeKeys(config);
+    if (typeof options === 'object' && options !== null && 'use_dora' in options) {
       throw new UserError(`${place}: use_dora is a method of its own here, "dora"; leave the key out`);
     }
-    return loraConfig(checkJson(place, given, loraOptions));
+    return loraConfig(checkJson(place, options, loraOptions), place);
   },
-  select: (c, { sites }) => matchTargets(c.targetModules, sites).flatMap((site) => loraMatrices(c, site)),
+  select: (c, model) => selectLora(c, model),
   toPeft,
   fromPeft: (peft, sites) =>
     peft.peft_type === 'LORA' && !peft.use_dora ? fromPeft(peft, sites) : undefined,
 
   linear(c, { site, param, dropped }, y) {
     const { x, scale } = dropped(c.loraDropout);
+    const s = scaleOf(c, site);
     const u = matmul(x, param('lora_A'), { transB: true });
-    return add(y, matmul(u, param('lora_B'), { transB: true, alpha: scaleOf(c, site) * scale }));
+    const adapted = add(y, matmul(u, param('lora_B'), { transB: true, alpha: s * scale }));
+    return c.loraBias ? add(adapted, mul(param('lora_bias'), scalar(s))) : adapted;
   },
 
+  embedding: (c, context, y) =>
+    add(y, reshape(embeddingUpdate(context, scaleOf(c, context.site)), [...y.shape])),
+
   merge(c, { site, param }, weight) {
-    return add(weight, matmul(param('lora_B'), param('lora_A'), { alpha: scaleOf(c, site) }));
+    const alpha = scaleOf(c, site);
+    if (site.kind === 'linear') return add(weight, matmul(param('lora_B'), param('lora_A'), { alpha }));
+    const transposed = { transA: true, transB: true, alpha };
+    return add(weight, matmul(param('lora_embedding_A'), param('lora_embedding_B'), transposed));
   },
+
+  mergeBias: (c) =>
+    c.loraBias
+      ? ({ site, param }, bias) => add(bias, mul(param('lora_bias'), scalar(scaleOf(c, site))))
+      : undefined,
 };

@@ -14,7 +14,7 @@ const options = loraOptions.extend({
 });
 
 /**
- * LoRA+ (Hayou et al., arXiv:2402.12354): LoRA whose B learns λ times as fast as A. It is a way to train: what it
+ * LoRA+ (Hayou et al., arXiv:2402.12354): LoRA whose B, its bias included, learns λ times as fast as A. It is a way to train: what it
  * leaves is a LoRA adapter, saved and loaded as one.
  */
 export const loraplus: Method<LoraPlusConfig> = {
@@ -31,8 +31,8 @@ export const loraplus: Method<LoraPlusConfig> = {
   options,
   parse(place, config) {
     const { loraplus_lr_ratio, ...rest } = checkJson(place, snakeKeys(config), options);
-    return { ...loraConfig(rest), loraplusLrRatio: loraplus_lr_ratio };
+    return { ...loraConfig(rest, place), loraplusLrRatio: loraplus_lr_ratio };
   },
   fromPeft: undefined,
-  learningRateFactor: (c, name) => (name.endsWith('.lora_B') ? c.loraplusLrRatio : 1),
+  learningRateFactor: (c, name) => (/\.lora_(B|bias)$/.test(name) ? c.loraplusLrRatio : 1),
 };

@@ -16,9 +16,9 @@ import {
 import { compile } from '../graph/emit.js';
 import { input } from '../graph/ops/index.js';
 import type { Feeds, Runtime } from '../graph/runtime/session.js';
-import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
-import { type Adapter, mergedWeights } from './adapter.js';
+import type { Adapter } from './adapter.js';
+import { type Change, mergedWeights } from './merged.js';
 
 export interface MergeOptions {
   /** Element type of the merged model's weights; default: each tensor's own, as PEFT does. */
@@ -41,11 +41,17 @@ export async function writeMergedModel(
   adapter: Adapter | undefined,
   { dtype, maxShardBytes, overwrite }: MergeOptions = {},
 ): Promise<void> {
-  const merged = adapter ? mergedWeights(model, adapter) : new Map<string, never>();
-  const entries = [...model.checkpoint.tensors.values()].map((info): TensorEntry => {
+  const merged = adapter ? mergedWeights(model, adapter) : new Map<string, Change>();
+  // A head that parts from its embedding is written under its own name.
+  const parted = [...merged].filter(([name]) => !model.parameters.has(name));
+  const infos = new Map([
+    ...model.checkpoint.tensors,
+    ...parted.map(([name, { from }]) => [name, model.checkpoint.tensors.get(from)!] as const),
+  ]);
+  const entries = [...infos].map(([name, info]): TensorEntry => {
     const stored = dtype && isFloat(info) ? safetensorsDType(dtype) : info.dtype;
-    const entry = { name: info.name, dtype: stored, shape: info.shape };
-    const change = merged.get(info.name);
+    const entry = { name, dtype: stored, shape: info.shape };
+    const change = merged.get(name);
     if (!change) {
       if (stored === info.dtype) return { ...entry, data: () => readTensorBytes(info) };
       return { ...entry, data: async () => encodeF32(await readTensorF32(info), dtype!) };
@@ -72,7 +78,10 @@ export async function writeMergedModel(
     folder,
     async (temporary) => {
       await writeCheckpoint(temporary, entries, { maxShardBytes });
-      await copyModelFiles(model.folder, temporary, written);
+      await copyModelFiles(model.folder, temporary, {
+        ...(written && { dtype: written }),
+        ...(parted.length > 0 && { tie_word_embeddings: false }),
+      });
     },
     { overwrite },
   );
@@ -82,13 +91,9 @@ const STORED = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
 const isFloat = (info: TensorInfo): boolean => info.dtype in STORED;
 
 /** Computes one merged tensor by a graph of its own. */
-async function runChange(
-  runtime: Runtime,
-  weight: F32Tensor,
-  change: (weight: Tensor, leaf: (value: F32Tensor, name: string) => Tensor) => Tensor,
-): Promise<F32Tensor> {
+async function runChange(runtime: Runtime, weight: F32Tensor, change: Change): Promise<F32Tensor> {
   const feeds: Feeds = { weight };
-  const merged = change(input('weight', 'float32', weight.dims), (value, name) => {
+  const merged = change.apply(input('weight', 'float32', weight.dims), (value, name) => {
     feeds[name] = value;
     return input(name, 'float32', value.dims);
   });
@@ -103,14 +108,19 @@ async function runChange(
 /** What belongs to a model beside its weights: configuration, tokenizer, templates. */
 const COMPANIONS = /\.(json|jinja|model|txt)$/;
 
-async function copyModelFiles(from: string, to: string, dtype: StoredDType | undefined): Promise<void> {
+async function copyModelFiles(
+  from: string,
+  to: string,
+  { dtype, ...changes }: { dtype?: StoredDType; tie_word_embeddings?: false },
+): Promise<void> {
   for (const entry of await readdir(from)) {
     if (!COMPANIONS.test(entry) || entry.endsWith('.safetensors.index.json') || entry === 'config.json')
       continue;
     await copyFile(join(from, entry), join(to, entry));
   }
   const place = join(from, 'config.json');
-  const config = checkJson(place, parseJson(place, await readFile(place)), z.record(z.string(), z.unknown()));
+  const read = checkJson(place, parseJson(place, await readFile(place)), z.record(z.string(), z.unknown()));
+  const config: Record<string, unknown> = { ...read, ...changes };
   if (dtype) config['torch_dtype' in config ? 'torch_dtype' : 'dtype'] = dtype;
   await writeFileAtomic(join(to, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
 }

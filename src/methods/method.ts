@@ -18,6 +18,11 @@ export interface Trainable {
   readonly init: null | ((rng: Rng, base: ReadBase) => Float32Array | Promise<Float32Array>);
   /** false: saved and fed like the others, but no gradient is computed for it. */
   readonly trains?: false;
+  /**
+   * With `init` null: the model's tensor that it begins as and is used instead of, for the module that it is named
+   * after alone. Of a tied pair the other one keeps the base's matrix; with `rows`, which both see, nothing parts.
+   */
+  readonly replaces?: { readonly tensor: string; readonly rows?: readonly number[] };
 }
 
 /** What a method sees at a linear site while a graph is built. */
@@ -36,6 +41,17 @@ export interface SiteContext {
   /** x with dropout; x itself outside training or at probability 0. Scale the result by 1/(1-p) yourself. */
   dropped(probability: number): { x: Tensor; scale: number };
 }
+
+/** What a method sees at an embedding while a graph is built. */
+export interface EmbeddingContext extends Pick<SiteContext, 'site' | 'param' | 'shared'> {
+  /** Tokens, int32 of any shape. */
+  readonly ids: Tensor;
+  /** The base's matrix here, [vocabulary, out]. */
+  weight(): Tensor;
+}
+
+/** What a method sees when a site is merged. */
+export type MergeContext = Pick<SiteContext, 'site' | 'param' | 'shared'>;
 
 /** What a method remembers between steps. It is saved in checkpoints, and comes back when a run goes on. */
 export interface MethodState {
@@ -89,11 +105,15 @@ export interface Method<C> {
   select(config: C, model: Pick<BaseModel, 'sites' | 'parameters'>): Trainable[];
   /** What a linear site computes, given the base's own output y [tokens, out]; absent: y. */
   linear?(config: C, context: SiteContext, y: Tensor): Tensor;
+  /** What an embedding computes, given the base's own rows y [...ids, out]; absent: y. */
+  embedding?(config: C, context: EmbeddingContext, y: Tensor): Tensor;
   /**
-   * The site's matrix [out, in] with the method's change in it, for deployment at no extra cost; absent: the
-   * method's result cannot be merged.
+   * The site's matrix, [out, in] or an embedding's [vocabulary, out], with the method's change in it, for deployment
+   * at no extra cost; absent: the method's result cannot be merged.
    */
-  merge?(config: C, context: Pick<SiteContext, 'site' | 'param' | 'shared'>, weight: Tensor): Tensor;
+  merge?(config: C, context: MergeContext, weight: Tensor): Tensor;
+  /** The same for the bias [out] of a linear site; absent or undefined: the config changes no bias. */
+  mergeBias?(config: C): ((context: MergeContext, bias: Tensor) => Tensor) | undefined;
   /** Factor of the learning rate for one tensor; absent: 1. */
   learningRateFactor?(config: C, name: string): number;
   /**

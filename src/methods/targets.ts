@@ -9,39 +9,111 @@ export function parseTargets(target: TargetModules): TargetModules {
   return typeof target === 'string' && /^[\w.]+(,[\w.]+)*$/.test(target) ? target.split(',') : target;
 }
 
-/**
- * The linear sites that `target` names, as PEFT matches: a listed name is a site's full name or its last
- * parts ("q_proj", "self_attn.q_proj"); a string is a regular expression for the full name; "all-linear" is
- * every linear layer but the LM head. Throws UserError that lists what there is when a target matches nothing.
- */
-export function matchTargets(target: TargetModules, sites: readonly Site[]): Site[] {
-  const linear = sites.filter((s) => s.kind === 'linear');
-  if (target === 'all-linear') return linear.filter((s) => s.name !== 'lm_head');
-  if (typeof target === 'string') {
-    const matched = linear.filter((s) => fullMatch(target).test(s.name));
-    if (matched.length === 0)
-      throw new UserError(`target_modules "${target}" matches no layer; ${available(linear)}`);
-    return matched;
-  }
-  if (target.length === 0) throw new UserError(`target_modules is empty; ${available(linear)}`);
-  const named = (t: string) => (s: Site) => s.name === t || s.name.endsWith(`.${t}`);
-  for (const t of target) {
-    if (linear.some(named(t))) continue;
-    if (sites.some(named(t)))
-      throw new UserError(`target_modules "${t}" is an embedding; ${available(linear)}`);
-    const guess = nearest(t, lastNames(linear));
-    throw new UserError(
-      `target_modules "${t}" matches no layer${guess ? `; did you mean "${guess}"?` : ''}; ${available(linear)}`,
-    );
-  }
-  return linear.filter((s) => target.some((t) => named(t)(s)));
+/** Which layers a method is put on, by PEFT's options. */
+export interface TargetChoice {
+  targetModules: TargetModules;
+  /** Names or a regular expression, as of targets, of layers that are left out. */
+  excludeModules?: TargetModules;
+  /** Numbers of the layers to adapt; targets outside numbered layers are left out, unless named in full. */
+  layersToTransform?: readonly number[];
+  /** What numbered layers may be called; any name without it. */
+  layersPattern?: readonly string[];
+  /** Modules with full copies, which are no targets. */
+  modulesToSave?: readonly string[];
 }
 
-function fullMatch(pattern: string): RegExp {
+/**
+ * The sites that a choice comes to, in the model's order. `kinds` are those that the method adapts.
+ * Throws UserError where a part of the choice matches nothing, or nothing is left.
+ */
+export function selectTargets(c: TargetChoice, sites: readonly Site[], kinds?: readonly Kind[]): Site[] {
+  const matched = matchTargets(c.targetModules, sites, kinds);
+  const excluded = excluder(c.excludeModules, sites);
+  const saved = ({ name }: Site) => (c.modulesToSave ?? []).some((m) => `.${name}.`.includes(`.${m}.`));
+  const left = matched.filter((site) => !excluded(site) && !saved(site)).filter(layerFilter(c, matched));
+  if (left.length > 0) return left;
+  const options = [
+    c.excludeModules !== undefined && 'exclude_modules',
+    c.modulesToSave !== undefined && 'modules_to_save',
+    c.layersToTransform !== undefined && 'layers_to_transform',
+  ].filter((option) => option !== false);
+  throw new UserError(`${options.join(' and ')} leave none of the layers that target_modules names`);
+}
+
+function excluder(exclude: TargetModules | undefined, sites: readonly Site[]): (site: Site) => boolean {
+  if (exclude === undefined) return () => false;
+  const one = typeof exclude === 'string' ? [fullMatch('exclude_modules', exclude)] : exclude.map(named);
+  for (const [i, matches] of one.entries()) {
+    if (sites.some(matches)) continue;
+    const what = typeof exclude === 'string' ? exclude : exclude[i];
+    throw new UserError(`exclude_modules "${what}" matches no layer; ${available(sites)}`);
+  }
+  return (site) => one.some((matches) => matches(site));
+}
+
+/** Those in the layers to transform, as PEFT finds a layer's number: the first one in the name. */
+function layerFilter(c: TargetChoice, matched: readonly Site[]): (site: Site) => boolean {
+  const { layersToTransform: wanted, layersPattern: patterns, targetModules } = c;
+  if (wanted === undefined || wanted.length === 0) return () => true;
+  const numbered = patterns?.length
+    ? patterns.map((pattern) => new RegExp(`^(?:|.*?\\.)${escaped(pattern)}\\.(\\d+)\\.`))
+    : [/^.*?\.[^.]*\.(\d+)\./];
+  const layerOf = ({ name }: Site) => numbered.map((n) => n.exec(name)?.[1]).find((found) => found);
+  const layers = new Set(matched.flatMap((site) => layerOf(site) ?? []).map(Number));
+  if (layers.size === 0) throw new UserError(`layers_pattern ${patterns?.join(', ')} fits no target's name`);
+  const unknown = wanted.find((layer) => !layers.has(layer));
+  if (unknown !== undefined) {
+    const range = `${Math.min(...layers)} to ${Math.max(...layers)}`;
+    throw new UserError(`layers_to_transform ${unknown}: the targets are in layers ${range}`);
+  }
+  return (site) => {
+    if (targetModules.includes(site.name)) return true;
+    const layer = layerOf(site);
+    return layer !== undefined && wanted.includes(Number(layer));
+  };
+}
+
+type Kind = Site['kind'];
+const named = (target: string) => (s: Site) => s.name === target || s.name.endsWith(`.${target}`);
+const escaped = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+
+/**
+ * The sites that `target` names, as PEFT matches: a listed name is a site's full name or its last parts ("q_proj",
+ * "self_attn.q_proj"); a string is a regular expression for the full name; "all-linear" is every linear layer but the
+ * LM head. Throws UserError that lists what there is when a target matches nothing of `kinds`.
+ */
+export function matchTargets(
+  target: TargetModules,
+  sites: readonly Site[],
+  kinds: readonly Kind[] = ['linear'],
+): Site[] {
+  const fitting = sites.filter((s) => kinds.includes(s.kind));
+  if (target === 'all-linear') return fitting.filter((s) => s.kind === 'linear' && s.name !== 'lm_head');
+  if (typeof target === 'string') {
+    const matched = fitting.filter(fullMatch('target_modules', target));
+    if (matched.length === 0)
+      throw new UserError(`target_modules "${target}" matches no layer; ${available(fitting)}`);
+    return matched;
+  }
+  if (target.length === 0) throw new UserError(`target_modules is empty; ${available(fitting)}`);
+  for (const t of target) {
+    if (fitting.some(named(t))) continue;
+    if (sites.some(named(t)))
+      throw new UserError(`target_modules "${t}" is an embedding; ${available(fitting)}`);
+    const guess = nearest(t, lastNames(fitting));
+    throw new UserError(
+      `target_modules "${t}" matches no layer${guess ? `; did you mean "${guess}"?` : ''}; ${available(fitting)}`,
+    );
+  }
+  return fitting.filter((s) => target.some((t) => named(t)(s)));
+}
+
+function fullMatch(option: string, pattern: string): (site: Site) => boolean {
   try {
-    return new RegExp(`^(?:${pattern})$`);
+    const whole = new RegExp(`^(?:${pattern})$`);
+    return (site) => whole.test(site.name);
   } catch {
-    throw new UserError(`target_modules "${pattern}" is not a regular expression`);
+    throw new UserError(`${option} "${pattern}" is not a regular expression`);
   }
 }
 

@@ -81,10 +81,13 @@ export function describe(config: DecoderConfig): Pick<BaseModel, 'sites' | 'para
   return { sites, parameters };
 }
 
-/** Sites that compute what the checkpoint says; `parameter` supplies each tensor by its checkpoint name. */
+/**
+ * Sites that compute what the checkpoint says; `parameter` supplies each tensor by its checkpoint name. The matrix of
+ * a tied head is asked for by the embedding's name, and `own` is what it would be called if it were not tied.
+ */
 export class BaseSites implements Sites {
   constructor(
-    private readonly parameter: (name: string, shape: readonly number[]) => Tensor,
+    private readonly parameter: (name: string, shape: readonly number[], own?: string) => Tensor,
     private readonly visit: (site: Site) => void = () => {},
   ) {}
 
@@ -97,7 +100,8 @@ export class BaseSites implements Sites {
 
   tiedLinear(name: string, tiedTo: string, x: Tensor, shape: LinearShape): Tensor {
     this.visit({ name, kind: 'linear', in: shape.in, out: shape.out, bias: false, tiedTo });
-    return matmul(x, this.parameter(`${tiedTo}.weight`, [shape.out, shape.in]), { transB: true });
+    const matrix = this.parameter(`${tiedTo}.weight`, [shape.out, shape.in], `${name}.weight`);
+    return matmul(x, matrix, { transB: true });
   }
 
   embedding(name: string, ids: Tensor, shape: { in: number; out: number }): Tensor {

@@ -7,7 +7,15 @@ import { UserError } from '../../base/errors.js';
 import type { StoredDType } from '../../base/tensor.js';
 import { mostCommon, patternsOf, targetsOf } from '../adapterNames.js';
 import { encodeF32 } from '../float16.js';
-import { type Adapter, type AdapterTensor, adapterKey, adapterSites, kindName } from '../peft.js';
+import {
+  type Adapter,
+  type AdapterTensor,
+  adapterKey,
+  adapterSites,
+  kindName,
+  splitAdapterKey,
+  splitModuleKey,
+} from '../peft.js';
 import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../peftConfig.js';
 import { ARCHITECTURES, shortestF32 } from './config.js';
 import { Metadata } from './metadata.js';
@@ -47,9 +55,24 @@ export function loraBase(place: string, architecture: string, dims: ModelDims): 
   return { place, architecture, layers };
 }
 
+/** Throws UserError where an adapter holds more than the two matrices of linear layers: llama.cpp has no place for it. */
+function refuseMore(place: string, tensors: ReadonlyMap<string, AdapterTensor>): void {
+  for (const key of tensors.keys()) {
+    const part = splitAdapterKey(key)?.part;
+    if (part === 'lora_A' || part === 'lora_B') continue;
+    // A copy of the base's own matrix, which PEFT adds.
+    if (splitModuleKey(key)?.part === 'base_weight') continue;
+    const way = part === 'lora_bias' ? 'train without lora_bias' : 'merge it and convert the model';
+    throw new UserError(
+      `${place}: a GGUF adapter holds the A and B of linear layers only, and this one has ${key}; ${way}`,
+    );
+  }
+}
+
 /** Throws UserError where an adapter has a layer that the base has not, or of another size. `place` names the adapter. */
 export function checkFits(place: string, { tensors }: Pick<Adapter, 'tensors'>, base: LoraBase): void {
   for (const site of adapterSites(tensors)) {
+    if (!tensors.has(adapterKey(site, 'lora_A'))) continue;
     const layer = base.layers.get(site);
     if (layer === undefined) {
       throw new UserError(`${place}: ${site} is no linear layer of its own in ${base.place}`);
@@ -85,6 +108,7 @@ export async function writeLoraGguf(
   if (config.peft_type !== 'LORA' || config.use_dora) {
     throw new UserError(`${place} is a ${kindName(config)} adapter, and llama.cpp reads only LoRA`);
   }
+  refuseMore(place, tensors);
   checkFits(place, adapter, base);
   const alpha = alphaOf(place, config, adapterSites(tensors));
   const fields: GgufField[] = [

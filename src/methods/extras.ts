@@ -1,0 +1,90 @@
+/** What PEFT's adapters train beside the matrices of their targets: biases, full copies of modules, rows of embeddings. */
+import { UserError } from '../base/errors.js';
+import { isSavedModule } from '../formats/peftConfig.js';
+import type { BaseModel } from '../models/base.js';
+import type { Trainable } from './method.js';
+
+export interface Extras {
+  /** Which of the model's own biases train: all, or those of the targets. */
+  bias: 'none' | 'all' | 'lora_only';
+  /** Ends of names of modules that train whole, each in a copy of its own. */
+  modulesToSave?: readonly string[];
+  /** Rows that train of the input embedding, or of each module named. */
+  trainableTokenIndices?: readonly number[] | Readonly<Record<string, readonly number[]>>;
+}
+
+type Shapes = Pick<BaseModel, 'sites' | 'parameters'>;
+
+/** `targets` are the names of the adapted sites. Throws UserError where an option names nothing, or what is adapted. */
+export function extraTrainables(c: Extras, model: Shapes, targets: ReadonlySet<string>): Trainable[] {
+  const copies = copiesOf(c.modulesToSave ?? [], model, targets);
+  const copied = new Set(copies.map((t) => t.name));
+  const biases = [...model.parameters].filter(([name]) => {
+    if (!name.endsWith('.bias') || copied.has(name)) return false;
+    return c.bias === 'all' || (c.bias === 'lora_only' && targets.has(moduleOf(name)));
+  });
+  const busy = new Set([...targets, ...[...copied].map(moduleOf)]);
+  return [
+    ...copies,
+    ...biases.map(([name, shape]): Trainable => ({ name, shape, init: null })),
+    ...rowsOf(c.trainableTokenIndices, model, busy),
+  ];
+}
+
+const moduleOf = (tensor: string) => tensor.slice(0, tensor.lastIndexOf('.'));
+
+/** Copies of the tensors of the modules that are named. A tied head has one, too: it starts as the embedding. */
+function copiesOf(ends: readonly string[], { sites, parameters }: Shapes, targets: ReadonlySet<string>) {
+  const tied = sites.flatMap((s) =>
+    s.tiedTo === undefined ? [] : [{ name: `${s.name}.weight`, tensor: `${s.tiedTo}.weight` }],
+  );
+  const all = [...[...parameters.keys()].map((name) => ({ name, tensor: name })), ...tied];
+  for (const end of ends) {
+    if (all.some(({ name }) => isSavedModule([end], moduleOf(name)))) continue;
+    const last = [...new Set(all.map(({ name }) => moduleOf(name).split('.').at(-1)))];
+    throw new UserError(`modules_to_save "${end}" names no module; there are ${last.join(', ')}`);
+  }
+  return all
+    .filter(({ name }) => isSavedModule(ends, moduleOf(name)))
+    .map(({ name, tensor }): Trainable => {
+      if (targets.has(moduleOf(name))) {
+        throw new UserError(`modules_to_save and target_modules both name ${moduleOf(name)}`);
+      }
+      return { name, shape: parameters.get(tensor)!, init: null, replaces: { tensor } };
+    });
+}
+
+/** Rows of embeddings, or of a head that has a matrix of its own. `busy` are modules that train otherwise. */
+function rowsOf(
+  indices: Extras['trainableTokenIndices'],
+  { sites, parameters }: Shapes,
+  busy: ReadonlySet<string>,
+): Trainable[] {
+  if (indices === undefined) return [];
+  const byModule = isList(indices) ? { embed_tokens: indices } : indices;
+  return Object.entries(byModule).map(([end, rows]): Trainable => {
+    const refuse = (why: string) => new UserError(`trainable_token_indices of "${end}": ${why}`);
+    const site = sites.find((s) => s.name === end || s.name.endsWith(`.${end}`));
+    if (!site || (site.kind === 'linear' && site.name !== 'lm_head')) {
+      throw refuse('there are embed_tokens and lm_head');
+    }
+    if (site.tiedTo) throw refuse(`its matrix is that of ${site.tiedTo}: name that one`);
+    const sharing = sites.filter((s) => s.name === site.name || s.tiedTo === site.name);
+    const twice = sharing.find((s) => busy.has(s.name));
+    if (twice) throw refuse(`${twice.name} is adapted or trained whole already`);
+    const [vocab, width] = parameters.get(`${site.name}.weight`)!;
+    const wrong = rows.find((row, i) => row >= vocab || rows.indexOf(row) !== i);
+    if (wrong !== undefined) throw refuse(`${wrong} is no token below ${vocab}, or named twice`);
+    if (rows.length === 0) throw refuse('no token is named');
+    return {
+      name: `${site.name}.trainable_tokens_delta`,
+      shape: [rows.length, width],
+      init: null,
+      replaces: { tensor: `${site.name}.weight`, rows },
+    };
+  });
+}
+
+function isList(indices: NonNullable<Extras['trainableTokenIndices']>): indices is readonly number[] {
+  return Array.isArray(indices);
+}
