@@ -17,17 +17,29 @@ describe('jobs', () => {
     expect(job).not.toHaveProperty('batchSize');
   });
 
-  it.each([{}, { r: 3, useRslora: true, evalData: 'e', maxSteps: 9 }, { method: 'full' }])(
-    'written flat, read back, are the same: %j',
-    (options) => {
-      const job = resolveJob({ ...needed, ...options });
-      const flat: unknown = JSON.parse(JSON.stringify(flattenJob(job)));
-      expect(resolveJob(jobSchema.parse(flat))).toEqual(job);
-    },
-  );
+  it('take ranks chosen by the data, and what belongs to them, of methods that have ranks', () => {
+    const job = resolveJob({ ...needed, r: 'auto', rankBudget: 1000, loraAlpha: 4 });
+    expect(job).toMatchObject({
+      methodOptions: { r: 8, loraAlpha: 4 },
+      ranks: { rankBudget: 1000, rankMax: 32, rankBatches: 8 },
+    });
+  });
+
+  it.each([
+    {},
+    { r: 'auto', rankMax: 4 },
+    { r: 3, useRslora: true, evalData: 'e', maxSteps: 9 },
+    { method: 'full' },
+  ])('written flat, read back, are the same: %j', (options) => {
+    const job = resolveJob({ ...needed, ...options });
+    const flat: unknown = JSON.parse(JSON.stringify(flattenJob(job)));
+    expect(resolveJob(jobSchema.parse(flat))).toEqual(job);
+  });
 
   it.each([
     [{ data: 'd', output: 'o' }, 'the option "model" is missing'],
+    [{ ...needed, rankBudget: 9 }, 'the option "rankBudget" is for r "auto" only'],
+    [{ ...needed, method: 'vera', r: 'auto' }, 'r "auto" is not for method vera'],
     [{ ...needed, method: 'full', r: 8 }, 'the option "r" is not for method full'],
   ])('%j are refused', (given, message) => {
     expect(() => resolveJob(given)).toThrow(message);

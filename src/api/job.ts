@@ -5,6 +5,7 @@ import type { Device } from '../graph/op.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
 import { baseOption } from './quantize.js';
+import { parseRankOptions, type RankSettings, rankShape } from './ranks.js';
 import { type SampleOptions, sampleSchema, sampleShape } from './samples.js';
 
 const text = z.string().min(1);
@@ -67,6 +68,13 @@ function shapeOfMethods(): z.ZodRawShape {
   for (const { options } of Object.values(methods)) {
     for (const [key, schema] of Object.entries(options.shape)) shape[camelCase(key)] ??= schema;
   }
+  const rank = shape.r as z.ZodType;
+  shape.r = z
+    .union([withoutDefault(rank), z.literal('auto')], {
+      error: () => 'expected a whole number above 0, or auto',
+    })
+    .default(8)
+    .describe(`${rank.description}; auto: chosen layer by layer, within --rank-budget`);
   return shape;
 }
 
@@ -76,6 +84,7 @@ export const jobGroups: Record<string, z.ZodRawShape> = {
   Method: methodShape,
   Training: trainSchema.shape,
   Samples: sampleShape,
+  Ranks: rankShape,
 };
 
 /** The same as one flat object in which nothing is required and nothing has a default: flags, config files. */
@@ -98,6 +107,8 @@ export interface Job extends z.output<typeof baseSchema> {
   methodOptions: Record<string, unknown>;
   train: TrainOptions;
   samples: SampleOptions;
+  /** How to choose the ranks; absent where they are given. */
+  ranks?: RankSettings;
 }
 
 const baseSchema = z.object(baseShape);
@@ -119,8 +130,14 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
     Object.fromEntries(
       [...names].flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]]])),
     );
+  const auto = given.r === 'auto';
+  const stray = Object.keys(rankShape).find((name) => given[name] !== undefined);
+  if (stray && !auto) throw new UserError(`the option "${stray}" is for r "auto" only`);
+  const ranks = auto ? parseRankOptions(method, pick(Object.keys(rankShape))) : undefined;
+  if (auto) own.delete('r');
   return {
     ...base,
+    ...(ranks && { ranks }),
     methodOptions: method.parse(`${method.name} configuration`, pick(own)) as Record<string, unknown>,
     train: trainSchema.parse(pick(Object.keys(trainSchema.shape))),
     samples: sampleSchema.parse(pick(Object.keys(sampleShape))),
@@ -128,6 +145,6 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
 }
 
 /** The job as flat options, with every default written out: resolveJob's inverse. */
-export function flattenJob({ methodOptions, train, samples, ...base }: Job): Record<string, unknown> {
-  return { ...base, ...methodOptions, ...train, ...samples };
+export function flattenJob({ methodOptions, train, samples, ranks, ...base }: Job): Record<string, unknown> {
+  return { ...base, ...methodOptions, ...(ranks && { ...ranks, r: 'auto' }), ...train, ...samples };
 }

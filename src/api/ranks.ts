@@ -1,0 +1,53 @@
+import * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import { camelCase } from '../base/names.js';
+import type { LoraConfig } from '../methods/lora.js';
+import type { Method } from '../methods/method.js';
+import type { RankPlan } from '../train/ranks.js';
+import type { Job } from './job.js';
+import type { Model } from './model.js';
+
+/** Options of `r: auto`. */
+export const rankShape = {
+  rankBudget: z
+    .int()
+    .positive()
+    .optional()
+    .describe('with --r auto: trainable parameters to spend (default: what r 8 costs on the targets)'),
+  rankMax: z.int().positive().max(256).default(32).describe('with --r auto: the largest rank of a layer'),
+  rankBatches: z
+    .int()
+    .positive()
+    .default(8)
+    .describe('with --r auto: batches of training rows over which the gradient is averaged'),
+};
+const rankSchema = z.object(rankShape);
+
+export type RankInput = z.input<typeof rankSchema>;
+export type RankSettings = z.output<typeof rankSchema>;
+
+/** Checks the options of `r: auto`, and that the method's ranks may differ from layer to layer. */
+export function parseRankOptions(method: Method<unknown>, options: unknown): RankSettings {
+  const names = Object.keys(method.options.shape).map(camelCase);
+  if (!['r', 'rankPattern', 'alphaPattern'].every((name) => names.includes(name))) {
+    throw new UserError(
+      `r "auto" is not for method ${method.name}: its layers cannot differ in rank; lora's can`,
+    );
+  }
+  return rankSchema.parse(options);
+}
+
+/** A job of `r: auto` with the ranks that its data suggest written out, and how they came about. */
+export async function planJobRanks(model: Model, job: Job): Promise<{ job: Job; plan: RankPlan }> {
+  const { data, evalData, evalSplit, lossOn, maxLength, train, methodOptions, ranks } = job;
+  const plan = await model.planRanks(methodOptions as unknown as LoraConfig, {
+    ...train,
+    ...ranks,
+    data,
+    evalData,
+    evalSplit,
+    lossOn,
+    maxLength,
+  });
+  return { job: { ...job, methodOptions: { ...plan.config }, ranks: undefined }, plan };
+}
