@@ -6,6 +6,7 @@
  */
 export { type ConvertOptions, convert } from './api/convert.js';
 export type { DataSource } from './api/data.js';
+export type { LocateOptions } from './api/locate.js';
 export {
   type Evaluation,
   type GenerationEnd,
@@ -20,6 +21,7 @@ export { UserError } from './base/errors.js';
 export type { F32Tensor, HostTensor, StoredDType } from './base/tensor.js';
 export type { ChatMessage } from './formats/chat.js';
 export { type GgufToHfOptions, ggufToHf } from './formats/gguf/tohf.js';
+export type { DownloadProgress } from './formats/hub/progress.js';
 export type { Device } from './graph/op.js';
 export type { Adapter } from './methods/adapter.js';
 export { type MethodName, methods } from './methods/index.js';

@@ -73,7 +73,9 @@ export async function runProgram(
     command.action(async () => {
       const given: Record<string, unknown> = { ...command.opts() };
       for (const [i, name] of (spec.positional ?? []).entries()) given[name] = command.processedArgs[i];
-      exitCode = await spec.run(given, new Terminal(given.json === true));
+      const terminal = new Terminal(given.json === true);
+      // An error has a line of its own, not the end of a live one.
+      exitCode = await spec.run(given, terminal).finally(() => terminal.clear());
     });
   }
   try {

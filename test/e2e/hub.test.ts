@@ -6,6 +6,7 @@ import {
   readdir,
   readFile,
   readlink,
+  rename,
   rm,
   stat,
   statfs,
@@ -229,6 +230,17 @@ describe('a connection that is cut', () => {
     await expectSound();
   });
 
+  it('asks for nothing where only the last step was missing', async () => {
+    await get('acme/tiny');
+    const blob = join(repoFolder(), 'blobs', sha256(WEIGHTS));
+    const host = sha256(Buffer.from(hostname())).slice(0, 8);
+    await rename(blob, `${blob}.000000000-${host}-0-00000000.incomplete`);
+    hub.sent = 0;
+    await get('acme/tiny');
+    expect(hub.sent).toBe(0);
+    await expectSound();
+  });
+
   it('gets over answers of 503 and 429 in between', async () => {
     hub.faults = { statuses: [503, 429, 500] };
     await get('acme/tiny');
@@ -290,9 +302,12 @@ describe('what is not what the hub says', () => {
 
   it('an index whose shards lie elsewhere is refused', async () => {
     const index = Buffer.from('{"weight_map": {"a": "../../escape.safetensors"}}');
-    hub.repositories.set('acme/tiny', {
-      files: { 'config.json': Buffer.from('{}'), 'model.safetensors.index.json': index },
-    });
+    const outside = '../../escape.safetensors';
+    const files = { 'config.json': Buffer.from('{}'), 'model.safetensors.index.json': index };
+    hub.repositories.set('acme/tiny', { files });
+    expect(await refusal(get('acme/tiny'))).toBe(`acme/tiny has no file ${outside}`);
+    // Nor is it fetched where the hub itself lists it.
+    hub.repositories.set('acme/tiny', { files, alsoListed: [outside] });
     expect(await refusal(get('acme/tiny'))).toBe('acme/tiny has no file ../../escape.safetensors');
   });
 });

@@ -83,12 +83,15 @@ describe('lowrank on a hub id', () => {
   });
 
   it('is taken over from one that dies by one that waits', async () => {
-    hub.faults = { pauseMs: 2 };
+    hub.faults = { pauseMs: 15 };
     const first = start(folder, INSPECT);
     while (hub.sent < 1_000_000) await new Promise((resolve) => setTimeout(resolve, 5));
     const second = run(folder, INSPECT);
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+    // One that waits has an empty part of its own.
+    while ((await blobs()).parts < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setTimeout(resolve, 100));
     first.kill('SIGKILL');
+    hub.faults = {};
     const { code, stderr } = await second;
     expect([code, stderr]).toEqual([
       0,

@@ -14,6 +14,8 @@ export interface StandInRepository {
   token?: string;
   /** Listed for everybody, its files only for holders of `token`. */
   gated?: boolean;
+  /** Names that its listing has besides. */
+  alsoListed?: string[];
 }
 
 /** What goes wrong with the bytes of files; all at once if wanted. */
@@ -132,7 +134,12 @@ export class HubStandIn {
     response.writeHead(302, { location: `http://localhost:${port}/${repo}/${name}` }).end();
   }
 
-  private list(url: URL, { files }: StandInRepository, folder: string, response: ServerResponse): void {
+  private list(
+    url: URL,
+    { files, alsoListed = [] }: StandInRepository,
+    folder: string,
+    response: ServerResponse,
+  ): void {
     const start = Number(url.searchParams.get('cursor') ?? 0);
     const entries = Object.entries(files)
       .filter(([name]) => name.replace(/\/?[^/]*$/, '') === folder)
@@ -142,7 +149,8 @@ export class HubStandIn {
         size: bytes.length,
         oid: gitSha1(bytes),
         ...(LARGE.test(path) && { lfs: { oid: sha256(bytes), size: bytes.length, pointerSize: 130 } }),
-      }));
+      }))
+      .concat(alsoListed.map((path) => ({ type: 'file', path, size: 2, oid: gitSha1(Buffer.from('{}')) })));
     if (entries.length > start + PAGE) {
       url.searchParams.set('cursor', String(start + PAGE));
       response.setHeader('link', `<${url}>; rel="next"`);

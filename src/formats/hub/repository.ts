@@ -26,6 +26,9 @@ export const COMMIT = /^[0-9a-f]{40}$/;
 /** More than any model's folder has; keeps an endless listing from filling the memory. */
 const MAX_FILES = 20_000;
 
+/** Names that stay in their folder, on every system. */
+const SAFE_PATH = /^(?!.*(?:^|\/)\.{0,2}(?:\/|$))[^\\:\0]+$/;
+
 const commitSchema = z.string().regex(COMMIT, 'expected the hash of a commit');
 const entrySchema = z.object({
   type: z.string(),
@@ -70,7 +73,7 @@ export async function lookUp(settings: HubSettings, id: HubId): Promise<Reposito
       ...common,
     })) {
       const { type, path: name, size, oid, lfs } = checkJson(place, one as unknown, entrySchema);
-      if (type !== 'file') continue;
+      if (type !== 'file' || !SAFE_PATH.test(name)) continue;
       if (lfs !== undefined) files.set(name, { size: lfs.size, etag: lfs.oid.replace('sha256:', '') });
       else if (oid !== undefined) files.set(name, { size, etag: oid });
       if (files.size > MAX_FILES) throw new UserError(`${place} lists more than ${MAX_FILES} files`);
