@@ -49,15 +49,31 @@ STRINGS = [
 ]
 
 
+def random_blocks(rng, name, count):
+    """Any bytes make blocks, as long as their scales are numbers."""
+    elements, size = gguf.GGML_QUANT_SIZES[Type[name]]
+    blocks = rng.integers(0, 256, (count, size), dtype=np.uint8)
+    scales = {"Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "Q4_1": [0, 2], "Q5_1": [0, 2]}.get(name, [0])
+    for at in scales if elements > 1 else []:
+        blocks[:, at : at + 2] = rng.normal(0, 0.1, (count, 1)).astype(np.float16).view(np.uint8)
+    return blocks
+
+
+def quantize(rng, values, kind):
+    """The gguf package makes no K-quants, it only reads them: those of a matrix whose rows have whole blocks are random."""
+    rows, columns = values.shape if values.ndim == 2 else (1, len(values))
+    if kind.name.endswith("_K") and columns % 256 == 0:
+        return random_blocks(rng, kind.name, rows * columns // 256).reshape(rows, -1), kind
+    kind = Type.Q8_0 if kind.name.endswith("_K") else kind
+    return gguf.quantize(values, kind), kind
+
+
 def dequantization():
     rng = np.random.default_rng(0)
     out = {}
     for name in ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"]:
-        elements, size = gguf.GGML_QUANT_SIZES[Type[name]]
-        blocks = rng.integers(0, 256, (512 // elements, size), dtype=np.uint8)
-        scales = {"Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "Q4_1": [0, 2], "Q5_1": [0, 2]}.get(name, [0])
-        for at in scales if elements > 1 else []:
-            blocks[:, at : at + 2] = rng.normal(0, 0.1, (len(blocks), 1)).astype(np.float16).view(np.uint8)
+        elements, _ = gguf.GGML_QUANT_SIZES[Type[name]]
+        blocks = random_blocks(rng, name, 512 // elements)
         if elements == 1:
             kind = {"F32": np.float32, "F16": np.float16, "BF16": np.float32}[name]
             values = rng.normal(0, 1, (512, 1)).astype(kind)
@@ -134,6 +150,7 @@ def write_model(writer, architecture, model, kinds):
 
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], config.num_hidden_layers)
     expected = {}
+    rng = np.random.default_rng(0)
     for i, (name, tensor) in enumerate(model.state_dict().items()):
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -142,8 +159,7 @@ def write_model(writer, architecture, model, kinds):
         owner = name.split(".")[-2]
         permuted = architecture == "llama" and owner in heads
         stored = permute(weight, heads[owner]) if permuted else weight
-        kind = kinds[i % len(kinds)] if weight.ndim == 2 else Type.F32
-        data = gguf.quantize(stored, kind)
+        data, kind = quantize(rng, stored, kinds[i % len(kinds)] if weight.ndim == 2 else Type.F32)
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), data, raw_dtype=kind)
         values = gguf.dequantize(data, kind)
         if permuted:  # by hand, row by row, so that this does not repeat the formula that it checks
@@ -250,6 +266,19 @@ def llama_tekken():
     oracle.post_processor = processors.TemplateProcessing("<|begin|> $A", "<|begin|> $A <|begin|>:1 $B:1", [("<|begin|>", 0)])
     strings = [*STRINGS, "camelCaseWords XMLHttpRequest iPhone ÄpfelUndBirnen", "a/b//c\n/ ... ///\n", "日本語ABCdef Ⅷ ǅungla"]
     finish(name, writer, expected, lambda t: oracle.encode(t).ids, wanted(config, "head_dim") | {"rope_scaling": None}, strings)
+
+
+def llama_kquants():
+    torch.manual_seed(5)
+    name = "llama-kquants"
+    writer = gguf.GGUFWriter(FIXTURES / f"{name}.gguf", "llama")
+    oracle = train_bpe(pre_tokenizers.ByteLevel(add_prefix_space=False))
+    vocab = write_bpe(writer, oracle, "gpt-2")
+    oracle.add_tokens(["<|user|>"])
+    sizes = shape(vocab, hidden_size=256, head_dim=32, num_attention_heads=1, num_key_value_heads=1, intermediate_size=32)
+    config = LlamaConfig(**sizes, tie_word_embeddings=True)
+    expected = write_model(writer, "llama", LlamaForCausalLM(config), [Type.Q4_K, Type.Q5_K, Type.Q6_K])
+    finish(name, writer, expected, lambda t: oracle.encode(t).ids, wanted(config, "head_dim") | {"rope_scaling": None})
 
 
 def qwen2():
@@ -394,6 +423,7 @@ if __name__ == "__main__":
     dequantization()
     llama()
     llama_tekken()
+    llama_kquants()
     qwen2()
     qwen3()
     llama_spm()

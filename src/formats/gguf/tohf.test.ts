@@ -52,23 +52,26 @@ async function expectTokens(folder: string, golden: Golden) {
   return tokenizer;
 }
 
-describe.each(['llama-bpe', 'llama-tekken', 'llama-spm', 'qwen2', 'qwen3'])('ggufToHf of %s', (name) => {
-  let golden: Golden;
-  let out: string;
-  beforeAll(async () => {
-    golden = await json(join(FIXTURES, `${name}.json`));
-    out = join(dir, name);
-    await ggufToHf(join(FIXTURES, `${name}.gguf`), out);
-  });
+describe.each(['llama-bpe', 'llama-tekken', 'llama-kquants', 'llama-spm', 'qwen2', 'qwen3'])(
+  'ggufToHf of %s',
+  (name) => {
+    let golden: Golden;
+    let out: string;
+    beforeAll(async () => {
+      golden = await json(join(FIXTURES, `${name}.json`));
+      out = join(dir, name);
+      await ggufToHf(join(FIXTURES, `${name}.gguf`), out);
+    });
 
-  it('gives the configuration of the model that was stored', async () => {
-    expect(await json(join(out, 'config.json'))).toMatchObject(golden.config!);
-  });
+    it('gives the configuration of the model that was stored', async () => {
+      expect(await json(join(out, 'config.json'))).toMatchObject(golden.config!);
+    });
 
-  it('gives every tensor bit for bit', () => expectTensors(out, golden));
+    it('gives every tensor bit for bit', () => expectTensors(out, golden));
 
-  it('gives the same token ids', () => expectTokens(out, golden));
-});
+    it('gives the same token ids', () => expectTokens(out, golden));
+  },
+);
 
 describe('ggufToHf', () => {
   const source = join(FIXTURES, 'llama-bpe.gguf');
