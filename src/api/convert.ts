@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import type { StoredDType } from '../base/tensor.js';
-import { ARCHITECTURES, configOf } from '../formats/gguf/config.js';
+import { configOf } from '../formats/gguf/config.js';
 import {
   checkFits,
   isAdapterGguf,
@@ -13,7 +13,6 @@ import {
   readLoraGguf,
   writeLoraGguf,
 } from '../formats/gguf/lora.js';
-import type { ModelDims } from '../formats/gguf/names.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { ggufToHf } from '../formats/gguf/tohf.js';
 import { exists, readJson, writeFolderAtomic } from '../formats/io/node.js';
@@ -23,7 +22,7 @@ import { NodeRuntime } from '../graph/runtime/node.js';
 import { writeMergedModel } from '../methods/merge.js';
 import { openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
-import type { DecoderConfig } from '../models/model.js';
+import { llamaCppBase } from './adapterFile.js';
 import { type LocateOptions, locate } from './locate.js';
 import { type OutputKind, refuseForeign, refuseInput } from './replace.js';
 
@@ -160,9 +159,6 @@ function missingBase(path: string): UserError {
   return new UserError(`${path}: which model is this adapter for? Name it by --base, a folder or GGUF file`);
 }
 
-/** What llama.cpp calls the models that it has under another name. */
-const LLAMA_CPP_NAMES: Record<string, string> = { mistral: 'llama' };
-
 /** The layers of a base, from its configuration alone. */
 async function openBase(name: string, options: LocateOptions): Promise<LoraBase> {
   const path = await locate(name, { kind: 'model', ...options });
@@ -172,22 +168,5 @@ async function openBase(name: string, options: LocateOptions): Promise<LoraBase>
   }
   const place = join(path, 'config.json');
   const config = parseModelConfig(place, await readJson(place, z.unknown()));
-  const architecture = LLAMA_CPP_NAMES[config.modelType] ?? config.modelType;
-  if (!Object.hasOwn(ARCHITECTURES, architecture)) {
-    throw new UserError(`${path}: adapters for ${config.modelType} are not converted`);
-  }
-  return loraBase(path, architecture, dimsOf(config));
-}
-
-function dimsOf(config: DecoderConfig): ModelDims {
-  return {
-    hidden_size: config.hiddenSize,
-    intermediate_size: config.intermediateSize,
-    num_hidden_layers: config.layers,
-    num_attention_heads: config.heads,
-    num_key_value_heads: config.kvHeads,
-    head_dim: config.headDim,
-    vocab_size: config.vocabSize,
-    tie_word_embeddings: config.tieWordEmbeddings,
-  };
+  return llamaCppBase(path, config);
 }

@@ -1,5 +1,6 @@
-import { realpath } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { mkdtemp, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import type { ChatMessage } from '../formats/chat.js';
 import { renderChat } from '../formats/chat.js';
@@ -10,7 +11,8 @@ import type { Device } from '../graph/op.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import type { SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, createAdapter, trainableCount } from '../methods/adapter.js';
-import { loadAdapterFolder, writeAdapterFolder } from '../methods/files.js';
+import type { CombineInput } from '../methods/combine.js';
+import { writeAdapterFolder } from '../methods/files.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import type { LoraConfig } from '../methods/lora.js';
 import { type MergeOptions, writeMergedModel } from '../methods/merge.js';
@@ -28,10 +30,14 @@ import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
 import { evaluate } from '../train/evaluate.js';
 import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from '../train/lrFinder.js';
+import { planRanks, type RankPlan } from '../train/ranks.js';
 import { LossStep } from '../train/step.js';
+import { readAdapterFor } from './adapterFile.js';
 import { type DataSource, loadExamples, loadTrainingExamples, type TokenizerOf } from './data.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
+import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
 import { type BaseOptions, otherBase, resolveBase } from './quantize.js';
+import { parseRankOptions, type RankInput } from './ranks.js';
 import {
   keepsDecoder,
   promptsOf,
@@ -89,77 +95,141 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   return new Model(base, tokenizer, options, await baseName(path));
 }
 
-/** A pre-trained model, at most one adapter on it, and what can be done with both. */
+/** How an adapter is put on a model. */
+export interface AdapterOptions {
+  /** By which it is chosen, saved and deleted; one of that name is replaced. Default: "default". */
+  name?: string;
+}
+
+/** A pre-trained model, adapters on it by name, and what can be done with them. */
 export class Model {
   private readonly runtime = new NodeRuntime();
   private readonly session: SessionOptions;
-  private decode: { step: DecodeStep; adapter: Adapter | undefined; merged: boolean } | undefined;
-  private current: Adapter | undefined;
+  private readonly folders: string[] = [];
+  private decode: DecodeStep | undefined;
+  private adapters: NamedAdapters;
   private merged = false;
 
   /** Use loadModel. */
   constructor(
-    readonly base: BaseModel,
+    private current: BaseModel,
     readonly tokenizer: Tokenizer,
     { device, threads }: LoadOptions,
-    /** What adapters record as their base. */
-    private readonly source: string,
+    /** What adapters record as their base; null where nothing that stays holds it. */
+    private source: string | null,
   ) {
     this.session = { device, threads };
+    this.adapters = new NamedAdapters(current);
   }
 
-  /** The adapter in use. */
-  get adapter(): Adapter | undefined {
+  /** The pre-trained model, on disk. */
+  get base(): BaseModel {
     return this.current;
+  }
+
+  /** What the model computes with: the active adapter, the sum of several; undefined for the base alone. */
+  get adapter(): Adapter | undefined {
+    return this.adapters.current;
+  }
+
+  /** The names of all adapters, in the order in which they were added. */
+  get adapterNames(): string[] {
+    return this.adapters.names;
+  }
+
+  /** The names of those that are active, unless they are disabled. */
+  get activeAdapters(): string[] {
+    return this.adapters.active;
   }
 
   /** Parameters of the whole model, and those that train. */
   get parameters(): { total: number; trainable: number } {
     let total = 0;
     for (const shape of this.base.parameters.values()) total += shape.reduce((a, b) => a * b, 1);
-    return { total, trainable: this.current ? trainableCount(this.current.trainables) : 0 };
+    return { total, trainable: this.adapter ? trainableCount(this.adapter.trainables) : 0 };
   }
 
   /**
-   * Puts a new LoRA on the model (B = 0, so it changes nothing yet), in place of any other. Keys as in PEFT's
+   * Puts a new LoRA on the model (B = 0, so it changes nothing yet) and makes it the active one. Keys as in PEFT's
    * LoraConfig, in camelCase or snake_case. Throws UserError where a target matches nothing.
    */
-  addLora(config: Partial<LoraConfig> = {}, options: { seed?: number } = {}): Promise<Adapter> {
+  addLora(
+    config: Partial<LoraConfig> = {},
+    options: AdapterOptions & { seed?: number } = {},
+  ): Promise<Adapter> {
     return this.addMethod('lora', config, options);
   }
 
   /** As addLora, for any method of the table ("full" trains every weight). */
-  async addMethod(name: MethodName, config: object, { seed = 0 }: { seed?: number } = {}): Promise<Adapter> {
-    const method = methodNamed(name);
-    return this.use(
-      await createAdapter(method, method.parse(`${name} configuration`, config), this.base, seed),
-    );
+  async addMethod(
+    method: MethodName,
+    config: object,
+    { seed = 0, name }: AdapterOptions & { seed?: number } = {},
+  ): Promise<Adapter> {
+    const found = methodNamed(method);
+    const parsed = found.parse(`${method} configuration`, config);
+    return this.use(await createAdapter(found, parsed, this.base, seed), name);
   }
 
   /**
-   * Loads a PEFT adapter (a folder, or a hub id), in place of any other adapter. Throws UserError where it is for
-   * another base.
+   * Loads an adapter and makes it the active one: a PEFT folder, a GGUF file of llama.cpp, an mlx-lm folder, or a hub
+   * id. Throws UserError where it is for another base.
    */
-  async loadAdapter(path: string, options: LocateOptions = {}): Promise<Adapter> {
-    const folder = await locate(path, { kind: 'adapter', ...options });
-    const adapter = await loadAdapterFolder(folder, this.base);
-    const other = await otherBase(folder, formatOf(this.base));
+  async loadAdapter(
+    path: string,
+    { name, ...options }: AdapterOptions & LocateOptions = {},
+  ): Promise<Adapter> {
+    const at = await locate(path, { kind: 'adapter', ...options });
+    const adapter = await readAdapterFor(at, this.base);
+    const other = await otherBase(at, formatOf(this.base));
     if (other) options.onNotice?.(other);
-    return this.use(adapter);
+    return this.use(adapter, name);
   }
 
-  /** Takes the adapter off; the base computes again exactly what it did before. */
-  removeAdapter(): void {
-    this.current = undefined;
+  /**
+   * A new adapter out of several, each with its weight (default: 1), as PEFT's add_weighted_adapter; it becomes the
+   * active one. Throws UserError where one is more than LoRA, or where they do not fit each other.
+   */
+  addWeightedAdapter(
+    names: readonly string[],
+    { weights, name, ...options }: AdapterOptions & { weights?: readonly number[] } & CombineInput = {},
+  ): Adapter {
+    return this.use(this.adapters.combine(names, weights, options), name);
+  }
+
+  /**
+   * Chooses the active adapter, or several whose changes add up (LoRA and its kin), and enables them. A change between
+   * adapters of one shape costs only the copy of their values. Throws UserError on an unknown name, listing those there
+   * are, and where adapters of these methods do not add up.
+   */
+  setAdapter(names: string | readonly string[]): void {
+    this.adapters.activate(typeof names === 'string' ? [names] : names);
+    this.merged = false;
+  }
+
+  /** The base computes again exactly what it did before; the adapters stay. */
+  disableAdapters(): void {
+    this.adapters.setDisabled(true);
+    this.merged = false;
+  }
+
+  /** Undoes disableAdapters. */
+  enableAdapters(): void {
+    this.adapters.setDisabled(false);
+  }
+
+  /** Removes an adapter. Without another active one the base is left alone. Throws UserError on an unknown name. */
+  deleteAdapter(name: string): void {
+    this.adapters.delete(name);
     this.merged = false;
   }
 
   /**
-   * Merges the adapter for generation: W₀ + (α/r)·BA is computed once, so a token costs what the base's costs. The
-   * base's weights themselves are not touched.
+   * Merges what is active for generation: W₀ + (α/r)·BA is computed once, so a token costs what the base's costs. The
+   * base's weights themselves are not touched, and evaluation and training see the adapter apart.
    */
   merge(): void {
-    if (!this.current) throw new UserError('there is no adapter to merge');
+    if (!this.adapter) throw new UserError('there is no active adapter to merge');
     this.merged = true;
   }
 
@@ -168,34 +238,52 @@ export class Model {
     this.merged = false;
   }
 
-  /** Writes the adapter as a PEFT folder. Throws UserError where the folder exists. */
-  async saveAdapter(folder: string, { overwrite = false } = {}): Promise<void> {
-    const adapter = this.need();
+  /** Writes an adapter, the active one if no name is given, as a PEFT folder. Throws UserError where the folder exists. */
+  async saveAdapter(
+    folder: string,
+    { name, overwrite = false }: AdapterOptions & { overwrite?: boolean } = {},
+  ): Promise<void> {
+    const adapter = name === undefined ? this.adapters.single('saving') : this.adapters.get(name);
     await writeFolderAtomic(folder, (temporary) => writeAdapterFolder(temporary, adapter, this.source), {
       overwrite,
     });
   }
 
-  /** Writes a whole model folder with the adapter merged in, readable by transformers. */
+  /** Writes a whole model folder with what is active merged in, readable by transformers. */
   saveMerged(folder: string, options: MergeOptions = {}): Promise<void> {
-    return writeMergedModel(folder, this.runtime, this.base, this.need(), options);
+    return writeMergedModel(folder, this.runtime, this.base, this.adapter, options);
   }
 
   /**
-   * Trains the adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values, with
+   * Makes what is active part of the base and removes all adapters, as PEFT's merge_and_unload: from here on this is a
+   * plain model. Its weights are written to `folder`, or to a temporary one that close() removes, and read from there.
+   * Throws UserError where the method cannot merge or the folder exists.
+   */
+  async mergeAndUnload({ folder, ...options }: MergeOptions & { folder?: string } = {}): Promise<void> {
+    const at = folder ?? join(await this.temporaryFolder(), 'model');
+    await this.saveMerged(at, options);
+    await this.dropDecoder();
+    this.current = await openModel(await realpath(at));
+    this.source = folder ?? null;
+    this.adapters = new NamedAdapters(this.current);
+    this.merged = false;
+  }
+
+  /**
+   * Trains the active adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values, with
    * `sampleSteps` it generates on the way.
    */
   async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
     const parts = parseTrainJob(options);
     const { hyper, samples, sources } = parts;
-    const adapter = this.need();
+    const adapter = this.adapters.single('training');
     const { train, evaluation, limits } = await this.examplesOf(parts);
     try {
       const fingerprint = JSON.stringify({
         method: adapter.method.name,
         config: adapter.config,
         model: { type: this.base.config.modelType, parameters: this.parameters.total },
-      base: formatOf(this.base),
+        base: formatOf(this.base),
         data: { rows: train.stats.rows, tokens: train.stats.tokens },
         ...limits,
         evalSplit: sources.evalSplit,
@@ -235,12 +323,33 @@ export class Model {
   async *findLearningRate(options: TrainJobOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
     const { minLr, maxLr, lrSteps, ...rest } = options;
     const range = parseLrRange('learning-rate range', { minLr, maxLr, lrSteps });
+    const adapter = this.adapters.single('training');
     const parts = parseTrainJob(rest);
     const { train, evaluation } = await this.examplesOf(parts);
     try {
       await this.dropDecoder();
-      const job = { ...this.engine(this.need(), options.signal), examples: train.examples };
+      const job = { ...this.engine(adapter, options.signal), examples: train.examples };
       yield* findLearningRate({ ...job, options: parts.hyper }, range);
+    } finally {
+      await train.close();
+      await evaluation?.close();
+    }
+  }
+
+  /**
+   * Ranks for a LoRA of `config` on this data, layer by layer, within `rankBudget` trainable parameters; see planRanks
+   * of the training room. Put the plan's config on with addMethod. Options as for train, of which the sizes count.
+   */
+  async planRanks(config: LoraConfig, options: TrainJobOptions & RankInput): Promise<RankPlan> {
+    const { rankBudget, rankMax, rankBatches, ...rest } = options;
+    const ranks = parseRankOptions(methodNamed('lora'), { rankBudget, rankMax, rankBatches });
+    const parts = parseTrainJob(rest);
+    const { batchSize, microBatchTokens, seed } = parts.hyper;
+    const { train, evaluation } = await this.examplesOf(parts);
+    try {
+      const { rankBudget: budget, rankMax: maxRank, rankBatches: batches } = ranks;
+      const limits = { budget, maxRank, batches, batchSize, microBatchTokens, seed };
+      return await planRanks(this.runtime, this.base, config, train.examples, limits, this.session);
     } finally {
       await train.close();
       await evaluation?.close();
@@ -255,7 +364,7 @@ export class Model {
     const limits = { maxLength: this.exampleLimit(maxLength), lossOn };
     const { examples, stats, close } = await loadExamples(data, this.tokenizerOf(), limits);
     try {
-      const step = await LossStep.create(this.runtime, this.base, this.current, this.session);
+      const step = await LossStep.create(this.runtime, this.base, this.adapter, this.session);
       try {
         const { loss, tokens } = await evaluate(step, examples, EVAL_MICRO_BATCH_TOKENS);
         const { rows, truncated, dropped } = stats;
@@ -302,9 +411,16 @@ export class Model {
     return text;
   }
 
-  /** Frees the engine. */
+  /** Frees the engine, and removes temporary files. */
   async close(): Promise<void> {
     await this.runtime.close();
+    for (const folder of this.folders.splice(0)) await rm(folder, { recursive: true, force: true });
+  }
+
+  private async temporaryFolder(): Promise<string> {
+    const folder = await mkdtemp(join(tmpdir(), 'lowrank-'));
+    this.folders.push(folder);
+    return folder;
   }
 
   private exampleLimit(wanted: number | undefined): number {
@@ -315,19 +431,14 @@ export class Model {
     return wanted ?? Math.min(DEFAULT_MAX_LENGTH, maxPositions);
   }
 
-  private use(adapter: Adapter): Adapter {
-    this.current = adapter;
+  private use(adapter: Adapter, name = DEFAULT_NAME): Adapter {
+    this.adapters.add(name, adapter);
     this.merged = false;
     return adapter;
   }
 
   private tokenizerOf(): TokenizerOf {
     return { tokenizer: this.tokenizer, folder: this.base.folder };
-  }
-
-  private need(): Adapter {
-    if (!this.current) throw new UserError('the model has no adapter: call addLora or loadAdapter first');
-    return this.current;
   }
 
   private encodePrompt(prompt: string | readonly ChatMessage[], tools?: readonly unknown[]): number[] {
@@ -375,25 +486,22 @@ export class Model {
     return { runtime: this.runtime, model: this.base, adapter, session: this.session, signal };
   }
 
+  /** The compiled step for what is active. An adapter that computes by the same graph as the last only brings its values. */
   private async decoder(prepack = true): Promise<DecodeStep> {
-    const { current: adapter, merged } = this;
-    if (this.decode?.adapter === adapter && this.decode?.merged === merged) {
-      if (adapter && !merged) await this.decode.step.useAdapter(adapter);
-      return this.decode.step;
-    }
+    const { current } = this.adapters;
+    if (await this.decode?.useAdapter(current, this.merged)) return this.decode!;
     await this.dropDecoder();
-    const step = await DecodeStep.create(this.runtime, this.base, adapter, {
+    this.decode = await DecodeStep.create(this.runtime, this.base, current, {
       ...this.session,
-      merged,
+      merged: this.merged,
       prepack,
     });
-    this.decode = { step, adapter, merged };
-    return step;
+    return this.decode;
   }
 
   private async dropDecoder(): Promise<void> {
-    const decode = this.decode;
+    const step = this.decode;
     this.decode = undefined;
-    await decode?.step.close();
+    await step?.close();
   }
 }

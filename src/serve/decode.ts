@@ -1,6 +1,7 @@
 import { addDims, mulDims } from '../base/dims.js';
 import { f32 } from '../base/tensor.js';
-import { compile } from '../graph/emit.js';
+import { type CompiledGraph, compile } from '../graph/emit.js';
+import type { Device } from '../graph/op.js';
 import { gather, input } from '../graph/ops/index.js';
 import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
 import type { Tensor } from '../graph/tensor.js';
@@ -18,10 +19,13 @@ export class DecodeStep {
 
   private constructor(
     private readonly session: Session,
-    private readonly config: DecoderConfig,
-    private readonly params: readonly string[],
+    private readonly model: BaseModel,
+    private readonly device: Device | undefined,
+    private graph: DecodeGraph,
+    private adapter: Adapter | undefined,
+    private merged: boolean,
   ) {
-    this.sequence = new SequenceFeeds(config);
+    this.sequence = new SequenceFeeds(model.config);
   }
 
   /** Compiles for a model, alone or with an adapter: kept apart, so it can be swapped, or merged at load. */
@@ -31,38 +35,46 @@ export class DecodeStep {
     adapter: Adapter | undefined,
     { merged = false, ...options }: SessionOptions & { merged?: boolean } = {},
   ): Promise<DecodeStep> {
-    const { config } = model;
-    const { sites, params } =
-      adapter && merged
-        ? { sites: mergedSites(model, adapter), params: new Map<string, Tensor>() }
-        : adaptedSites(model, adapter, false);
-    const { stream, present } = decodingStream(config);
-    const hidden = decoder(config, sites, stream);
-    const logits = lmHead(config, sites, gather(hidden, input('last', 'int32', [1])));
-    const outputs: Record<string, Tensor> = { logits };
-    present.forEach(({ k, v }, layer) => {
-      outputs[`k.${layer}`] = k;
-      outputs[`v.${layer}`] = v;
-    });
-    const graph = compile(outputs, options.device);
-    const session = await runtime.load(graph, {
+    const graph = decodeGraph(model, adapter, merged, options.device);
+    const session = await runtime.load(graph.compiled, {
       prepack: true,
       ...options,
       weightsFolder: model.weightsFolder,
     });
-    const step = new DecodeStep(session, config, [...params.keys()]);
-    if (adapter) await step.useAdapter(adapter);
+    const step = new DecodeStep(session, model, options.device, graph, adapter, merged);
+    await step.hold();
     return step;
   }
 
-  /** Swaps the values of the adapter in place; its sites and ranks must be those it was compiled with. */
-  async useAdapter(adapter: Adapter): Promise<void> {
-    await this.session.hold(Object.fromEntries(this.params.map((name) => [name, adapter.values.get(name)!])));
+  /**
+   * Takes over the values of an adapter, where it computes by the graph that this step was compiled from: with the same
+   * sites, sizes and scales. false, and nothing done, where it does not.
+   */
+  async useAdapter(adapter: Adapter | undefined, merged: boolean): Promise<boolean> {
+    if (adapter !== this.adapter || merged !== this.merged) {
+      // What is merged is part of the graph; the base alone has no values to take.
+      if (merged || this.merged || !adapter || !this.adapter) return false;
+      const graph = decodeGraph(this.model, adapter, merged, this.device);
+      if (!sameBytes(graph.compiled.bytes, this.graph.compiled.bytes)) return false;
+      this.graph = graph;
+      this.adapter = adapter;
+    }
+    await this.hold();
+    return true;
+  }
+
+  /** Gives the engine the adapter's values as they are now. */
+  private async hold(): Promise<void> {
+    const { adapter, graph } = this;
+    if (!adapter || graph.params.length === 0) return;
+    await this.session.hold(
+      Object.fromEntries(graph.params.map((name) => [name, adapter.values.get(name)!])),
+    );
   }
 
   /** Feeds tokens after what the cache holds and returns the logits of the last one, [vocab]. */
   async run(ids: readonly number[], cache: KvCache): Promise<Float32Array> {
-    const { heads, kvHeads, slidingWindow } = this.config;
+    const { heads, kvHeads, slidingWindow } = this.model.config;
     const groups = heads / kvHeads;
     const n = ids.length;
     const start = cache.length;
@@ -81,7 +93,7 @@ export class DecodeStep {
       last: { dtype: 'int32', dims: [1], data: Int32Array.of(n - 1) },
       ...cache.feeds(),
     };
-    const lent = ['mask', 'cos', 'sin', ...KvCache.names(this.config.layers)];
+    const lent = ['mask', 'cos', 'sin', ...KvCache.names(this.model.config.layers)];
     const outputs = await this.session.run(feeds, lent);
     cache.append(outputs, n);
     return outputs.logits.data as Float32Array;
@@ -90,6 +102,39 @@ export class DecodeStep {
   close(): Promise<void> {
     return this.session.close();
   }
+}
+
+interface DecodeGraph {
+  compiled: CompiledGraph;
+  /** Graph inputs that the adapter's values feed. */
+  params: readonly string[];
+}
+
+function decodeGraph(
+  model: BaseModel,
+  adapter: Adapter | undefined,
+  merged: boolean,
+  device: Device | undefined,
+): DecodeGraph {
+  const { config } = model;
+  const served = { ...model, fastProducts: true };
+  const { sites, params } =
+    adapter && merged
+      ? { sites: mergedSites(served, adapter), params: new Map<string, Tensor>() }
+      : adaptedSites(served, adapter, false);
+  const { stream, present } = decodingStream(config);
+  const hidden = decoder(config, sites, stream);
+  const logits = lmHead(config, sites, gather(hidden, input('last', 'int32', [1])));
+  const outputs: Record<string, Tensor> = { logits };
+  present.forEach(({ k, v }, layer) => {
+    outputs[`k.${layer}`] = k;
+    outputs[`v.${layer}`] = v;
+  });
+  return { compiled: compile(outputs, device), params: [...params.keys()] };
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 /** Inputs of a decoding step; sizes `seq` (new tokens) and `past` (the cache's room) are symbolic. */

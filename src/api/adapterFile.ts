@@ -1,0 +1,67 @@
+/** Adapters as people have them: PEFT folders, llama.cpp's GGUF files, mlx-lm folders. */
+import { stat } from 'node:fs/promises';
+import { UserError } from '../base/errors.js';
+import { ARCHITECTURES } from '../formats/gguf/config.js';
+import { isAdapterGguf, type LoraBase, loraBase, readLoraGguf } from '../formats/gguf/lora.js';
+import { readGguf } from '../formats/gguf/reader.js';
+import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
+import { type Adapter as AdapterFiles, readAdapter } from '../formats/peft.js';
+import type { Adapter } from '../methods/adapter.js';
+import { fromReadFiles } from '../methods/files.js';
+import { loadOwnFolder, ownConfigOf } from '../methods/ownFiles.js';
+import type { BaseModel } from '../models/base.js';
+import type { DecoderConfig } from '../models/model.js';
+
+/** Reads an adapter for a model. Throws UserError where it is broken or for another base. */
+export async function readAdapterFor(path: string, model: BaseModel): Promise<Adapter> {
+  const own = await ownConfigOf(path);
+  if (own) return loadOwnFolder(path, own, model);
+  return fromReadFiles(path, await filesFor(path, model), model);
+}
+
+async function filesFor(path: string, model: BaseModel): Promise<AdapterFiles> {
+  if (!(await stat(path)).isDirectory()) {
+    return readLoraGguf(path, llamaCppBase(model.folder, model.config));
+  }
+  if (!(await isMlxAdapter(path))) return readAdapter(path);
+  return readMlxAdapter(
+    path,
+    model.sites.map(({ name }) => name),
+  );
+}
+
+/**
+ * The base that an adapter names as its own; null where it names none, as GGUF files do. Throws UserError where there
+ * is no adapter.
+ */
+export async function baseNamedBy(path: string): Promise<string | null> {
+  const own = await ownConfigOf(path);
+  if (own) return own.base_model_name_or_path;
+  if ((await stat(path)).isDirectory()) {
+    const { config } = (await isMlxAdapter(path)) ? await readMlxAdapter(path) : await readAdapter(path);
+    return config.base_model_name_or_path;
+  }
+  if (isAdapterGguf(await readGguf(path))) return null;
+  throw new UserError(`${path} is a model, not an adapter`);
+}
+
+/** What llama.cpp calls the models that it has under another name. */
+const LLAMA_CPP_NAMES: Record<string, string> = { mistral: 'llama' };
+
+/** The layers of a model as llama.cpp has them, from its configuration. Throws UserError for a model that it has not. */
+export function llamaCppBase(place: string, config: DecoderConfig): LoraBase {
+  const architecture = LLAMA_CPP_NAMES[config.modelType] ?? config.modelType;
+  if (!Object.hasOwn(ARCHITECTURES, architecture)) {
+    throw new UserError(`${place}: adapters for ${config.modelType} are not converted`);
+  }
+  return loraBase(place, architecture, {
+    hidden_size: config.hiddenSize,
+    intermediate_size: config.intermediateSize,
+    num_hidden_layers: config.layers,
+    num_attention_heads: config.heads,
+    num_key_value_heads: config.kvHeads,
+    head_dim: config.headDim,
+    vocab_size: config.vocabSize,
+    tie_word_embeddings: config.tieWordEmbeddings,
+  });
+}
