@@ -12,13 +12,15 @@ import type { BaseModel } from '../models/base.js';
 import { type Adapter, emptyState } from './adapter.js';
 import { methods } from './index.js';
 import type { Method } from './method.js';
+import { loadOwnFolder, ownConfigOf, writeOwnFolder } from './ownFiles.js';
 
-/** Writes an adapter as a PEFT folder into `folder`, which exists (see writeFolderAtomic). */
+/** Writes an adapter as a PEFT folder, or in its method's own form, into `folder`, which exists (see writeFolderAtomic). */
 export async function writeAdapterFolder(
   folder: string,
   adapter: Adapter,
   baseName: string | null,
 ): Promise<void> {
+  if (adapter.method.folder) return writeOwnFolder(folder, adapter, baseName);
   const { config, tensors } = toFiles(adapter);
   await writeAdapter(folder, { ...config, base_model_name_or_path: baseName }, tensors);
 }
@@ -33,8 +35,10 @@ export function toFiles({ method, config, values }: Adapter): AdapterFiles {
   return { config: method.toPeft(config), tensors };
 }
 
-/** Reads a PEFT adapter folder for a model, as fromReadFiles. */
+/** Reads an adapter folder for a model, as fromReadFiles. */
 export async function loadAdapterFolder(folder: string, model: BaseModel): Promise<Adapter> {
+  const own = await ownConfigOf(folder);
+  if (own) return loadOwnFolder(folder, own, model);
   return fromReadFiles(folder, await readAdapter(folder), model);
 }
 

@@ -2,16 +2,32 @@ import { nearest, UserError } from '../base/errors.js';
 import { bitfit } from './bitfit.js';
 import { dora } from './dora.js';
 import { full } from './full.js';
+import { houlsby } from './houlsby.js';
+import { lin } from './lin.js';
 import { lora } from './lora.js';
 import { lorafa } from './lorafa.js';
 import { loraplus } from './loraplus.js';
 import type { Method } from './method.js';
 import { olora } from './olora.js';
+import { pfeiffer } from './pfeiffer.js';
 import { pissa } from './pissa.js';
 import { vera } from './vera.js';
 
 /** Every method. The command line, the docs and the conformance suite read this table. */
-export const methods = { lora, loraplus, lorafa, dora, pissa, olora, vera, bitfit, full };
+export const methods = {
+  lora,
+  loraplus,
+  lorafa,
+  dora,
+  pissa,
+  olora,
+  vera,
+  bitfit,
+  full,
+  houlsby,
+  lin,
+  pfeiffer,
+};
 
 export type MethodName = keyof typeof methods;
 

@@ -90,6 +90,16 @@ export interface MethodCard {
   readonly peft: string | null;
 }
 
+/** An adapter folder in a form of its own; its tensors go by their names. */
+export interface AdapterFolder<C> {
+  /** What adapter_config.json calls it. */
+  readonly peftType: string;
+  /** Further keys of adapter_config.json. */
+  encode(config: C): Record<string, unknown>;
+  /** What `parse` makes the configuration of again, out of those keys. Throws UserError prefixed with `place`. */
+  decode(place: string, keys: Record<string, unknown>): unknown;
+}
+
 /**
  * A fine-tuning method as a set of hooks. One file a method, one entry in the table; models, training,
  * serving and the command line know methods only through this.
@@ -128,7 +138,9 @@ export interface Method<C> {
    * what is saved has to follow from the values.
    */
   onStep?(config: C, context: StepContext): void;
-  /** PEFT's configuration of such an adapter; absent: the result is a whole model. */
+  /** How such an adapter is saved where it is not of PEFT's form for layers. */
+  readonly folder?: AdapterFolder<C>;
+  /** PEFT's configuration of such an adapter; absent, as `folder`: the result is a whole model. */
   toPeft?(config: C): PeftConfig;
   /** The tensors to save with that configuration, out of the method's by name; absent: they are saved as they are. */
   savedTensors?(config: C, values: ReadonlyMap<string, F32Tensor>): ReadonlyMap<string, F32Tensor>;

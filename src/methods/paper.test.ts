@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Site } from '../models/model.js';
 import { trainableCount } from './adapter.js';
+import { houlsby } from './houlsby.js';
+import { lin } from './lin.js';
 import { lora } from './lora.js';
+import { pfeiffer } from './pfeiffer.js';
 
 // Trainable parameters of the models of the LoRA paper (arXiv:2106.09685), by their shapes alone: no weights are needed.
 
@@ -57,5 +60,39 @@ describe('trainable parameters of the LoRA paper', () => {
     const one = { targetModules: ['q_proj'] };
     expect(12_288 ** 2 / count(1, 12_288, { ...one, r: 4 })).toBe(1536);
     expect(4096 ** 2 / count(1, 4096, { ...one, r: 8 })).toBe(256);
+  });
+
+  const block = (layers: number, d: number) => {
+    const { sites, parameters } = attention(layers, d);
+    const mlp = Array.from({ length: layers }, (_, layer): Site => {
+      const name = `model.layers.${layer}.mlp.down_proj`;
+      return { name, kind: 'linear', in: 4 * d, out: d, bias: false };
+    });
+    return { sites: [...sites, ...mlp], parameters };
+  };
+  const adapters = (method: typeof houlsby, layers: number, d: number, bottleneckSize: number) =>
+    trainableCount(method.select(method.parse('c', { bottleneckSize }), block(layers, d)));
+
+  it.each([
+    ['GPT-3 r=1 (Table 4: 7.1M)', 96, 12_288, 1, 7_078_080],
+    ['GPT-3 r=8 (Table 4: 40.1M)', 96, 12_288, 8, 40_109_568],
+  ])('%s: AdapterH', (_, layers, d, r, parameters) => {
+    expect(adapters(houlsby, layers, d, r)).toBe(parameters);
+  });
+
+  it.each([
+    ['GPT-3', 96, 12_288],
+    ['GPT-2 medium', 24, 1024],
+    ['GPT-2 large', 36, 1280],
+    ['RoBERTa-base', 12, 768],
+    ['RoBERTa-large', 24, 1024],
+    ['DeBERTa-XXL', 48, 1536],
+  ])('%s: L̂·(2·d·r + r + d), and 2·d for each LayerNorm', (_, layers, d) => {
+    for (const r of [1, 16]) {
+      const one = layers * (2 * d * r + r + d);
+      expect(adapters(houlsby, layers, d, r)).toBe(2 * one);
+      expect(adapters(pfeiffer, layers, d, r)).toBe(one);
+      expect(adapters(lin, layers, d, r)).toBe(one + layers * 2 * d);
+    }
   });
 });

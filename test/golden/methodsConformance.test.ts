@@ -38,6 +38,12 @@ const all = { targetModules: 'all-linear' };
 const total = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 const loraCount = (r: number) => (sites: readonly Site[]) => total(sites.map((s) => r * (s.in + s.out)));
 
+/** L̂·(2·d·r + r + d), of adapter layers that stand so many in a block. */
+const adapterCount =
+  (r: number, inBlock: number) =>
+  (_: readonly Site[], { config: { layers, hiddenSize: d } }: BaseModel) =>
+    inBlock * layers * (2 * d * r + r + d);
+
 const subjects: Record<MethodName, Subject> = {
   lora: {
     options: { ...all, r: 3, loraAlpha: 6, loraDropout: 0.1, useRslora: true },
@@ -75,6 +81,21 @@ const subjects: Record<MethodName, Subject> = {
     options: { ...all, r: 20, veraDropout: 0.1 },
     count: (sites) => total(sites.map((s) => 20 + s.out)),
     loadedAs: 'vera',
+  },
+  houlsby: {
+    options: { bottleneckSize: 5, nonLinearity: 'tanh' },
+    count: adapterCount(5, 2),
+    loadedAs: 'houlsby',
+  },
+  pfeiffer: {
+    options: { bottleneckSize: 6, nonLinearity: 'silu' },
+    count: adapterCount(6, 1),
+    loadedAs: 'pfeiffer',
+  },
+  lin: {
+    options: { bottleneckSize: 4, nonLinearity: 'relu' },
+    count: (_, { config: { layers, hiddenSize: d } }) => layers * (2 * d * 4 + 4 + d + 2 * d),
+    loadedAs: 'lin',
   },
   bitfit: {
     options: {},
@@ -146,6 +167,23 @@ describe.each(MODELS)('%s', (folder) => {
     async function logits(of: BaseModel, adapter?: Adapter): Promise<Float32Array> {
       const step = await LossStep.create(runtime, of, adapter, { logits: true });
       const result = await step.run(micro);
+      await step.close();
+      return result.logits!.data;
+    }
+
+    /** What decoded gives, by the whole-sequence graph. */
+    async function lastLogits(adapter: Adapter): Promise<Float32Array> {
+      const step = await LossStep.create(runtime, model, adapter, { logits: true });
+      const one = Int32Array.of(3);
+      const ids = Int32Array.of(5, 17, 40, 8);
+      const result = await step.run({
+        rows: 1,
+        length: 4,
+        ids,
+        lengths: Int32Array.of(4),
+        targetRows: one,
+        targetIds: one,
+      });
       await step.close();
       return result.logits!.data;
     }
@@ -238,8 +276,15 @@ describe.each(MODELS)('%s', (folder) => {
       expect(await logits(model, loaded)).toEqual(before);
     });
 
-    it('merged it computes the same', async () => {
+    it(method.card.merges ? 'merged it computes the same' : 'is not merged, and says what is', async () => {
       const adapter = await moved();
+      if (!method.card.merges) {
+        await expect(decoded(adapter, true)).rejects.toThrow(/no matrix holds it: .* lora is nearest/);
+        const refused = writeMergedModel(join(scratch, 'refused'), runtime, model, adapter, {});
+        await expect(refused).rejects.toThrow('has a nonlinearity');
+        expect(difference(await decoded(adapter, false), await lastLogits(adapter))).toBeLessThan(1e-4);
+        return;
+      }
       expect(difference(await decoded(adapter, true), await decoded(adapter, false))).toBeLessThan(1e-4);
       const folderOfMerged = join(scratch, `${folder}-${name}-merged`);
       await writeMergedModel(folderOfMerged, runtime, model, adapter, { dtype: 'float32' });

@@ -75,6 +75,21 @@ export const logOp = unary('Log', Math.log, (x, g) => div(g, x), positives(6));
 export const sqrtOp = unary('Sqrt', Math.sqrt, (_x, g, y) => div(mul(g, scalar(0.5)), y), positives(6));
 export const sigmoidOp = unary('Sigmoid', sigmoidOf, (_x, g, y) => mul(g, mul(y, sub(scalar(1), y))));
 
+/** -1, 0 or 1. It is flat, so nothing behind it gets a gradient through here. */
+export const signOp: Op<NoAttrs> = {
+  infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
+  emit: (ctx, inputs) => ctx.node('Sign', inputs),
+  vjp: () => [undefined],
+  reference: (inputs) => [hostMap(inputs, Math.sign)],
+  samples: [{ attrs: null, inputs: [{ dims: [2, 3], constant: true }] }],
+};
+export const reluOp = unary(
+  'Relu',
+  (x) => Math.max(0, x),
+  (_x, g, y) => mul(g, sign(y)),
+  [1, -2, 3, -0.5, 0.7, -1.2],
+);
+
 /** SiLU(x) = x·σ(x); one node on the CPU (QuickGelu with alpha 1), two elsewhere. */
 export const siluOp: Op<NoAttrs> = {
   infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
@@ -129,5 +144,7 @@ export const log = (x: Tensor): Tensor => apply('log', logOp, [x], null)[0];
 export const sqrt = (x: Tensor): Tensor => apply('sqrt', sqrtOp, [x], null)[0];
 export const sigmoid = (x: Tensor): Tensor => apply('sigmoid', sigmoidOp, [x], null)[0];
 export const silu = (x: Tensor): Tensor => apply('silu', siluOp, [x], null)[0];
+export const sign = (x: Tensor): Tensor => apply('sign', signOp, [x], null)[0];
+export const relu = (x: Tensor): Tensor => apply('relu', reluOp, [x], null)[0];
 export const detach = (x: Tensor): Tensor => apply('detach', detachOp, [x], null)[0];
 export const keep = (mask: Tensor, x: Tensor): Tensor => apply('keep', keepOp, [mask, x], null)[0];

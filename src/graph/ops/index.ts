@@ -25,6 +25,8 @@ export const ops = {
   sqrt: elementwise.sqrtOp,
   sigmoid: elementwise.sigmoidOp,
   silu: elementwise.siluOp,
+  sign: elementwise.signOp,
+  relu: elementwise.reluOp,
   keep: elementwise.keepOp,
   detach: elementwise.detachOp,
   matmul: matmulOp,
@@ -59,7 +61,22 @@ export function opOf(name: string): Op<unknown> {
   return op;
 }
 
-export { add, detach, div, exp, keep, log, mul, neg, sigmoid, silu, sqrt, sub } from './elementwise.js';
+export {
+  add,
+  detach,
+  div,
+  exp,
+  keep,
+  log,
+  mul,
+  neg,
+  relu,
+  sigmoid,
+  sign,
+  silu,
+  sqrt,
+  sub,
+} from './elementwise.js';
 export { gather, scatterAddRows } from './gather.js';
 export { constant, input, scalar, type WeightAttrs, weight, weightDType } from './leaf.js';
 export { addAt, crossEntropy } from './loss.js';

@@ -1,0 +1,60 @@
+/** Adapters in folders of a method's own form (Method.folder). */
+import { join } from 'node:path';
+import { UserError } from '../base/errors.js';
+import { f32 } from '../base/tensor.js';
+import { type OwnConfig, readOwnConfig, readOwnTensors, writeOwnAdapter } from '../formats/ownAdapter.js';
+import type { BaseModel } from '../models/base.js';
+import { type Adapter, emptyState } from './adapter.js';
+import { methods } from './index.js';
+import type { Method } from './method.js';
+
+const folders = (Object.values(methods) as unknown as Method<unknown>[]).filter((method) => method.folder);
+const types = folders.map((method) => method.folder!.peftType);
+
+/** The configuration of a folder in some method's own form; undefined for any other folder. */
+export function ownConfigOf(folder: string): Promise<OwnConfig | undefined> {
+  return readOwnConfig(folder, types);
+}
+
+/** Writes an adapter whose method has a form of its own. */
+export async function writeOwnFolder(
+  folder: string,
+  { method, config, values }: Adapter,
+  baseName: string | null,
+): Promise<void> {
+  const { peftType, encode } = method.folder!;
+  const saved = method.savedTensors?.(config, values) ?? values;
+  const tensors = new Map([...saved].map(([name, t]) => [name, { shape: t.dims, data: t.data }]));
+  const own = { peft_type: peftType, ...encode(config), base_model_name_or_path: baseName };
+  await writeOwnAdapter(folder, own, tensors);
+}
+
+/** Reads such a folder for a model. Throws UserError where it is broken or was made for another base. */
+export async function loadOwnFolder(folder: string, found: OwnConfig, model: BaseModel): Promise<Adapter> {
+  const { peft_type: peftType, base_model_name_or_path: _, ...rest } = found;
+  const method = folders.find((one) => one.folder!.peftType === peftType)!;
+  const place = join(folder, 'adapter_config.json');
+  const config = method.parse(place, method.folder!.decode(place, rest));
+  const tensors = await readOwnTensors(folder);
+  const trainables = method.select(config, model);
+  const values = new Map(
+    trainables.map(({ name, shape }) => {
+      const tensor = tensors.get(name);
+      if (!tensor)
+        throw new UserError(`${folder} lacks ${name}, which a ${method.name} adapter of this model has`);
+      if (String(tensor.shape) !== String(shape)) {
+        throw new UserError(
+          `${folder} was made for another base than ${model.folder}: ${name} is [${tensor.shape}], this model needs [${shape}]`,
+        );
+      }
+      return [name, f32(tensor.data, shape)];
+    }),
+  );
+  const foreign = [...tensors.keys()].find((name) => !values.has(name));
+  if (foreign !== undefined) {
+    throw new UserError(
+      `${folder} was made for another base than ${model.folder}: the model has no place for ${foreign}`,
+    );
+  }
+  return { method, config, trainables, values, state: emptyState() };
+}
