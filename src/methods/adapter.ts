@@ -85,8 +85,8 @@ export function adaptedSites(
   // A tied head asks for its embedding's matrix, which it sees trained only where both share it.
   const parameter = (name: string, _shape?: readonly number[], own = name) => {
     if (trainable.has(own)) return param(own);
-    const shared = trainable.has(name) && (own === name || isShared(trainable.get(name)));
-    return shared ? param(name) : frozenWeight(model, name);
+    if (!trainable.has(name)) return frozenWeight(model, name);
+    return isShared(trainable.get(name)!) ? param(name) : frozenWeight(model, name, `${name}.base`);
   };
   const base = new BaseSites(parameter);
   if (!adapter) return { sites: base, params, dropout };

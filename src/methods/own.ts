@@ -21,8 +21,8 @@ export interface RowTrainable {
 }
 
 /** Whether a tensor is trained where it is, so that a head tied to it changes with it. */
-export function isShared(t: Trainable | undefined): boolean {
-  return t !== undefined && !t.replaces;
+export function isShared({ replaces }: Trainable): boolean {
+  return replaces === undefined;
 }
 
 /** The first values of a trainable of the model's own, out of the tensor that it replaces. */

@@ -114,8 +114,11 @@ export class BaseSites implements Sites {
   }
 }
 
-/** A frozen weight of the model, mapped from its file; a quantized one is float32 in the graph too. */
-export function frozenWeight(model: BaseModel, name: string): Tensor {
+/**
+ * A frozen weight of the model, mapped from its file; a quantized one is float32 in the graph too. `label` is what the
+ * graph calls it, where something else there has its name.
+ */
+export function frozenWeight(model: BaseModel, name: string, label = name): Tensor {
   const quantized = model.quantized.get(name);
   if (quantized) {
     const file = pathInside(model, quantized.info.file);
@@ -123,7 +126,7 @@ export function frozenWeight(model: BaseModel, name: string): Tensor {
   }
   const info = model.checkpoint.tensors.get(name)!;
   return weight({
-    name,
+    name: label,
     shape: info.shape,
     stored: STORED[info.dtype]!,
     file: pathInside(model, info.file),
