@@ -3,6 +3,7 @@ import {
   lstat,
   mkdir,
   mkdtemp,
+  open,
   readdir,
   readFile,
   readlink,
@@ -382,6 +383,34 @@ describe('refusals', () => {
       /^acme\/tiny needs 52.3 KB and the disk of .* has 10.2 KB left$/,
     );
     expect(hub.sent).toBe(0);
+  });
+
+  it('of a disk that fills up on the way, from where the next call goes on', async () => {
+    const actual = await vi.importActual<typeof import('node:fs/promises')>('node:fs/promises');
+    hub.faults = { pauseMs: 20 };
+    let room = 20_000;
+    vi.mocked(open).mockImplementation(async (path, flags, mode) => {
+      const handle = await actual.open(path, flags, mode);
+      if (flags !== 'r+') return handle;
+      const write = handle.write.bind(handle) as (...args: unknown[]) => Promise<never>;
+      vi.spyOn(handle, 'write').mockImplementation(async (...args: unknown[]) => {
+        room -= args[2] as number;
+        if (room < 0) throw Object.assign(new Error('no space'), { code: 'ENOSPC', syscall: 'write' });
+        return write(...args);
+      });
+      return handle;
+    });
+    try {
+      expect(await refusal(get('acme/tiny'))).toMatch(
+        /^cannot write .*blobs.[0-9a-f]{64}: the disk is full$/,
+      );
+    } finally {
+      vi.mocked(open).mockImplementation(actual.open);
+    }
+    hub.sent = 0;
+    await get('acme/tiny');
+    expect(hub.sent).toBeLessThan(WEIGHTS.length);
+    await expectSound();
   });
 });
 
