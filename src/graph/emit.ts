@@ -19,6 +19,7 @@ import {
 import type { Device, EmitContext, NodeOptions, OnnxAttrs } from './op.js';
 import { opOf, type WeightAttrs, weightDType } from './ops/index.js';
 import { rewrite, validate } from './rewrite.js';
+import { joinSiblings } from './siblings.js';
 import { type Node, reachable, type Tensor } from './tensor.js';
 
 const OPSET = 17n;
@@ -43,10 +44,10 @@ export interface CompiledGraph {
   readonly nodeCount: number;
 }
 
-/** Compiles named outputs to one ONNX model: rewrite, validate, emit. */
+/** Compiles named outputs to one ONNX model: join, rewrite, validate, emit. */
 export function compile(outputs: Record<string, Tensor>, device: Device = 'cpu'): CompiledGraph {
   const names = Object.keys(outputs);
-  const roots = rewrite(Object.values(outputs));
+  const roots = rewrite(joinSiblings(Object.values(outputs)));
   validate(roots);
   const emitter = new Emitter(device);
   for (const node of engineOrder(reachable(roots))) emitter.add(node);

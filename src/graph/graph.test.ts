@@ -1,22 +1,29 @@
 import { afterAll, describe, expect, it } from 'vitest';
-import { f32 } from '../base/tensor.js';
+import { type F32Tensor, f32, type HostTensor } from '../base/tensor.js';
 import { compile } from './emit.js';
+import { at } from './ops/host.js';
 import {
   add,
   addAt,
   concat,
+  constant,
   crossEntropy,
+  detach,
+  div,
   expandTo,
   input,
   matmul,
   mul,
+  neg,
   scalar,
+  sqrt,
   sum,
   zerosLike,
 } from './ops/index.js';
 import { matmulOp } from './ops/matmul.js';
-import { rewrite } from './rewrite.js';
+import { rewrite, validate } from './rewrite.js';
 import { NodeRuntime } from './runtime/node.js';
+import { joinSiblings } from './siblings.js';
 import { reachable, type Tensor } from './tensor.js';
 import { gradients } from './vjp.js';
 
@@ -115,6 +122,76 @@ describe('rewrite', () => {
     });
     await session.close();
     out.g.data.forEach((v, i) => expect(v).toBeCloseTo(Number(out.plain.data[i]), 5));
+  });
+});
+
+describe('joinSiblings', () => {
+  const heights = [3, 5, 3, 4, 3, 5, 5];
+  /** What a method could compute of its parameters at each site: √(rowsum(B·(A·Aᵀ) ∘ B)), and a division by it. */
+  const sites = heights.map((out, i) => {
+    const [a, b] = [m(`a${i}`, 2, 6), m(`b${i}`, out, 2)];
+    const norms = sqrt(sum(mul(matmul(b, matmul(a, a, { transB: true })), b), 1));
+    const y = mul(matmul(matmul(m('x', 'n', 6), a, { transB: true }), b, { transB: true }), detach(norms));
+    return { norms, y, mean: div(sum(y, 0), norms) };
+  });
+
+  it('makes one node of what is computed of the parameters at each site, and of what only the caller uses', () => {
+    const roots = sites.map(({ mean }) => mean);
+    const before = opsOf(roots);
+    const joined = joinSiblings(roots);
+    validate(joined);
+    const count = (ops: string[], op: string) => ops.filter((o) => o === op).length;
+    expect(['sqrt', 'div', 'detach'].map((op) => count(before, op))).toEqual([7, 7, 7]);
+    expect(['sqrt', 'div', 'detach'].map((op) => count(opsOf(joined), op))).toEqual([1, 1, 0]);
+    // A·Aᵀ is one product for all; of B·(A·Aᵀ) there are too few of each shape. What sees data stays at its site.
+    expect([count(before, 'matmul'), count(opsOf(joined), 'matmul')]).toEqual([4 * 7, 3 * 7 + 1]);
+    // Sums of rows: one for all sites instead of seven, and those over the data.
+    expect([count(before, 'sum'), count(opsOf(joined), 'sum')]).toEqual([14, 8]);
+  });
+
+  it('with the same results', async () => {
+    const outputs = Object.fromEntries(
+      sites.flatMap(({ norms, mean }, i) => [
+        [`norms${i}`, norms],
+        [`mean${i}`, mean],
+      ]),
+    );
+    const graph = compile(outputs);
+    const session = await runtime.load(graph);
+    const wave = (n: number, dims: number[], k: number) =>
+      f32(
+        Float32Array.from({ length: n }, (_, i) => Math.sin(i * 1.3 + k)),
+        dims,
+      );
+    const feeds: Record<string, F32Tensor> = { x: wave(24, [4, 6], 0) };
+    heights.forEach((out, i) => {
+      feeds[`a${i}`] = wave(12, [2, 6], i);
+      feeds[`b${i}`] = wave(2 * out, [out, 2], 2 * i);
+    });
+    const out = await session.run(feeds);
+    await session.close();
+    const plain = { transA: false, transB: false, alpha: 1 };
+    const product = (a: HostTensor, b: HostTensor, transB = false) =>
+      matmulOp.reference([a, b], { ...plain, transB })[0];
+    heights.forEach((height, i) => {
+      const [a, b] = [feeds[`a${i}`], feeds[`b${i}`]];
+      const c = product(b, product(a, a, true));
+      const y = product(product(feeds.x, a, true), b, true);
+      expect(out[`norms${i}`].dims).toEqual([height]);
+      for (let row = 0; row < height; row++) {
+        const norm = Math.sqrt([0, 1].reduce((t, j) => t + at(c, [row, j]) * at(b, [row, j]), 0));
+        const total = [0, 1, 2, 3].reduce((t, j) => t + at(y, [j, row]) * norm, 0);
+        expect(Number(out[`norms${i}`].data[row])).toBeCloseTo(norm, 4);
+        expect(Number(out[`mean${i}`].data[row])).toBeCloseTo(total / norm, 4);
+      }
+    });
+  });
+
+  it('leaves what large operands or constants are made of', () => {
+    const large = heights.map((_, i) => mul(m(`l${i}`, 2 ** 18), m(`k${i}`, 2 ** 18)));
+    expect(opsOf(joinSiblings(large))).not.toContain('concat');
+    const fixed = heights.map((_, i) => neg(constant(f32(Float32Array.of(i, 1), [2]))));
+    expect(opsOf(joinSiblings(fixed))).not.toContain('concat');
   });
 });
 

@@ -52,5 +52,5 @@ function sumTo(g: Tensor, like: Tensor): Tensor {
   if (sameShape(g.shape, like.shape)) return g;
   const extra = g.rank - like.rank;
   const axes = g.shape.flatMap((d, i) => (i < extra || like.shape[i - extra] !== d ? [i] : []));
-  return reshape(sum(g, axes, true), like.shape);
+  return axes.length === extra ? sum(g, axes) : reshape(sum(g, axes, true), like.shape);
 }
