@@ -60,11 +60,11 @@ export const loraOptions = z.strictObject({
   alpha_pattern: z.record(z.string(), z.number().positive()).default({}).describe('the same for α'),
   use_rslora: z.boolean().default(false).describe('scale by α/√r instead'),
   init_lora_weights: z
-    .union([z.boolean(), z.enum(['gaussian', 'orthogonal'])])
+    .union([z.boolean(), z.enum(['gaussian', 'orthogonal', 'mica'])])
     .default(true)
     .describe(
       'true: A as PEFT starts it, B zero; gaussian: A ~ N(0, 1/r²), B zero; orthogonal: both random, B·A = 0; ' +
-        'false: both random',
+        "mica: B fixed in the base's least directions, A zero; false: both random",
     ),
   bias: z
     .enum(['none', 'all', 'lora_only'])
@@ -214,7 +214,7 @@ export function loraMatrices(c: LoraConfig, site: Site): Trainable[] {
   const stem = `${site.name}.${embedding ? 'lora_embedding' : 'lora'}`;
   return [
     { name: `${stem}_A`, shape: [r, site.in], init: a },
-    { name: `${stem}_B`, shape: [out, r], init: b },
+    { name: `${stem}_B`, shape: [out, r], init: b, ...(c.initLoraWeights === 'mica' && { trains: false }) },
     ...(c.loraBias ? [{ name: `${stem}_bias`, shape: [out], init: biasStart(c, r, out) }] : []),
   ];
 }

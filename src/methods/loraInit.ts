@@ -1,14 +1,19 @@
 /** How LoRA's matrices start. None of these needs data, or changes the base. */
+
 import { UserError } from '../base/errors.js';
+import { matrix, toFloat32, transpose } from '../base/linalg/matrix.js';
+import { minorLeftVectors } from '../base/linalg/minor.js';
 import { Rng } from '../base/rng.js';
 import type { Site } from '../models/model.js';
 import type { Trainable } from './method.js';
 
 /**
  * As PEFT names them. true: A uniform (Kaiming with a = √5), B zero; "gaussian": A ~ N(0, 1/r²), B zero; "orthogonal":
- * both random, with B·A = 0; false: both random. An embedding has A zero and B ~ N(0, 1), or with false both ~ N(0, 1).
+ * both random, with B·A = 0; "mica": B the last r left singular vectors of the base's matrix, kept as they are, and A zero
+ * (Minor Component Adaptation, arXiv:2604.01694); false: both random. But for "mica", an embedding has A zero and
+ * B ~ N(0, 1), or with false both ~ N(0, 1).
  */
-export const initLoraWeights = [true, false, 'gaussian', 'orthogonal'] as const;
+export const initLoraWeights = [true, false, 'gaussian', 'orthogonal', 'mica'] as const;
 export type InitLoraWeights = (typeof initLoraWeights)[number];
 
 type Start = NonNullable<Trainable['init']>;
@@ -29,13 +34,28 @@ export function linearStarts(init: InitLoraWeights, site: Site, r: number): { a:
       return { a: normal(sizeA, 1 / r), b: zeros };
     case 'orthogonal':
       return orthogonalStarts(site, r);
+    case 'mica':
+      return { a: () => new Float32Array(sizeA), b: minorStart(site, r) };
   }
 }
 
 /** The starts of A [r, vocabulary] and B [width, r] of an embedding. */
 export function embeddingStarts(init: InitLoraWeights, site: Site, r: number): { a: Start; b: Start } {
   const sizeA = r * site.in;
+  if (init === 'mica') return { a: () => new Float32Array(sizeA), b: minorStart(site, r) };
   return { a: init === false ? normal(sizeA) : () => new Float32Array(sizeA), b: normal(site.out * r) };
+}
+
+/** B [out, r] in the directions of the output in which the base's matrix does least. */
+function minorStart(site: Site, r: number): Start {
+  return async (_, base) => {
+    const weight = await base(`${site.tiedTo ?? site.name}.weight`);
+    const w =
+      site.kind === 'embedding'
+        ? transpose(matrix(site.in, site.out, weight))
+        : matrix(site.out, site.in, weight);
+    return toFloat32(minorLeftVectors(w, r));
+  };
 }
 
 const uniform = (fanIn: number, length: number) => (rng: Rng) =>

@@ -5,7 +5,7 @@ import type { DecoderConfig } from '../models/model.js';
 import { full } from './full.js';
 import { methodNamed, methods } from './index.js';
 import { lora } from './lora.js';
-import { matchTargets } from './targets.js';
+import { matchTargets, selectTargets, type TargetChoice } from './targets.js';
 
 const config: DecoderConfig = {
   modelType: 'llama',
@@ -48,6 +48,51 @@ describe('target_modules', () => {
   });
 });
 
+describe('which targets are left', () => {
+  const left = (c: Partial<TargetChoice>) =>
+    selectTargets({ targetModules: ['q_proj', 'down_proj', 'embed_tokens'], ...c }, model.sites, [
+      'linear',
+      'embedding',
+    ]).map((s) => s.name.replace('model.', '').replace('self_attn.', '').replace('mlp.', ''));
+  it('excludes by names and by a regular expression', () => {
+    expect(left({ excludeModules: ['q_proj'] })).toEqual([
+      'embed_tokens',
+      'layers.0.down_proj',
+      'layers.1.down_proj',
+    ]);
+    expect(left({ excludeModules: '.*\\.(0\\..*|embed_tokens)' })).toEqual([
+      'layers.1.q_proj',
+      'layers.1.down_proj',
+    ]);
+    expect(left({ modulesToSave: ['mlp', 'embed_tokens'] })).toEqual(['layers.0.q_proj', 'layers.1.q_proj']);
+  });
+  it('takes layers by number, and what is named in full', () => {
+    expect(left({ layersToTransform: [1] })).toEqual(['layers.1.q_proj', 'layers.1.down_proj']);
+    expect(left({ layersToTransform: [0], layersPattern: ['h', 'layers'] })).toHaveLength(2);
+    const named = ['model.embed_tokens', 'q_proj'];
+    expect(left({ targetModules: named, layersToTransform: [1] })).toEqual([
+      'embed_tokens',
+      'layers.1.q_proj',
+    ]);
+  });
+  it.each([
+    [
+      { excludeModules: ['q_prj'] },
+      'exclude_modules "q_prj" matches no layer; there are embed_tokens, q_proj',
+    ],
+    [{ excludeModules: '(' }, 'exclude_modules "(" is not a regular expression'],
+    [{ excludeModules: '.*' }, 'exclude_modules leave none of the layers that target_modules names'],
+    [{ layersToTransform: [2] }, 'layers_to_transform 2: the targets are in layers 0 to 1'],
+    [{ layersToTransform: [0], layersPattern: ['h'] }, "layers_pattern h fits no target's name"],
+    [
+      { targetModules: ['q_proj'], modulesToSave: ['q_proj'] },
+      'modules_to_save leave none of the layers that target_modules names',
+    ],
+  ])('refuses %j', (c, message) => {
+    expect(() => left(c)).toThrow(message);
+  });
+});
+
 describe('lora', () => {
   const select = (c: object) => lora.select(lora.parse('c', c), model);
   it('counts r(d + k) a matrix', () => {
@@ -70,6 +115,68 @@ describe('lora', () => {
     expect(std(gaussian)).toBeLessThan(0.15);
     const [, random] = await values({ r: 8, targetModules: ['down_proj'], initLoraWeights: false });
     expect(std(random)).toBeGreaterThan(0);
+  });
+  it('starts orthogonally with B·A zero, and neither of them', async () => {
+    const [a, b] = select({ r: 4, targetModules: ['down_proj'], initLoraWeights: 'orthogonal' });
+    const noBase = () => Promise.reject(new Error('LoRA starts without the base'));
+    const [x, y] = await Promise.all([a.init!(new Rng(1, 'a'), noBase), b.init!(new Rng(1, 'b'), noBase)]);
+    for (const values of [x, y]) expect(Math.max(...values)).toBeGreaterThan(0.05);
+    for (let i = 0; i < 16; i++) {
+      for (let j = 0; j < 24; j++) {
+        let product = 0;
+        for (let k = 0; k < 4; k++) product += y[i * 4 + k] * x[k * 24 + j];
+        expect(Math.abs(product)).toBeLessThan(1e-8);
+      }
+    }
+  });
+  it('reads its own configuration back as it is', () => {
+    const options = {
+      target_modules: 'q_proj,embed_tokens',
+      exclude_modules: 'layers.0.self_attn.q_proj',
+      layers_to_transform: '0,1',
+      layers_pattern: 'layers',
+      modules_to_save: 'norm,lm_head',
+      bias: 'all',
+      trainable_token_indices: '7,3',
+      init_lora_weights: 'mica',
+    };
+    const parsed = lora.parse('c', options);
+    expect(parsed).toMatchObject({
+      excludeModules: ['layers.0.self_attn.q_proj'],
+      layersToTransform: [0, 1],
+      layersPattern: ['layers'],
+      modulesToSave: ['norm', 'lm_head'],
+      trainableTokenIndices: [7, 3],
+    });
+    expect(lora.parse('c', JSON.parse(JSON.stringify(parsed)))).toEqual(parsed);
+  });
+  it.each([
+    [
+      { targetModules: 'all-linear', layersToTransform: [0] },
+      'c: layers_to_transform needs target_modules by name',
+    ],
+    [{ layersPattern: ['layers'] }, 'c: layers_pattern needs layers_to_transform'],
+    [{ loraBias: true, initLoraWeights: 'gaussian' }, 'c: lora_bias needs init_lora_weights true or false'],
+    [{ loraBias: true, targetModules: ['embed_tokens'] }, 'lora_bias is not for embeddings'],
+    [{ initLoraWeights: 'orthogonal', r: 3 }, 'init_lora_weights "orthogonal" needs an even rank'],
+    [{ fanInFanOut: true }, 'true is for Conv1D layers (GPT-2), and no supported model has these'],
+    [{ modulesToSave: ['hed'] }, 'modules_to_save "hed" names no module; there are embed_tokens, '],
+    [
+      { modulesToSave: ['proj'] },
+      'modules_to_save and target_modules both name model.layers.0.self_attn.q_proj',
+    ],
+    [{ trainableTokenIndices: [50] }, 'trainable_token_indices of "embed_tokens": 50 is no token below 50'],
+    [{ trainableTokenIndices: [3, 3] }, 'trainable_token_indices of "embed_tokens": 3 is no token'],
+    [{ trainableTokenIndices: [] }, 'no token is named'],
+    [{ trainableTokenIndices: { lm_head: [1] } }, 'its matrix is that of model.embed_tokens: name that one'],
+    [{ trainableTokenIndices: { q_proj: [1] } }, 'there are embed_tokens and lm_head'],
+    [
+      { trainableTokenIndices: [1], targetModules: ['q_proj', 'lm_head'] },
+      'lm_head is adapted or trained whole already',
+    ],
+    [{ trainableTokenIndices: [1], modulesToSave: ['embed_tokens'] }, 'adapted or trained whole already'],
+  ])('refuses %j', (c, message) => {
+    expect(() => select(c)).toThrow(message);
   });
   it.each([
     [{ rank: 4 }, 'c: unknown key "rank"'],
