@@ -175,8 +175,8 @@ function sizesOf(
   site: string,
 ): { in: number | null; out: number } {
   const part = (name: AdapterPart) => tensors.get(adapterKey(site, name));
-  const down = part('lora_A') ?? part('lora_embedding_A');
-  const up = (part('lora_B') ?? part('lora_embedding_B') ?? part('vera_lambda_b'))!;
+  const down = part('lora_A') ?? part('lora_embedding_A') ?? part('adalora_A');
+  const up = (part('lora_B') ?? part('lora_embedding_B') ?? part('adalora_B') ?? part('vera_lambda_b'))!;
   return { in: down ? down.shape[1] : null, out: up.shape[0] };
 }
 

@@ -66,14 +66,18 @@ function tellModel(model: ModelInspection, terminal: Terminal): void {
   );
 }
 
+function detailsOf(c: AdapterInspection['config']): string {
+  if (c.peft_type === 'VERA') return `r ${c.r}, dropout ${c.vera_dropout}`;
+  const scaled = `alpha ${c.lora_alpha}, dropout ${c.lora_dropout}`;
+  if (c.peft_type === 'ADALORA')
+    return `r ${c.init_r} at first, ${c.target_r} on average at the end, ${scaled}`;
+  return `${c.use_rslora ? 'rsLoRA, ' : ''}r ${c.r}, ${scaled}`;
+}
+
 function tellAdapter(adapter: AdapterInspection, terminal: Terminal): void {
   const { config: c, modules } = adapter;
-  const details =
-    c.peft_type === 'VERA'
-      ? `r ${c.r}, dropout ${c.vera_dropout}`
-      : `${c.use_rslora ? 'rsLoRA, ' : ''}r ${c.r}, alpha ${c.lora_alpha}, dropout ${c.lora_dropout}`;
   const rows: [string, string][] = [
-    ['adapter', `${adapter.method}, ${details}`],
+    ['adapter', `${adapter.method}, ${detailsOf(c)}`],
     ['base', adapter.base ?? 'not named'],
     ['parameters', `${count(adapter.parameters)}, ${bytes(adapter.bytes)}`],
     ['modules', String(modules.reduce((n, m) => n + m.count, 0))],

@@ -37,6 +37,9 @@ const PART_ENDS = {
   lora_embedding_A: '.lora_embedding_A',
   lora_embedding_B: '.lora_embedding_B',
   lora_magnitude_vector: '.lora_magnitude_vector',
+  adalora_A: '.lora_A',
+  adalora_E: '.lora_E',
+  adalora_B: '.lora_B',
   vera_lambda_b: '.vera_lambda_b',
   vera_lambda_d: '.vera_lambda_d',
 } as const;
@@ -158,7 +161,8 @@ export async function readAdapter(folder: string): Promise<Adapter> {
 }
 
 /** The field's name of what a configuration describes. */
-export function kindName(config: PeftConfig): 'LoRA' | 'DoRA' | 'VeRA' {
+export function kindName(config: PeftConfig): 'LoRA' | 'DoRA' | 'VeRA' | 'AdaLoRA' {
+  if (config.peft_type === 'ADALORA') return 'AdaLoRA';
   if (config.peft_type === 'VERA') return 'VeRA';
   return config.use_dora ? 'DoRA' : 'LoRA';
 }
@@ -166,6 +170,7 @@ export function kindName(config: PeftConfig): 'LoRA' | 'DoRA' | 'VeRA' {
 /** The parts that every site has; those of an embedding are of its own. */
 function partsOf(config: PeftConfig, embedding = false): AdapterPart[] {
   if (config.peft_type === 'VERA') return ['vera_lambda_b', 'vera_lambda_d'];
+  if (config.peft_type === 'ADALORA') return ['adalora_A', 'adalora_E', 'adalora_B'];
   const parts: AdapterPart[] = embedding ? ['lora_embedding_A', 'lora_embedding_B'] : ['lora_A', 'lora_B'];
   if (config.lora_bias && !embedding) parts.push('lora_bias');
   if (config.use_dora) parts.push('lora_magnitude_vector');
@@ -187,6 +192,9 @@ function expectedShape(config: PeftConfig, key: string): readonly (number | stri
     lora_embedding_A: [r, 'in'],
     lora_embedding_B: ['out', r],
     lora_magnitude_vector: ['out'],
+    adalora_A: [r, 'in'],
+    adalora_E: [r, 1],
+    adalora_B: ['out', r],
     vera_lambda_b: ['out'],
     vera_lambda_d: [r],
   };
@@ -230,7 +238,8 @@ function checkTensors(
     const expected = expectedShape(config, key)!;
     const fits =
       shape.length === expected.length &&
-      sizeOf(shape) > 0 &&
+      // Every rank of an AdaLoRA site may be pruned.
+      (sizeOf(shape) > 0 || expected.includes(0)) &&
       expected.every((d, i) => typeof d === 'string' || d === shape[i]);
     if (fits) continue;
     const split = splitAdapterKey(key);

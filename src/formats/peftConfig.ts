@@ -5,6 +5,7 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { checkJson } from './io/json.js';
+import { adaloraNeutral, adaloraRank, adaloraScale, adaloraShape } from './peftAdalora.js';
 
 const PEFT_VERSION = '0.21.2';
 
@@ -84,11 +85,15 @@ const veraSchema = z.object({
     .default(true),
 });
 
+const adaloraSchema = z.object({ ...commonShape, ...adaloraShape });
+
 /** A LoRA or DoRA adapter's configuration, by PEFT's names; absent keys have PEFT's defaults. */
 export type PeftLoraConfig = z.infer<typeof loraSchema>;
 /** The same of a VeRA adapter. */
 export type PeftVeraConfig = z.infer<typeof veraSchema>;
-export type PeftConfig = PeftLoraConfig | PeftVeraConfig;
+/** The same of an AdaLoRA adapter. */
+export type PeftAdaloraConfig = z.infer<typeof adaloraSchema>;
+export type PeftConfig = PeftLoraConfig | PeftVeraConfig | PeftAdaloraConfig;
 
 interface Kind {
   schema: z.ZodObject;
@@ -97,6 +102,17 @@ interface Kind {
   /** Keys that matter only before training, or only with a key that is refused. */
   idle: Record<string, unknown>;
 }
+
+const LORA_IDLE = {
+  auto_mapping: null,
+  corda_config: null,
+  eva_config: null,
+  loftq_config: {},
+  lora_ga_config: null,
+  megatron_config: null,
+  megatron_core: 'megatron.core',
+  qalora_group_size: 16,
+};
 
 const KINDS: Record<PeftConfig['peft_type'], Kind> = {
   LORA: {
@@ -113,16 +129,12 @@ const KINDS: Record<PeftConfig['peft_type'], Kind> = {
       use_qalora: false,
       velora_config: null,
     },
-    idle: {
-      auto_mapping: null,
-      corda_config: null,
-      eva_config: null,
-      loftq_config: {},
-      lora_ga_config: null,
-      megatron_config: null,
-      megatron_core: 'megatron.core',
-      qalora_group_size: 16,
-    },
+    idle: LORA_IDLE,
+  },
+  ADALORA: {
+    schema: adaloraSchema,
+    neutral: adaloraNeutral,
+    idle: { ...LORA_IDLE, init_lora_weights: true },
   },
   VERA: {
     schema: veraSchema,
@@ -131,7 +143,7 @@ const KINDS: Record<PeftConfig['peft_type'], Kind> = {
   },
 };
 
-const kindSchema = z.object({ peft_type: z.enum(['LORA', 'VERA']) });
+const kindSchema = z.object({ peft_type: z.enum(['LORA', 'VERA', 'ADALORA']) });
 
 /**
  * Checks a PEFT configuration. PEFT's defaults stand in for absent keys.
@@ -170,6 +182,12 @@ export function peftVeraConfig(given: Partial<Omit<PeftVeraConfig, 'peft_type'>>
   return checkPeftConfig('the VeRA configuration', { ...given, peft_type: 'VERA' }) as PeftVeraConfig;
 }
 
+/** The same for AdaLoRA. */
+export function peftAdaloraConfig(given: Partial<Omit<PeftAdaloraConfig, 'peft_type'>>): PeftAdaloraConfig {
+  const config = { ...given, peft_type: 'ADALORA' };
+  return checkPeftConfig('the AdaLoRA configuration', config) as PeftAdaloraConfig;
+}
+
 /** A configuration's text in PEFT's own layout: all keys, sorted, two spaces. */
 export function encodePeftConfig(config: PeftConfig): string {
   const { neutral, idle } = KINDS[config.peft_type];
@@ -179,12 +197,14 @@ export function encodePeftConfig(config: PeftConfig): string {
 
 /** The rank of a site: the first rank_pattern that ends its name, else r (as PEFT's get_pattern_key). */
 export function rankOf(config: PeftConfig, site: string): number {
+  if (config.peft_type === 'ADALORA') return adaloraRank(config, site);
   return (config.peft_type === 'LORA' ? patternValue(config.rank_pattern, site) : undefined) ?? config.r;
 }
 
 /** What B·A is multiplied with at a site: alpha / r, or alpha / √r with use_rslora; 1 in VeRA. */
 export function scalingOf(config: PeftConfig, site: string): number {
   if (config.peft_type === 'VERA') return 1;
+  if (config.peft_type === 'ADALORA') return adaloraScale(config);
   const alpha = patternValue(config.alpha_pattern, site) ?? config.lora_alpha;
   const r = rankOf(config, site);
   return alpha / (config.use_rslora ? Math.sqrt(r) : r);

@@ -26,13 +26,13 @@ export async function writeAdapterFolder(
 }
 
 /** What the files of an adapter hold; shares its values. Throws UserError where the method has no adapter. */
-export function toFiles({ method, config, values }: Adapter): AdapterFiles {
+export function toFiles({ method, config, values, state }: Adapter): AdapterFiles {
   if (!method.toPeft) {
     throw new UserError(`method ${method.name} has no adapter to save: its result is a whole model`);
   }
   const saved = method.savedTensors?.(config, values) ?? values;
   const tensors = new Map([...saved].map(([name, t]) => [name, { shape: t.dims, data: t.data }]));
-  return { config: method.toPeft(config), tensors };
+  return { config: method.toPeft(config, { values, state }), tensors };
 }
 
 /** Reads an adapter folder for a model, as fromReadFiles. */

@@ -1,4 +1,5 @@
 import { nearest, UserError } from '../base/errors.js';
+import { adalora } from './adalora.js';
 import { bitfit } from './bitfit.js';
 import { dora } from './dora.js';
 import { full } from './full.js';
@@ -9,8 +10,9 @@ import { lorafa } from './lorafa.js';
 import { loraplus } from './loraplus.js';
 import type { Method } from './method.js';
 import { olora } from './olora.js';
-import { pfeiffer } from './pfeiffer.js';
+import { pfeiffer, prefix } from './pfeiffer.js';
 import { pissa } from './pissa.js';
+import { prefix } from './prefix.js';
 import { vera } from './vera.js';
 
 /** Every method. The command line, the docs and the conformance suite read this table. */
@@ -21,6 +23,7 @@ export const methods = {
   dora,
   pissa,
   olora,
+  adalora,
   vera,
   bitfit,
   full,

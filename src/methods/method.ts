@@ -90,6 +90,16 @@ export interface MethodCard {
   readonly peft: string | null;
 }
 
+/** Keys and values that stand before those of every sequence, at positions of their own. */
+export interface Prefix<C> {
+  /** How many positions. */
+  length(config: C): number;
+  /** All of them, [positions, layers · (key, value) · kvHeads · headDim], as part of a graph. */
+  build(config: C, param: (name: string) => Tensor): Tensor;
+  /** The same on the host. */
+  values(config: C, values: ReadonlyMap<string, F32Tensor>): F32Tensor;
+}
+
 /** An adapter folder in a form of its own; its tensors go by their names. */
 export interface AdapterFolder<C> {
   /** What adapter_config.json calls it. */
@@ -113,6 +123,8 @@ export interface Method<C> {
   parse(place: string, config: unknown): C;
   /** Which tensors train, and how they start. Throws UserError where the config fits nothing. */
   select(config: C, model: Pick<BaseModel, 'sites' | 'parameters'>): Trainable[];
+  /** What every layer attends to before the sequence; absent: nothing. Such a method trains nothing else. */
+  readonly prefix?: Prefix<C>;
   /** What a linear site computes, given the base's own output y [tokens, out]; absent: y. */
   linear?(config: C, context: SiteContext, y: Tensor): Tensor;
   /** What an embedding computes, given the base's own rows y [...ids, out]; absent: y. */
@@ -128,9 +140,9 @@ export interface Method<C> {
   learningRateFactor?(config: C, name: string): number;
   /**
    * A scalar whose gradient is added to the loss's once a step; what is reported as the loss is without it.
-   * `param` gives the method's tensors by their full names.
+   * `param` gives the method's tensors by their full `names`.
    */
-  penalty?(config: C, context: { param(name: string): Tensor }): Tensor;
+  penalty?(config: C, context: { names: readonly string[]; param(name: string): Tensor }): Tensor;
   /** Told before the first step how many there will be. Throws UserError where the config does not fit that. */
   onStart?(config: C, run: { steps: number }): void;
   /**
@@ -140,8 +152,11 @@ export interface Method<C> {
   onStep?(config: C, context: StepContext): void;
   /** How such an adapter is saved where it is not of PEFT's form for layers. */
   readonly folder?: AdapterFolder<C>;
-  /** PEFT's configuration of such an adapter; absent, as `folder`: the result is a whole model. */
-  toPeft?(config: C): PeftConfig;
+  /**
+   * PEFT's configuration of such an adapter; absent, as `folder`: the result is a whole
+   * model. `trained` tells what training made of the configuration, as ranks that it pruned.
+   */
+  toPeft?(config: C, trained?: { values: ReadonlyMap<string, F32Tensor>; state: MethodState }): PeftConfig;
   /** The tensors to save with that configuration, out of the method's by name; absent: they are saved as they are. */
   savedTensors?(config: C, values: ReadonlyMap<string, F32Tensor>): ReadonlyMap<string, F32Tensor>;
   /** The configuration behind an adapter for `sites` that was read; undefined where it is another method's. */

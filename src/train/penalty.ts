@@ -28,6 +28,7 @@ export class PenaltyStep {
     const known = new Map(trainables.map((t) => [t.name, t]));
     const params = new Map<string, Tensor>();
     const penalty = method.penalty(config, {
+      names: [...known.keys()],
       param: (name) => {
         const param = params.get(name) ?? input(name, 'float32', known.get(name)!.shape);
         params.set(name, param);

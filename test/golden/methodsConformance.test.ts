@@ -67,6 +67,11 @@ const subjects: Record<MethodName, Subject> = {
     // The norm counts as a constant; test/golden/methods.test.ts has these gradients from PEFT.
     inexact: ['lora_A', 'lora_B'],
   },
+  adalora: {
+    options: { ...all, initR: 3, targetR: 1, tinit: 1, loraAlpha: 12, loraDropout: 0.1 },
+    count: (sites) => total(sites.map((s) => 3 * (s.in + s.out + 1))),
+    loadedAs: 'adalora',
+  },
   pissa: {
     options: { ...all, r: 3, loraAlpha: 6, loraDropout: 0.1, useRslora: true },
     count: loraCount(3),

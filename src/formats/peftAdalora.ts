@@ -1,0 +1,59 @@
+/** PEFT's adapter_config.json of AdaLoRA (written and checked against PEFT 0.21.2). */
+import * as z from 'zod';
+
+/** Keys that say what an AdaLoRA adapter computes, and how its ranks came about. */
+export const adaloraShape = {
+  peft_type: z.literal('ADALORA'),
+  /** Of LoRA; AdaLoRA does not use it. */
+  r: z.int().positive().default(8),
+  init_r: z.int().positive().default(12),
+  target_r: z.int().positive().default(8),
+  tinit: z.int().nonnegative().default(0),
+  tfinal: z.int().nonnegative().default(0),
+  deltaT: z.int().positive().default(1),
+  beta1: z.number().default(0.85),
+  beta2: z.number().default(0.85),
+  orth_reg_weight: z.number().default(0.5),
+  total_step: z.int().positive().nullable().default(null),
+  lora_alpha: z.number().default(8),
+  lora_dropout: z.number().min(0).lt(1).default(0),
+  /** For `<site>.lora_E`: which of the first ranks are left; null before any was pruned. */
+  rank_pattern: z.record(z.string(), z.array(z.boolean())).nullable().default(null),
+};
+
+/** Further keys with the value that leaves it as it is. */
+export const adaloraNeutral = {
+  alora_invocation_tokens: null,
+  alpha_pattern: {},
+  arrow_config: null,
+  bias: 'none',
+  ensure_weight_tying: false,
+  exclude_modules: null,
+  kasa_config: null,
+  layer_replication: null,
+  lora_bias: false,
+  modules_to_save: null,
+  monteclora_config: null,
+  target_parameters: null,
+  trainable_token_indices: null,
+  use_bdlora: null,
+  use_dora: false,
+  use_qalora: false,
+  use_rslora: false,
+  velora_config: null,
+};
+
+/** The rank of a site, pruned ones left out. */
+export function adaloraRank(
+  { init_r, rank_pattern }: Pick<z.infer<z.ZodObject<typeof adaloraShape>>, 'init_r' | 'rank_pattern'>,
+  site: string,
+): number {
+  const left =
+    rank_pattern && Object.hasOwn(rank_pattern, `${site}.lora_E`) && rank_pattern[`${site}.lora_E`];
+  return left ? left.filter(Boolean).length : init_r;
+}
+
+/** What P·Λ·Q is multiplied with: α over the first rank, whatever was pruned since, and PEFT's guard against zero. */
+export function adaloraScale({ lora_alpha, init_r }: { lora_alpha: number; init_r: number }): number {
+  return (lora_alpha > 0 ? lora_alpha : init_r) / (init_r + 1e-5);
+}
