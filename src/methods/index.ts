@@ -10,9 +10,8 @@ import { lorafa } from './lorafa.js';
 import { loraplus } from './loraplus.js';
 import type { Method } from './method.js';
 import { olora } from './olora.js';
-import { pfeiffer, prefix } from './pfeiffer.js';
+import { pfeiffer } from './pfeiffer.js';
 import { pissa } from './pissa.js';
-import { prefix } from './prefix.js';
 import { vera } from './vera.js';
 
 /** Every method. The command line, the docs and the conformance suite read this table. */
