@@ -3,7 +3,7 @@ import type { TrainEvent } from '../train/loop.js';
 import { flattenJob, type Job } from './job.js';
 import type { LocateOptions } from './locate.js';
 import { loadModel, type Model } from './model.js';
-import { type RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
+import type { RunFolder, RunRecord } from './runFolder.js';
 import type { SampleEvent } from './samples.js';
 import { packageVersion } from './version.js';
 
@@ -40,11 +40,6 @@ export async function openJob(job: Job, options: LocateOptions = {}): Promise<Mo
   const model = await loadModel(job.model, { base, device, threads, ...options });
   await model.addMethod(method, methodOptions, { seed: train.seed });
   return model;
-}
-
-/** The options of the unfinished run in a folder, for resolveJob. */
-export async function optionsOfRun(folder: string): Promise<Record<string, unknown>> {
-  return (await readUnfinishedRun(folder)).options;
 }
 
 /**

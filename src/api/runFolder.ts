@@ -8,6 +8,7 @@ import type { TrainEvent } from '../train/loop.js';
 import { EVENTS_FILE, EventFile } from '../train/tensorboard.js';
 import { lossCurveSvg } from './curveSvg.js';
 import { curvesOf } from './curves.js';
+import { LR_FILES } from './lrReport.js';
 import type { SampleEvent } from './samples.js';
 
 export const RUN_FILE = 'run.json';
@@ -86,7 +87,7 @@ export class RunFolder {
     if (!(await exists(path))) return new RunFolder(path, false);
     if (!(await stat(path)).isDirectory()) throw new UserError(`${path} is a file, not a folder`);
     const names = await readdir(path);
-    if (names.length === 0) return new RunFolder(path, false);
+    if (names.every((name) => LR_FILES.includes(name))) return new RunFolder(path, false);
     if (!overwrite) throw new UserError(await occupied(path));
     if (![RUN_FILE, 'adapter_config.json'].some((name) => names.includes(name))) {
       throw new UserError(`${path} is neither a run nor an adapter and is not overwritten`);

@@ -38,19 +38,43 @@ export function logLine({ step, steps, loss, heldOut, tokensPerSecond, secondsLe
 /** The live line, as full as fits into `columns` characters: a bar first, then fewer words, then fewer figures. */
 export function liveLine(state: ProgressState, columns: number): string {
   const { step, steps, loss, tokensPerSecond, secondsLeft } = state;
-  const full = logLine(state);
-  const room = columns - full.length - '[] '.length;
-  if (room >= BAR.least) return `${bar(step / steps, Math.min(room, BAR.most))} ${full}`;
   const done = `${step}/${steps}`;
-  const left = `${duration(secondsLeft)} left`;
-  const choices = [
-    full,
+  const left = duration(secondsLeft);
+  const rate = `${count(Math.round(tokensPerSecond))}/s`;
+  const texts = [
+    logLine(state),
     logLine({ ...state, heldOut: undefined }),
-    `${done}  loss ${loss.toFixed(3)}  ${count(Math.round(tokensPerSecond))}/s  ${left}`,
-    `${done} ${loss.toFixed(3)} ${count(Math.round(tokensPerSecond))}/s ${duration(secondsLeft)}`,
+    `${done}  loss ${loss.toFixed(3)}  ${rate}  ${left} left`,
+    `${done} ${loss.toFixed(3)} ${rate} ${left}`,
     `${done}  ${loss.toFixed(2)}`,
+    done,
   ];
-  return choices.find((choice) => choice.length <= columns) ?? done.slice(0, columns);
+  return barred(state, texts, columns);
+}
+
+/** The first of the texts behind a bar, where `columns` characters have room for one; otherwise the first that fits. */
+export function barred(
+  { step, steps }: Pick<ProgressState, 'step' | 'steps'>,
+  texts: readonly string[],
+  columns: number,
+): string {
+  const room = columns - texts[0].length - '[] '.length;
+  if (room >= BAR.least) return `${bar(step / steps, Math.min(room, BAR.most))} ${texts[0]}`;
+  return texts.find((text) => text.length <= columns) ?? texts[texts.length - 1].slice(0, columns);
+}
+
+/** When a log gets a line: each tenth of the steps, and each half minute. */
+export class LogPace {
+  private loggedAt = Date.now();
+  private lines = 0;
+
+  due({ step, steps }: Pick<ProgressState, 'step' | 'steps'>): boolean {
+    const lines = Math.floor((LOG_LINES * step) / steps);
+    if (lines === this.lines && Date.now() - this.loggedAt < LOG_MS) return false;
+    this.lines = lines;
+    this.loggedAt = Date.now();
+    return true;
+  }
 }
 
 /** Shows a training run: a live line for people who look on, single lines for logs. */
@@ -58,8 +82,7 @@ export class Progress {
   private readonly loss = new Smoothed(SMOOTHING);
   private readonly secondsPerToken = new Smoothed(SMOOTHING);
   private heldOut: number | undefined;
-  private loggedAt = Date.now();
-  private loggedLines = 0;
+  private readonly pace = new LogPace();
 
   constructor(private readonly terminal: Terminal) {}
 
@@ -84,11 +107,7 @@ export class Progress {
       this.terminal.status(liveLine(state, columns - 1));
       return;
     }
-    const lines = Math.floor((LOG_LINES * step) / steps);
-    if (lines === this.loggedLines && Date.now() - this.loggedAt < LOG_MS) return;
-    this.loggedLines = lines;
-    this.loggedAt = Date.now();
-    this.terminal.say(logLine(state));
+    if (this.pace.due(state)) this.terminal.say(logLine(state));
   }
 
   private evaluation({ step, loss, best }: EvalEvent): void {

@@ -3,11 +3,14 @@ import { readConfigFile } from '../api/configFile.js';
 import { curvesOf } from '../api/curves.js';
 import { type Job, jobGroups, jobSchema, resolveJob } from '../api/job.js';
 import type { Model } from '../api/model.js';
-import { type JobEvent, openJob, optionsOfRun, runJob } from '../api/run.js';
-import { RunFolder, readMetrics } from '../api/runFolder.js';
+import { type JobEvent, openJob, runJob } from '../api/run.js';
+import { RunFolder, readMetrics, readUnfinishedRun } from '../api/runFolder.js';
+import { kebabCase } from '../base/names.js';
 import type { EncodeStats } from '../train/data/encode.js';
+import { lrRangeSchema } from '../train/lrFinder.js';
 import { type CommandSpec, type ExitCode, exitCodes, UsageError } from './command.js';
 import { locating } from './download.js';
+import { findLrForJob } from './findLr.js';
 import { shellWord, toFlags } from './flags.js';
 import { onInterrupt } from './interrupt.js';
 import { commandLine } from './invocation.js';
@@ -29,34 +32,55 @@ const runShape = {
 };
 const runSchema = z.object(runShape);
 
+const findShape = {
+  findLr: z
+    .boolean()
+    .default(false)
+    .describe('instead of training, try growing learning rates for some steps and suggest one'),
+  ...lrRangeSchema.shape,
+};
+const findSchema = z.object(findShape);
+
 export const train: CommandSpec = {
   name: 'train',
   summary: 'train a LoRA adapter (or the whole model) on your own rows',
   description:
     "The adapter is written to --output in PEFT's format. Ctrl-C saves a checkpoint; --resume goes on from it.\n" +
     "Options may also stand in a config file, as learningRate or learning_rate; PEFT's keys are the same.",
-  groups: { Run: runShape, ...jobGroups },
+  groups: { Run: runShape, ...jobGroups, 'Learning rate': findShape },
   examples: [
     'lowrank train --model ./SmolLM2-135M-Instruct --data train.jsonl --output my-adapter',
     'lowrank train --model m.gguf --data train.jsonl --eval-data held-out.jsonl --output my-adapter \\',
     '    --r 16 --lora-alpha 32 --target-modules all-linear --epochs 3 --learning-rate 1e-4',
     'lowrank train --config run.yaml --output another',
     'lowrank train --output my-adapter --resume',
+    'lowrank train --config run.yaml --find-lr',
   ],
   async run(typed, terminal) {
     const { config, resume, overwrite } = runSchema.parse(typed);
-    const own = Object.keys(runShape);
+    const find = findSchema.parse(typed);
+    const own = Object.keys({ ...runShape, ...findShape });
     const flags = Object.fromEntries(Object.entries(typed).filter(([name]) => !own.includes(name)));
     const given = { ...(config !== undefined && (await readConfigFile(config, jobSchema))), ...flags };
     if (typeof given.output !== 'string') throw missing('output');
-    const before = resume ? await optionsOfRun(given.output) : {};
-    const options = { ...before, ...given };
+    const before = resume ? await readUnfinishedRun(given.output) : undefined;
+    const options = { ...before?.options, ...given };
     for (const name of ['model', 'data']) if (options[name] === undefined) throw missing(name);
     const { model, data, output } = options;
     const job = resolveJob(options);
-    const command = ['lowrank train', ...toFlags(jobSchema.shape, { model, data, output, ...given })].join(
-      ' ',
-    );
+    const commandOf = (options: Readonly<Record<string, unknown>>) =>
+      ['lowrank train', ...toFlags(jobSchema.shape, options)].join(' ');
+    const typedAll = { model, data, output, ...given };
+    if (find.findLr) {
+      if (resume) throw new UsageError('a run that goes on keeps its learning rate: no --find-lr');
+      const { findLr: _, ...range } = find;
+      const command = commandOf({ ...typedAll, learningRate: undefined });
+      return findLrForJob(job, terminal, { ...range, overwrite, command });
+    }
+    const stray = Object.keys(lrRangeSchema.shape).find((name) => typed[name] !== undefined);
+    if (stray) throw new UsageError(`--${kebabCase(stray)} is for --find-lr`);
+    // What a resume may change does not change the result.
+    const command = before?.command ?? commandOf(typedAll);
     return trainJob(job, terminal, { resume, overwrite, command });
   },
 };

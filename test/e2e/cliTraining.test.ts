@@ -1,0 +1,81 @@
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { jsonLines, makeWorkspace, run, start } from './cliSupport.js';
+
+let root: string;
+beforeAll(async () => {
+  root = await makeWorkspace();
+});
+afterAll(() => rm(root, { recursive: true, force: true }));
+
+const read = (...path: string[]) => readFile(join(root, ...path), 'utf8');
+const training = ['train', '--model', 'model', '--data', 'train.jsonl', '--threads', '1'];
+
+describe('generations on the way', () => {
+  it('are told, and kept across a resume', async () => {
+    const sampling = [
+      '--sample-steps',
+      '2',
+      '--sample-prompt',
+      '7 is',
+      '--sample-prompt',
+      '8, it is',
+      '--sample-max-tokens',
+      '4',
+    ];
+    const args = [...training, '--output', 'samples', '--max-steps', '30', '--save-steps', '1', ...sampling];
+    const first = start(root, args);
+    await first.sees(/^step 4 {2}7 is$/m);
+    first.kill('SIGINT');
+    expect((await first.outcome).code).toBe(130);
+    const second = await run(root, ['train', '--output', 'samples', '--resume']);
+    expect(second.code).toBe(0);
+    expect(second.stdout).toMatch(/^step 30 {2}8, it is$/m);
+    const samples = jsonLines(await read('samples', 'samples.jsonl'));
+    const steps = samples.filter((s) => s.prompt === '8, it is').map((s) => s.step as number);
+    expect(steps).toEqual([...new Set(steps)].sort((a, b) => a - b));
+    expect(steps[0]).toBe(0);
+    expect(steps.at(-1)).toBe(30);
+    // The curve shows the steps before the resume too: its first loss is that of step 1.
+    const [one] = jsonLines(await read('samples', 'metrics.jsonl')).filter((m) => m.kind === 'step');
+    expect(second.stdout).toContain(`loss      ${(one.loss as number).toFixed(3)} `);
+    const { command } = JSON.parse(await read('samples', 'run.json')) as { command: string };
+    expect(command).toContain("--sample-prompt '7 is' --sample-prompt '8, it is'");
+  });
+});
+
+describe('train --find-lr', () => {
+  it('suggests a learning rate, trains nothing, and leaves its figures where the run will be', async () => {
+    const args = [...training, '--output', 'lr', '--learning-rate', '1', '--r', '4'];
+    const find = [...args, '--find-lr', '--lr-steps', '40', '--min-lr', '1e-4'];
+    const found = await run(root, find);
+    expect(found).toMatchObject({ code: 0, stderr: '' });
+    expect((await readdir(join(root, 'lr'))).sort()).toEqual(['lr.json', 'lr.svg']);
+    const { steepest, points } = JSON.parse(await read('lr', 'lr.json')) as {
+      steepest: number;
+      points: { learningRate: number }[];
+    };
+    expect(points[0].learningRate).toBeCloseTo(1e-4, 10);
+    const rate = Number(steepest.toPrecision(2));
+    expect(found.stdout).toContain(`learning rate ${rate}: there the loss falls fastest`);
+    expect(found.stdout).toContain(
+      `to train with it: lowrank train --model model --data train.jsonl --output lr --threads 1 --r 4 --learning-rate ${rate}`,
+    );
+    expect(await run(root, find)).toMatchObject({
+      code: 1,
+      stderr: `lowrank: ${join('lr', 'lr.json')} exists already; --overwrite it\n`,
+    });
+    expect((await run(root, [...args, '--max-steps', '2'])).code).toBe(0);
+    expect(await readdir(join(root, 'lr'))).toContain('lr.json');
+  });
+
+  it.each([
+    [['--find-lr', '--min-lr', '1', '--max-lr', '1e-3'], 'minLr 1 is not below maxLr 0.001', 1],
+    [['--min-lr', '1'], '--min-lr is for --find-lr', 2],
+  ])('%j is refused', async (args, message, code) => {
+    const refused = await run(root, [...training, '--output', 'refused', ...args]);
+    expect(refused.code).toBe(code);
+    expect(refused.stderr).toContain(message);
+  });
+});
