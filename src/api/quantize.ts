@@ -34,7 +34,7 @@ export async function resolveBase(path: string, { base, ...options }: BaseOption
   return quantizedFolder(await locate(path, { kind: 'model', ...options }), base, options.onNotice);
 }
 
-const runSchema = z.looseObject({ options: z.looseObject({ base: z.unknown() }).optional() });
+const runSchema = z.looseObject({ options: z.looseObject({ base: z.unknown().optional() }).optional() });
 
 /**
  * What to tell of an adapter that was trained over another format than the model has: it was fitted to those weights,
