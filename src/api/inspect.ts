@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import { sizeOf } from '../base/tensor.js';
 import { configOf } from '../formats/gguf/config.js';
+import { describeLoraGguf, isAdapterGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists } from '../formats/io/node.js';
 import {
   type AdapterPart,
-  type AdapterTensor,
   adapterKey,
   adapterSites,
   kindName,
@@ -21,6 +21,7 @@ import { type MethodName, methodNamed } from '../methods/index.js';
 import { describe, openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig, Site } from '../models/model.js';
+import { baseNamedBy } from './adapterFile.js';
 import { type LocateOptions, locate } from './locate.js';
 
 /** Layers of one kind: the names that differ only in numbers. */
@@ -94,8 +95,15 @@ async function inspectModel(path: string, options: InspectOptions): Promise<Mode
   return describeModel({ path, format: 'safetensors', config, sites, parameters, infos }, options);
 }
 
-async function inspectGguf(path: string, options: InspectOptions): Promise<ModelInspection> {
+async function inspectGguf(
+  path: string,
+  options: InspectOptions,
+): Promise<ModelInspection | AdapterInspection> {
   const gguf = await readGguf(path);
+  if (isAdapterGguf(gguf)) {
+    const { config, shapes } = describeLoraGguf(gguf);
+    return describeAdapter(path, config, shapes, (await stat(path)).size);
+  }
   const config = parseModelConfig(path, (await configOf(gguf, 'float32')).config);
   const infos = [...gguf.tensors.values()];
   return describeModel({ path, format: 'gguf', config, ...describe(config), infos }, options);
@@ -145,18 +153,28 @@ function describeModel(
 
 async function inspectAdapter(path: string): Promise<AdapterInspection> {
   const { config, tensors } = await readAdapter(path);
-  const sites = adapterSites(tensors).map((name) => ({ name }));
   const { size } = await stat(join(path, 'adapter_model.safetensors'));
+  const shapes = new Map([...tensors].map(([key, { shape }]) => [key, shape]));
+  return describeAdapter(path, config, shapes, size);
+}
+
+function describeAdapter(
+  path: string,
+  config: PeftConfig,
+  shapes: ReadonlyMap<string, readonly number[]>,
+  size: number,
+): AdapterInspection {
+  const sites = adapterSites(shapes).map((name) => ({ name }));
   return {
     kind: 'adapter',
     path,
     base: config.base_model_name_or_path,
     method: kindName(config),
     config,
-    parameters: [...tensors].reduce((n, [key, t]) => n + (trained(key) ? t.data.length : 0), 0),
+    parameters: [...shapes].reduce((n, [key, shape]) => n + (trained(key) ? sizeOf(shape) : 0), 0),
     bytes: size,
     modules: grouped(sites, ({ name }) => ({
-      ...sizesOf(tensors, name),
+      ...sizesOf(shapes, name),
       r: rankOf(config, name),
       scaling: scalingOf(config, name),
     })),
@@ -171,13 +189,13 @@ function trained(key: string): boolean {
 
 /** A site's sizes as far as an adapter's tensors tell them. */
 function sizesOf(
-  tensors: ReadonlyMap<string, AdapterTensor>,
+  shapes: ReadonlyMap<string, readonly number[]>,
   site: string,
 ): { in: number | null; out: number } {
-  const part = (name: AdapterPart) => tensors.get(adapterKey(site, name));
+  const part = (name: AdapterPart) => shapes.get(adapterKey(site, name));
   const down = part('lora_A') ?? part('lora_embedding_A') ?? part('adalora_A');
   const up = (part('lora_B') ?? part('lora_embedding_B') ?? part('adalora_B') ?? part('vera_lambda_b'))!;
-  return { in: down ? down.shape[1] : null, out: up.shape[0] };
+  return { in: down ? down[1] : null, out: up[0] };
 }
 
 /** Named things by their pattern, those together whose `details` are equal. */
@@ -199,7 +217,7 @@ function grouped<T extends { name: string }, D extends object>(
 
 /** The base that an adapter names. Throws UserError where there is no such adapter, or it names none. */
 export async function baseOfAdapter(path: string, options: LocateOptions = {}): Promise<string> {
-  const { config } = await readAdapter(await locate(path, { kind: 'adapter', ...options }));
-  if (!config.base_model_name_or_path) throw new UserError(`${path} names no base model`);
-  return config.base_model_name_or_path;
+  const base = await baseNamedBy(await locate(path, { kind: 'adapter', ...options }));
+  if (base) return base;
+  throw new UserError(`${path} names no base model; name it yourself, by --model on the command line`);
 }

@@ -186,6 +186,12 @@ export class Model {
     return this.use(adapter, name);
   }
 
+  /** Loads adapters, each under its path as its name, and makes all of them active: their changes add up. */
+  async loadAdapters(paths: readonly string[], options: LocateOptions = {}): Promise<void> {
+    for (const path of paths) await this.loadAdapter(path, { ...options, name: path });
+    if (paths.length > 0) this.setAdapter(paths);
+  }
+
   /**
    * A new adapter out of several, each with its weight (default: 1), as PEFT's add_weighted_adapter; it becomes the
    * active one. Throws UserError where one is more than LoRA, or where they do not fit each other.

@@ -5,12 +5,12 @@ import { type BaseOptions, resolveBase } from './quantize.js';
 import { refuseForeign, refuseInput } from './replace.js';
 
 /**
- * Writes `model` with an adapter merged in. Throws UserError where they do not belong together, or `output` exists;
+ * Writes `model` with adapters merged in. Throws UserError where they do not belong together, or `output` exists;
  * with `overwrite`, only where it is no model or the base itself.
  */
 export async function mergeIntoFolder(
   model: string,
-  adapter: string,
+  adapters: readonly string[],
   output: string,
   { base: format, onNotice, onDownload, ...options }: MergeOptions & BaseOptions = {},
 ): Promise<void> {
@@ -19,7 +19,7 @@ export async function mergeIntoFolder(
   await refuseInput(output, base);
   const loaded = await loadModel(base);
   try {
-    await loaded.loadAdapter(adapter, { onNotice, onDownload });
+    await loaded.loadAdapters(adapters, { onNotice, onDownload });
     await loaded.saveMerged(output, options);
   } finally {
     await loaded.close();

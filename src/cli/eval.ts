@@ -3,12 +3,12 @@ import { dataShape, engineShape } from '../api/job.js';
 import { loadModel } from '../api/model.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
-import { adapterOption, jsonOption, modelOption, modelOrBase } from './options.js';
+import { adaptersOption, jsonOption, modelOption, modelOrBase } from './options.js';
 import { count } from './text.js';
 
 const shape = {
   model: modelOption,
-  adapter: adapterOption.optional(),
+  adapter: adaptersOption.default([]),
   data: z.string().min(1).describe('rows to evaluate on, JSONL as for train'),
   ...dataShape,
   ...engineShape,
@@ -29,7 +29,7 @@ export const evaluate: CommandSpec = {
     const name = await modelOrBase(options.model, adapter, terminal);
     const model = await loadModel(name, { base, device, threads, ...locating(terminal) });
     try {
-      if (adapter !== undefined) await model.loadAdapter(adapter, locating(terminal));
+      await model.loadAdapters(adapter, locating(terminal));
       const result = await model.evaluate(data, { maxLength, lossOn });
       terminal.emit({ model: name, adapter, data, ...result });
       terminal.say(`loss        ${result.loss.toFixed(4)} nats a token`);

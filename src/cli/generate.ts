@@ -7,15 +7,15 @@ import type { ChatMessage } from '../formats/chat.js';
 import { type GenerateOptions, generateSchema } from '../serve/generate.js';
 import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
 import { locating } from './download.js';
-import { adapterOption, jsonOption, modelOption, modelOrBase } from './options.js';
+import { adaptersOption, jsonOption, modelOption, modelOrBase } from './options.js';
 import type { Terminal } from './terminal.js';
 import { counted } from './text.js';
 
 const text = z.string().min(1);
 const shape = {
   model: modelOption,
-  adapter: adapterOption.optional(),
-  merged: z.boolean().default(false).describe('merge the adapter first: same text, faster tokens'),
+  adapter: adaptersOption.default([]),
+  merged: z.boolean().default(false).describe('merge the adapters first: same text, faster tokens'),
   prompt: text.optional().describe('text to continue as it is'),
   chat: text.optional().describe("message to answer, by the model's chat template"),
   system: text.optional().describe('system message of the chat'),
@@ -42,14 +42,14 @@ export const generate: CommandSpec = {
       throw new UsageError('give either --prompt or --chat, not both');
     if (prompt !== undefined && system !== undefined)
       throw new UsageError('--system belongs to a chat, not to --prompt');
-    if (merged && adapter === undefined) throw new UsageError('--merged needs an --adapter');
+    if (merged && adapter.length === 0) throw new UsageError('--merged needs an --adapter');
     const talk = prompt === undefined && chat === undefined && process.stdin.isTTY === true;
     if (talk && terminal.json) throw new UsageError('--json needs --prompt or --chat, or text on stdin');
     const name = await modelOrBase(options.model, adapter, terminal);
     const input = chat === undefined ? (prompt ?? (talk ? undefined : await textOfStdin())) : undefined;
     const model = await loadModel(name, { base, device, threads, ...locating(terminal) });
     try {
-      if (adapter !== undefined) await model.loadAdapter(adapter, locating(terminal));
+      await model.loadAdapters(adapter, locating(terminal));
       if (merged) model.merge();
       const sampling = generateSchema.strip().parse(options);
       const opening: ChatMessage[] = system === undefined ? [] : [{ role: 'system', content: system }];

@@ -6,7 +6,7 @@ import { locating } from './download.js';
 import { shellWord } from './flags.js';
 import { commandLine } from './invocation.js';
 import {
-  adapterOption,
+  adaptersOption,
   dtypeOption,
   jsonOption,
   modelOption,
@@ -17,7 +17,7 @@ import {
 
 const shape = {
   model: modelOption,
-  adapter: adapterOption,
+  adapter: adaptersOption,
   base: baseOption,
   output: outputOption,
   dtype: dtypeOption,
@@ -27,7 +27,7 @@ const shape = {
 
 export const merge: CommandSpec = {
   name: 'merge',
-  summary: 'write a whole model with an adapter merged into its weights',
+  summary: 'write a whole model with an adapter, or several, merged into its weights',
   groups: { Options: shape },
   examples: [
     'lowrank merge --model ./SmolLM2-135M-Instruct --adapter my-adapter --output merged --dtype bfloat16',

@@ -10,7 +10,9 @@ const text = z.string().min(1);
 export const modelOption = text
   .optional()
   .describe('model folder, .gguf file, hub id or "demo" (default: the base that the adapter names)');
-export const adapterOption = text.describe('PEFT adapter folder, or hub id');
+export const adaptersOption = z
+  .array(text)
+  .describe('adapter: PEFT folder, .gguf file, mlx-lm folder or hub id; several add up');
 export const overwriteOption = z.boolean().default(false).describe('replace what is there');
 export const dtypeOption = z
   .enum(['float32', 'float16', 'bfloat16'])
@@ -22,13 +24,19 @@ export const jsonOption = z
   .default(false)
   .describe('print one JSON object a line on stdout, text on stderr');
 
-/** The model to load: the one named, or the adapter's base. Throws UsageError where there is neither. */
+/** The model to load: the one named, or the adapters' base. Throws UsageError where there is neither, or they differ. */
 export async function modelOrBase(
   model: string | undefined,
-  adapter: string | undefined,
+  adapters: readonly string[],
   terminal: Terminal,
 ): Promise<string> {
   if (model !== undefined) return model;
-  if (adapter === undefined) throw new UsageError('--model is missing (see --help)');
-  return baseOfAdapter(adapter, locating(terminal));
+  if (adapters.length === 0) throw new UsageError('--model is missing (see --help)');
+  const bases: string[] = [];
+  for (const adapter of adapters) bases.push(await baseOfAdapter(adapter, locating(terminal)));
+  const other = bases.findIndex((base) => base !== bases[0]);
+  if (other < 0) return bases[0];
+  throw new UsageError(
+    `${adapters[0]} names ${bases[0]} as its base and ${adapters[other]} names ${bases[other]}: give --model`,
+  );
 }

@@ -202,8 +202,58 @@ export async function readLoraGguf(path: string, base: LoraBase): Promise<LoraAd
   }
   const [foreign] = pairs.keys();
   if (foreign !== undefined) throw new UserError(`${path}: ${foreign} is no linear layer of ${base.place}`);
-  return { config: configOf(ranks, alpha, base), tensors };
+  return { config: configOf(ranks, alpha, base.layers.keys()), tensors };
 }
+
+/**
+ * What the header of llama.cpp's LoRA adapter tells without a base: the configuration, and the shapes of the matrices by
+ * adapterKey(site, part).
+ * @throws UserError when the file is no LoRA adapter, or for an architecture that is not known.
+ */
+export function describeLoraGguf(gguf: Gguf): {
+  config: PeftLoraConfig;
+  shapes: Map<string, readonly number[]>;
+} {
+  const meta = new Metadata(gguf);
+  const architecture = meta.string('general.architecture');
+  if (!Object.hasOwn(ARCHITECTURES, architecture)) {
+    meta.fail(
+      `adapters for "${architecture}" are not read, expected one of ${Object.keys(ARCHITECTURES).join(', ')}`,
+    );
+  }
+  const base = loraBase(gguf.path, architecture, ONE_LAYER);
+  const alpha = checkedAlpha(gguf, base);
+  const sites = new Map([...base.layers].map(([site, { tensor }]) => [tensor, site]));
+  const shapes = new Map<string, readonly number[]>();
+  const ranks = new Map<string, number>();
+  for (const [tensor, { lora_a, lora_b }] of matricesOf(gguf)) {
+    const [, layer] = /^blk\.(\d+)\./.exec(tensor) ?? [];
+    const site = sites.get(tensor.replace(/^blk\.\d+/, 'blk.0'))?.replace('.0.', `.${layer}.`);
+    if (site === undefined)
+      throw new UserError(`${gguf.path}: ${tensor} is no linear layer of ${architecture}`);
+    if (lora_a.shape[0] !== lora_b.shape[1]) {
+      throw new UserError(
+        `${gguf.path}: the ranks of ${tensor} differ, ${lora_a.shape[0]} in lora_a and ${lora_b.shape[1]} in lora_b`,
+      );
+    }
+    shapes.set(adapterKey(site, 'lora_A'), lora_a.shape);
+    shapes.set(adapterKey(site, 'lora_B'), lora_b.shape);
+    ranks.set(site, lora_a.shape[0]);
+  }
+  return { config: configOf(ranks, alpha), shapes };
+}
+
+/** Sizes that only names are wanted of. */
+const ONE_LAYER: ModelDims = {
+  hidden_size: 0,
+  intermediate_size: 0,
+  num_hidden_layers: 1,
+  num_attention_heads: 0,
+  num_key_value_heads: 0,
+  head_dim: 0,
+  vocab_size: 0,
+  tie_word_embeddings: false,
+};
 
 function checkedAlpha(gguf: Gguf, base: LoraBase): number {
   const meta = new Metadata(gguf);
@@ -245,7 +295,11 @@ function matricesOf(gguf: Gguf) {
 type GgufInfo = Parameters<typeof readGgufTensor>[1];
 
 /** PEFT's own rule is llama.cpp's, alpha / rank, but for alpha 0. */
-function configOf(ranks: ReadonlyMap<string, number>, alpha: number, base: LoraBase): PeftLoraConfig {
+function configOf(
+  ranks: ReadonlyMap<string, number>,
+  alpha: number,
+  layers?: Iterable<string>,
+): PeftLoraConfig {
   const r = mostCommon(ranks.values());
   const rankPattern = patternsOf(ranks, r);
   return peftLoraConfig({
@@ -253,7 +307,7 @@ function configOf(ranks: ReadonlyMap<string, number>, alpha: number, base: LoraB
     rank_pattern: rankPattern,
     lora_alpha: alpha === 0 ? r : shortestF32(alpha),
     alpha_pattern: alpha === 0 ? rankPattern : {},
-    ...targetsOf([...ranks.keys()], base.layers.keys()),
+    ...targetsOf([...ranks.keys()], layers),
     task_type: 'CAUSAL_LM',
   });
 }
