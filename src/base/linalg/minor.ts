@@ -6,7 +6,7 @@ import { svd } from './svd.js';
 const MAX_ITERATIONS = 200;
 
 /** How still the Ritz values are at the end, relative to the largest. */
-const STILL = 1e-12;
+const STILL = 1e-10;
 
 /**
  * The last `count` columns of U in the thin SVD W = U·diag(s)·Vᵀ, [rows, count], s descending: the directions of W's
@@ -63,22 +63,25 @@ function cholesky({ rows: n, data }: Matrix): Matrix {
 /** (L·Lᵀ)⁻¹·x; what lies above L's diagonal does not count. */
 function solve({ rows: n, data: l }: Matrix, { columns, data }: Matrix): Matrix {
   const y = matrix(n, columns, data);
-  const row = (i: number) => y.data.subarray(i * columns, (i + 1) * columns);
-  const subtract = (to: Float64Array, from: Float64Array, factor: number) => {
-    for (let c = 0; c < columns; c++) to[c] -= factor * from[c];
-  };
-  const divide = (values: Float64Array, by: number) => {
-    for (let c = 0; c < columns; c++) values[c] /= by;
-  };
+  const rows = Array.from({ length: n }, (_, i) => y.data.subarray(i * columns, (i + 1) * columns));
   for (let i = 0; i < n; i++) {
-    for (let k = 0; k < i; k++) subtract(row(i), row(k), l[i * n + k]);
-    divide(row(i), l[i * n + i]);
+    for (let k = 0; k < i; k++) subtract(rows[i], rows[k], l[i * n + k]);
+    divide(rows[i], l[i * n + i]);
   }
+  // A row that is done is taken out of those above it, so that L is read along its rows.
   for (let i = n - 1; i >= 0; i--) {
-    for (let k = i + 1; k < n; k++) subtract(row(i), row(k), l[k * n + i]);
-    divide(row(i), l[i * n + i]);
+    divide(rows[i], l[i * n + i]);
+    for (let k = 0; k < i; k++) subtract(rows[k], rows[i], l[i * n + k]);
   }
   return y;
+}
+
+function subtract(to: Float64Array, from: Float64Array, factor: number): void {
+  for (let c = 0; c < to.length; c++) to[c] -= factor * from[c];
+}
+
+function divide(values: Float64Array, by: number): void {
+  for (let c = 0; c < values.length; c++) values[c] /= by;
 }
 
 function lastColumns({ rows, columns, data }: Matrix, count: number): Matrix {
