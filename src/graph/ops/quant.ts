@@ -69,9 +69,13 @@ export const matmulQuantizedOp: Op<MatmulQuantizedAttrs> = {
     const [N, K] = shape;
     // Neither product of the engine has the transposed form: MatMulBnb4 takes transB=0 and computes transB=1 all
     // the same (1.30). So the matrix is made in float32, for this product alone.
-    if (!transB)
-      return ctx.node('MatMul', [x, emitMatrix(ctx, codes, scales, format, shape, ctx.runtimeOne())]);
+    if (!transB) return ctx.node('MatMul', [x, passingMatrix(ctx, codes, scales, format, shape)]);
     if (format === 'nf4') return ctx.node('MatMulBnb4', [x, codes, scales], { ...BNB4, K, N }, MICROSOFT);
+    if (format === 'int8' && !fast) {
+      // With many rows faster than MatMulNBits.
+      const w = passingMatrix(ctx, codes, scales, format, shape);
+      return ctx.node('Gemm', [x, w], { transB: 1 });
+    }
     const attrs = { K, N, bits: bitsOf(format), block_size: INT_BLOCK, accuracy_level: fast ? 4 : 1 };
     return ctx.node('MatMulNBits', [x, codes, scales], attrs, MICROSOFT);
   },
@@ -115,6 +119,25 @@ function checkDims(codes: TensorType, scales: TensorType, format: QuantFormat, s
   }
 }
 
+/** The matrix in float32, made at every run for one product. */
+function passingMatrix(
+  ctx: EmitContext,
+  codes: string,
+  scales: string,
+  format: QuantFormat,
+  shape: MatrixShape,
+): string {
+  const one = ctx.runtimeOne();
+  if (format !== 'int8') return emitMatrix(ctx, codes, scales, format, shape, one);
+  // Much faster than GatherBlockQuantized, but never computed at load, where emitMatrix may be.
+  const blocks = shape[0] * blocksOfRow(shape[1]);
+  const dims = ctx.node('Mul', [ctx.int64([blocks, INT_BLOCK]), one])[0];
+  const zero = ctx.constant({ dtype: 'uint8', dims: [1], data: Uint8Array.of(128) });
+  const zeros = ctx.node('Expand', [zero, ctx.int64([blocks])])[0];
+  const rows = ctx.node('Reshape', [codes, dims])[0];
+  return rowsOfBlocks(ctx, ctx.node('DequantizeLinear', [rows, scales, zeros], { axis: 0 })[0], shape);
+}
+
 /**
  * The matrix in float32. `one` is an int64 [1]: where the engine knows it when it loads, it computes the matrix then
  * and keeps it; where it does not (runtimeOne), the matrix lives for one product.
@@ -124,32 +147,37 @@ function emitMatrix(
   codes: string,
   scales: string,
   format: QuantFormat,
-  [rows, columns]: MatrixShape,
+  shape: MatrixShape,
   one: string,
 ): string {
-  const reshape = (x: string, dims: readonly number[]) => ctx.node('Reshape', [x, ctx.int64(dims)])[0];
+  const [rows, columns] = shape;
   if (format === 'nf4') {
     // A product of 1 with all weights as one column dequantizes them in parallel; nothing else in the engine does.
-    const unit = reshape(ctx.node('Cast', [one], { to: FLOAT })[0], [1, 1]);
+    const unit = ctx.node('Reshape', [ctx.node('Cast', [one], { to: FLOAT })[0], ctx.int64([1, 1])])[0];
     const attrs = { ...BNB4, K: 1, N: rows * columns };
-    return reshape(ctx.node('MatMulBnb4', [unit, codes, scales], attrs, MICROSOFT)[0], [rows, columns]);
+    const [flat] = ctx.node('MatMulBnb4', [unit, codes, scales], attrs, MICROSOFT);
+    return ctx.node('Reshape', [flat, ctx.int64(shape)])[0];
   }
-  const perRow = blocksOfRow(columns);
-  const known = (dims: readonly number[]) => ctx.node('Mul', [ctx.int64(dims), one])[0];
-  const shaped = (x: string, dims: readonly number[]) => ctx.node('Reshape', [x, known(dims)])[0];
-  const index = ctx.node('Range', [
+  const times = (dims: readonly number[]) => ctx.node('Mul', [ctx.int64(dims), one])[0];
+  const [index] = ctx.node('Range', [
     ctx.int64Scalar(0),
-    ctx.node('Squeeze', [known([rows])])[0],
+    ctx.node('Squeeze', [times([rows])])[0],
     ctx.int64Scalar(1),
-  ])[0];
-  const blocks = ctx.node(
-    'GatherBlockQuantized',
-    [codes, index, shaped(scales, [rows, perRow, 1])],
-    { bits: bitsOf(format), block_size: INT_BLOCK, gather_axis: 0, quantize_axis: 2 },
-    MICROSOFT,
-  )[0];
-  const matrix = reshape(blocks, [rows, perRow * INT_BLOCK]);
-  if (perRow * INT_BLOCK === columns) return matrix;
+  ]);
+  const [perBlock] = ctx.node('Reshape', [scales, times([rows, blocksOfRow(columns), 1])]);
+  const attrs = { bits: bitsOf(format), block_size: INT_BLOCK, gather_axis: 0, quantize_axis: 2 };
+  return rowsOfBlocks(
+    ctx,
+    ctx.node('GatherBlockQuantized', [codes, index, perBlock], attrs, MICROSOFT)[0],
+    shape,
+  );
+}
+
+/** Blocks as rows of the matrix, without what fills up the last one. */
+function rowsOfBlocks(ctx: EmitContext, blocks: string, [rows, columns]: MatrixShape): string {
+  const width = blocksOfRow(columns) * INT_BLOCK;
+  const [matrix] = ctx.node('Reshape', [blocks, ctx.int64([rows, width])]);
+  if (width === columns) return matrix;
   return ctx.node('Slice', [matrix, ctx.int64([0]), ctx.int64([columns]), ctx.int64([1])])[0];
 }
 
