@@ -29,15 +29,33 @@ const SETTINGS = {
   loraplus: { rate: 2e-4, options: LORA },
   lorafa: { rate: 2e-3, options: LORA },
   dora: { rate: 1e-3, options: LORA },
+  pissa: { rate: 2e-4, options: { r: 8, loraAlpha: 8, ...TARGETS } },
+  olora: { rate: 2e-4, options: { r: 8, loraAlpha: 8, ...TARGETS } },
+  eva: { rate: 1e-3, options: LORA },
+  loftq: { rate: 1e-3, options: LORA },
+  adalora: {
+    rate: 2e-3,
+    options: { initR: 12, targetR: 8, loraAlpha: 16, tinit: 4, tfinal: 16, ...TARGETS },
+  },
   vera: { rate: 2e-2, options: { r: 256, ...TARGETS } },
-  full: { rate: 5e-5, options: {} },
+  bitfit: { rate: 1e-3 },
+  full: { rate: 5e-5 },
+  houlsby: { rate: 1e-3 },
+  lin: { rate: 1e-3 },
+  pfeiffer: { rate: 1e-3 },
+  prompt: { rate: 3e-1 },
+  prefix: { rate: 1e-2 },
 };
 const DOC = 'docs/results.md';
 const HEADER =
   '| method | trainable | held-out loss before | after | tokens/s | peak memory GB | load s |\n|---|---|---|---|---|---|---|';
 
-/** Methods over other storage of the base. */
-const VARIANTS = [];
+/** Methods over a quantized base, and with ranks chosen by the data. */
+const VARIANTS = [
+  { label: 'lora, r auto', method: 'lora', auto: true },
+  { label: 'lora over nf4 (QLoRA)', method: 'lora', base: 'nf4' },
+  { label: 'dora over nf4 (QDoRA)', method: 'dora', base: 'nf4' },
+];
 
 if (args.child) {
   console.log(JSON.stringify(await measure(JSON.parse(args.child))));
@@ -57,7 +75,14 @@ async function compare() {
   const path = join(root, 'bench/results/methods.json');
   const results = args.only && existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).results : {};
   for (const run of runs) {
-    const job = { ...SETTINGS[run.method], ...run, model: args.model, steps: Number(args.steps) };
+    if (!SETTINGS[run.method]) throw new Error(`${run.method} has no settings in bench/methods.mjs`);
+    const job = {
+      options: {},
+      ...SETTINGS[run.method],
+      ...run,
+      model: args.model,
+      steps: Number(args.steps),
+    };
     const { stdout, stderr } = await promisify(execFile)(process.execPath, [
       fileURLToPath(import.meta.url),
       '--child',
@@ -84,17 +109,10 @@ function row(label, r) {
 }
 
 /** One run, in the child process. */
-async function measure({ model: path, method, options, rate, base, steps }) {
+async function measure({ model: path, method, options, rate, base, auto, steps }) {
   const started = performance.now();
   const model = await loadModel(path, base ? { base } : {});
-  try {
-    await model.addMethod(method, options ?? {}, { seed: 1 });
-  } catch (error) {
-    return { refused: error.message };
-  }
   const rows = wordnetRows(root);
-  const result = { trainable: model.parameters.trainable };
-  const speeds = [];
   const job = {
     data: rows.train,
     evalData: rows.eval,
@@ -103,6 +121,14 @@ async function measure({ model: path, method, options, rate, base, steps }) {
     warmupRatio: 0.1,
     seed: 1,
   };
+  try {
+    const config = auto ? (await model.planRanks(method, options, job)).config : options;
+    await model.addMethod(method, config, { seed: 1 });
+  } catch (error) {
+    return { refused: error.message };
+  }
+  const result = { trainable: model.parameters.trainable };
+  const speeds = [];
   for await (const event of model.train(job)) {
     if (event.kind === 'start') result.loadSeconds = (performance.now() - started) / 1000;
     if (event.kind === 'eval') result[event.step === 0 ? 'before' : 'after'] = event.loss;

@@ -343,19 +343,22 @@ export class Model {
   }
 
   /**
-   * Ranks for a LoRA of `config` on this data, layer by layer, within `rankBudget` trainable parameters; see planRanks
-   * of the training room. Put the plan's config on with addMethod. Options as for train, of which the sizes count.
+   * Ranks for a LoRA or a descendant of it on this data, layer by layer, within `rankBudget` trainable parameters; see
+   * planRanks of the training room. Put the plan's config on with addMethod. Options as for train, of which the sizes
+   * of batches and the seed count. Throws UserError where the method's layers cannot differ in rank.
    */
-  async planRanks(config: LoraConfig, options: TrainJobOptions & RankInput): Promise<RankPlan> {
+  async planRanks(name: MethodName, config: object, options: TrainJobOptions & RankInput): Promise<RankPlan> {
     const { rankBudget, rankMax, rankBatches, ...rest } = options;
-    const ranks = parseRankOptions(methodNamed('lora'), { rankBudget, rankMax, rankBatches });
+    const method = methodNamed(name);
+    const ranks = parseRankOptions(method, { rankBudget, rankMax, rankBatches });
+    const lora = method.parse(`${name} configuration`, config) as LoraConfig;
     const parts = parseTrainJob(rest);
     const { batchSize, microBatchTokens, seed } = parts.hyper;
     const { train, evaluation } = await this.examplesOf(parts);
     try {
       const { rankBudget: budget, rankMax: maxRank, rankBatches: batches } = ranks;
       const limits = { budget, maxRank, batches, batchSize, microBatchTokens, seed };
-      return await planRanks(this.runtime, this.base, config, train.examples, limits, this.session);
+      return await planRanks(this.runtime, this.base, lora, train.examples, limits, this.session);
     } finally {
       await train.close();
       await evaluation?.close();

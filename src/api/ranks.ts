@@ -1,7 +1,6 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { camelCase } from '../base/names.js';
-import type { LoraConfig } from '../methods/lora.js';
 import type { Method } from '../methods/method.js';
 import type { RankPlan } from '../train/ranks.js';
 import type { Job } from './job.js';
@@ -40,7 +39,7 @@ export function parseRankOptions(method: Method<unknown>, options: unknown): Ran
 /** A job of `r: auto` with the ranks that its data suggest written out, and how they came about. */
 export async function planJobRanks(model: Model, job: Job): Promise<{ job: Job; plan: RankPlan }> {
   const { data, evalData, evalSplit, lossOn, maxLength, train, methodOptions, ranks } = job;
-  const plan = await model.planRanks(methodOptions as unknown as LoraConfig, {
+  const plan = await model.planRanks(job.method, methodOptions, {
     ...train,
     ...ranks,
     data,
