@@ -236,7 +236,7 @@ function mixedProduct(
   return matrix(pairs[0].b.shape[0], pairs[0].a.shape[1], data);
 }
 
-/** B = u·diag(s) and A = vt, cut where they are beyond a quantile of their values, as PEFT does it. */
+/** B = u·diag(s) and A = vt, cut where they are beyond a quantile of their values, which count with their signs as in PEFT. */
 function fromSvd({ u, s, vt }: Svd, clamp: number | undefined): Pick<Pair, 'a' | 'b'> {
   let a = toFloat32(vt);
   let b = toFloat32(scaleColumns(u, s));
