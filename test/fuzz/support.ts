@@ -1,5 +1,6 @@
 /** What the fuzz suites share: seeded mutations, files in memory, and what one case may cost. */
-import { getHeapStatistics } from 'node:v8';
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect } from 'vitest';
 import { UserError } from '../../src/base/errors.js';
 import type { Rng } from '../../src/base/rng.js';
@@ -164,33 +165,45 @@ export class Tally {
   ) {}
 
   /**
-   * Runs one case. It has to end in time, with a result or a UserError of readable length, and without
-   * allocating more than the file's size allows. `tell` describes the case in the failure.
+   * Runs one case. It has to end in time, with a result or a UserError of readable length, and without allocating more
+   * than the file's size allows. `tell` describes the case in the failure.
    */
   async run(size: number, tell: () => string, use: () => unknown): Promise<void> {
+    const limit = this.fixed + this.factor * size;
+    let cost = await this.measure(tell, use);
+    if (cost.error === undefined) this.accepted++;
+    else this.refused++;
+    // The heap also holds what V8 itself compiles and moves now and then: a claim gone wrong does it each time.
+    for (let again = 0; again < 3 && (cost.bytes > limit || cost.ms > MAX_MS); again++) {
+      collect();
+      cost = await this.measure(tell, use);
+    }
+    if (cost.ms > MAX_MS) throw new Error(`${tell()}: took ${cost.ms.toFixed(0)} ms`);
+    if (cost.bytes > limit) throw new Error(`${tell()}: ${cost.bytes} bytes allocated for a file of ${size}`);
+  }
+
+  private async measure(
+    tell: () => string,
+    use: () => unknown,
+  ): Promise<{ ms: number; bytes: number; error?: UserError }> {
     const before = allocated();
     const started = performance.now();
     let error: unknown;
     try {
       await use();
-      this.accepted++;
     } catch (thrown) {
       error = thrown;
-      this.refused++;
     }
     const ms = performance.now() - started;
     // A collection in between hides what it freed; a claim gone wrong would be far larger than that.
     const bytes = allocated() - before;
-    if (error !== undefined && !(error instanceof UserError)) {
+    if (error === undefined) return { ms, bytes };
+    if (!(error instanceof UserError)) {
       throw new Error(`${tell()}: ${error instanceof Error ? error.stack : String(error)}`);
     }
-    if (error !== undefined) {
-      const { message } = error as UserError;
-      if (message.length > 1000 || /\n\s+at /.test(message)) throw new Error(`${tell()}: "${message}"`);
-    }
-    if (ms > MAX_MS) throw new Error(`${tell()}: took ${ms.toFixed(0)} ms`);
-    if (bytes > this.fixed + this.factor * size)
-      throw new Error(`${tell()}: ${bytes} bytes allocated for a file of ${size}`);
+    const { message } = error;
+    if (message.length > 1000 || /\n\s+at /.test(message)) throw new Error(`${tell()}: "${message}"`);
+    return { ms, bytes, error };
   }
 
   /** Both ends have to occur, else the mutations test nothing. */
@@ -198,6 +211,10 @@ export class Tally {
     expect(Math.min(this.accepted, this.refused)).toBeGreaterThan(least);
   }
 }
+
+setFlagsFromString('--expose-gc');
+/** Takes garbage away, so that what a case allocates is not set off against what an earlier one did. */
+const collect = runInNewContext('gc') as () => void;
 
 /** Bytes of the heap and of buffers, garbage with it. */
 function allocated(): number {
