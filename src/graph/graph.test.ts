@@ -5,6 +5,7 @@ import { at } from './ops/host.js';
 import {
   add,
   addAt,
+  addmm,
   concat,
   constant,
   crossEntropy,
@@ -53,8 +54,15 @@ describe('gradients', () => {
     expect(() => gradients(y, scalar(1), [m('other', 2)])).toThrow('no gradient reaches {"name":"other"');
   });
   it('says when an op on the way has no rule', () => {
-    const a = m('a', 2, 'past');
-    expect(() => gradients(concat([a, a], 1), m('g', 2, '(past+past)'), [a])).toThrow('must be a fixed size');
+    const [a, b, c] = [m('a', 2, 2), m('b', 2, 2), m('c', 2, 2)];
+    expect(() => gradients(addmm(a, b, c, { transA: false, transB: false, alpha: 1 }), c, [a])).toThrow(
+      'op "addmm" has no gradient',
+    );
+  });
+  it('parts the gradient of what is joined along an axis of unknown size', () => {
+    const [past, now] = [m('past', 2, 3), m('now', 2, 'seq')];
+    const grads = gradients(concat([past, now], 1), m('g', 2, '(3+seq)'), [past, now]);
+    expect(grads.map((g) => g.shape)).toEqual([past.shape, now.shape]);
   });
   it('explains shapes that do not fit', () => {
     expect(() => matmul(m('a', 2, 3), m('b', 2, 3))).toThrow(

@@ -12,6 +12,7 @@ import type { Method } from './method.js';
 import { olora } from './olora.js';
 import { pfeiffer } from './pfeiffer.js';
 import { pissa } from './pissa.js';
+import { prefix } from './prefix.js';
 import { vera } from './vera.js';
 
 /** Every method. The command line, the docs and the conformance suite read this table. */
@@ -29,6 +30,7 @@ export const methods = {
   houlsby,
   lin,
   pfeiffer,
+  prefix,
 };
 
 export type MethodName = keyof typeof methods;

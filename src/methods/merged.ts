@@ -52,7 +52,10 @@ export function mergedWeights(model: BaseModel, adapter: Adapter): Map<string, C
   }
   const targets = targetSites(adapter, model);
   if (changes.size < trainables.length && !method.merge) {
-    throw new UserError(`what method ${method.name} trains cannot be merged into the model`);
+    throw new UserError(
+      `what method ${method.name} trains is in no matrix of the model, so it cannot be merged: generate and eval take it ` +
+        'as it is; of what merges, lora is nearest',
+    );
   }
   const mergeBias = method.mergeBias?.(config);
   for (const [name, site] of targets) {

@@ -24,13 +24,19 @@ export class SequenceFeeds {
   private tables: { cos: HostTensor; sin: HostTensor; positions: number } | undefined;
   private readonly masks = new Map<number, HostTensor>();
 
-  constructor(private readonly config: DecoderConfig) {}
+  constructor(
+    private readonly config: DecoderConfig,
+    /** Positions before every sequence that each of its own sees: those of trained keys. */
+    private readonly prefix = 0,
+  ) {}
 
   /** Feeds for rows that are one example each, or for packed ones: positions restart, and nothing sees across. */
   feeds({ rows, length, ids, starts }: Rows): Feeds {
     const position = starts ? (at: number) => (at % length) - starts[at] : (at: number) => at % length;
-    const positions = BigInt64Array.from({ length: rows * length }, (_, at) => BigInt(position(at)));
-    const { cos, sin } = this.rope(length);
+    const positions = BigInt64Array.from({ length: rows * length }, (_, at) =>
+      BigInt(this.prefix + position(at)),
+    );
+    const { cos, sin } = this.rope(this.prefix + length);
     return {
       ids: { dtype: 'int32', dims: [rows, length], data: ids },
       positions: { dtype: 'int64', dims: [rows, length], data: positions },
@@ -59,9 +65,10 @@ export class SequenceFeeds {
     let mask = this.masks.get(length);
     if (!mask) {
       const groups = this.config.heads / this.config.kvHeads;
-      const data = new Float32Array(groups * length * length);
-      fillCausalMask(data, groups, length, this.config.slidingWindow);
-      mask = f32(data, [1, 1, groups * length, length]);
+      const keys = this.prefix + length;
+      const data = new Float32Array(groups * length * keys);
+      fillCausalMask(data, groups, length, this.config.slidingWindow, undefined, this.prefix);
+      mask = f32(data, [1, 1, groups * length, keys]);
       // Lengths vary little within a run; a few masks are worth keeping, all of them are not.
       if (this.masks.size >= 16) this.masks.clear();
       this.masks.set(length, mask);
@@ -70,7 +77,8 @@ export class SequenceFeeds {
   }
   private packedMask(rows: number, length: number, starts: Int32Array): HostTensor {
     const groups = this.config.heads / this.config.kvHeads;
-    const size = groups * length * length;
+    const keys = this.prefix + length;
+    const size = groups * length * keys;
     const data = new Float32Array(rows * size);
     for (let row = 0; row < rows; row++) {
       const own = starts.subarray(row * length, (row + 1) * length);
@@ -80,15 +88,16 @@ export class SequenceFeeds {
         length,
         this.config.slidingWindow,
         own,
+        this.prefix,
       );
     }
-    return f32(data, [rows, 1, groups * length, length]);
+    return f32(data, [rows, 1, groups * length, keys]);
   }
 }
 
 /**
- * Fills [groups·length, length] so that query i sees keys up to its own and no further back than the window, or than
- * the column `starts[i]` of packed rows.
+ * Fills [groups·length, prefix + length] so that query i sees keys up to its own and no further back than the window, or
+ * than the column `starts[i]` of packed rows; of the prefix, which stands before each example, what the window reaches.
  */
 export function fillCausalMask(
   data: Float32Array,
@@ -96,12 +105,17 @@ export function fillCausalMask(
   length: number,
   window: number | null,
   starts?: Int32Array,
+  prefix = 0,
 ): void {
+  const keys = prefix + length;
   for (let i = 0; i < length; i++) {
-    const row = data.subarray(i * length, (i + 1) * length);
-    const first = Math.max(starts?.[i] ?? 0, window === null ? 0 : i - window + 1);
+    const row = data.subarray(i * keys, (i + 1) * keys);
+    const start = starts?.[i] ?? 0;
+    const first = Math.max(start, window === null ? 0 : i - window + 1);
+    const reached = window === null ? 0 : Math.max(0, prefix + i - start - window + 1);
     row.fill(HIDDEN);
-    row.fill(0, first, i + 1);
+    row.fill(0, Math.min(reached, prefix), prefix);
+    row.fill(0, prefix + first, prefix + i + 1);
   }
-  for (let g = 1; g < groups; g++) data.copyWithin(g * length * length, 0, length * length);
+  for (let g = 1; g < groups; g++) data.copyWithin(g * length * keys, 0, length * keys);
 }

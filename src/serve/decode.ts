@@ -7,6 +7,7 @@ import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/s
 import type { Tensor } from '../graph/tensor.js';
 import { type Adapter, adaptedSites } from '../methods/adapter.js';
 import { mergedSites } from '../methods/merged.js';
+import { prefixLength, prefixRows } from '../methods/pastKeys.js';
 import type { BaseModel } from '../models/base.js';
 import { decoder, lmHead } from '../models/decoder.js';
 import { HIDDEN, SequenceFeeds } from '../models/feeds.js';
@@ -70,6 +71,14 @@ export class DecodeStep {
     await this.session.hold(
       Object.fromEntries(graph.params.map((name) => [name, adapter.values.get(name)!])),
     );
+  }
+
+  /** A cache to begin with: empty, or with the prefix of the adapter. */
+  newCache(): KvCache {
+    const cache = new KvCache(this.model.config);
+    const length = prefixLength(this.adapter);
+    if (length > 0) cache.append(prefixRows(this.model.config, this.adapter!), length);
+    return cache;
   }
 
   /** Feeds tokens after what the cache holds and returns the logits of the last one, [vocab]. */

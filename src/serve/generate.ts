@@ -3,7 +3,6 @@ import { UserError } from '../base/errors.js';
 import { Rng } from '../base/rng.js';
 import { checkJson } from '../formats/io/json.js';
 import type { DecoderConfig } from '../models/model.js';
-import { KvCache } from './cache.js';
 import type { DecodeStep } from './decode.js';
 import { sample } from './sample.js';
 
@@ -49,13 +48,13 @@ export async function* generateTokens(
   signal?: AbortSignal,
 ): AsyncGenerator<number, FinishReason, void> {
   if (prompt.length === 0) throw new UserError('the prompt is empty');
-  const room = config.maxPositions - prompt.length;
+  const cache = step.newCache();
+  const room = config.maxPositions - cache.length - prompt.length;
   if (room <= 0) {
     throw new UserError(
       `the prompt has ${prompt.length} tokens, the model takes fewer than ${config.maxPositions}`,
     );
   }
-  const cache = new KvCache(config);
   const rng = new Rng(options.seed, 'sample');
   let logits = await step.run(prompt, cache);
   for (let i = 0; i < Math.min(options.maxNewTokens, room); i++) {

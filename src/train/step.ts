@@ -5,6 +5,7 @@ import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/s
 import type { Tensor } from '../graph/tensor.js';
 import { gradients } from '../graph/vjp.js';
 import { type AdaptedSites, type Adapter, adaptedSites } from '../methods/adapter.js';
+import { behindPrefix, prefixLength } from '../methods/pastKeys.js';
 import { type BaseModel, trainingStream } from '../models/base.js';
 import { decoder, lmHead } from '../models/decoder.js';
 import { SequenceFeeds } from '../models/feeds.js';
@@ -34,7 +35,7 @@ function lossGraph(
 ): LossGraph {
   const { sites, params, dropout } = adaptedSites(model, adapter, training);
   const boundaries: Tensor[] = [];
-  const stream = trainingStream(model.config, packed);
+  const stream = behindPrefix(model.config, adapter, trainingStream(model.config, packed), params);
   const hidden = decoder(model.config, sites, stream, (x) => boundaries.push(x));
   const rows = input('rows', 'int32', ['targets']);
   const targets = input('targetIds', 'int32', ['targets']);
@@ -64,7 +65,7 @@ abstract class Step {
     protected readonly adapter: Adapter | undefined,
     private readonly params: readonly string[],
   ) {
-    this.sequence = new SequenceFeeds(model.config);
+    this.sequence = new SequenceFeeds(model.config, prefixLength(adapter));
   }
 
   protected async feedAndRun(micro: MicroBatch, scale: number, extra: Feeds = {}): Promise<Feeds> {

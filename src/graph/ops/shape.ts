@@ -150,14 +150,16 @@ export const concatOp: Op<{ axis: number }> = {
     },
   ],
   emit: (ctx, inputs, { axis }) => ctx.node('Concat', inputs, { axis }),
-  vjp: ({ inputs, attrs: { axis } }, [g]) => {
-    let start = 0;
-    return inputs.map((t) => {
-      const size = fixed(t.shape[axis], 'a joined axis');
-      start += size;
-      return g && slice(g, axis, start - size, size);
-    });
-  },
+  vjp: ({ inputs, attrs: { axis } }, [g]) =>
+    g
+      ? [
+          ...split(
+            g,
+            axis,
+            inputs.map((t) => t.shape[axis]),
+          ),
+        ]
+      : [],
   reference: (inputs, { axis }) => [
     hostFrom(
       inputs[0].dims.map((d, i) => (i === axis ? inputs.reduce((n, t) => n + t.dims[axis], 0) : d)),
