@@ -6,6 +6,7 @@
  */
 export { type ConvertOptions, convert } from './api/convert.js';
 export type { DataSource } from './api/data.js';
+export { type ExtractInput, extract, type ResizeInput, resize, type TruncationEvent } from './api/extract.js';
 export type { LocateOptions } from './api/locate.js';
 export {
   type Evaluation,

@@ -2,6 +2,7 @@ import type { CommandSpec } from './command.js';
 import { convert } from './convert.js';
 import { demo } from './demo.js';
 import { evaluate } from './eval.js';
+import { extract, resize } from './extract.js';
 import { generate } from './generate.js';
 import { inspect } from './inspect.js';
 import { merge } from './merge.js';
@@ -17,5 +18,7 @@ export const commands: readonly CommandSpec[] = [
   merge,
   inspect,
   convert,
+  extract,
+  resize,
   runs,
 ];

@@ -1,0 +1,73 @@
+/** Adapters made out of other weights: extracted from two models, or lowered in rank. */
+import * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import { writeFolderAtomic } from '../formats/io/node.js';
+import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
+import { extractLora, extractShape } from '../methods/extract.js';
+import { reduceRanks } from '../methods/reduce.js';
+import { type TruncatedLayer, truncationShape } from '../methods/truncate.js';
+import { openModel } from '../models/base.js';
+import { baseName, type LocateOptions, locate, resolveModelFolder } from './locate.js';
+import { refuseForeign, refuseInput } from './replace.js';
+
+/** A layer that is done, and how many of how many that makes. */
+export type TruncationEvent = TruncatedLayer & { done: number; of: number };
+
+interface OutputOptions extends LocateOptions {
+  /** Replace an adapter that is at the output. */
+  overwrite?: boolean;
+}
+
+export type ExtractInput = z.input<z.ZodObject<typeof extractShape>> & OutputOptions;
+export type ResizeInput = z.input<z.ZodObject<typeof truncationShape>> & OutputOptions;
+
+/**
+ * Writes the difference between `tuned` and `base` (folders, GGUF files or hub ids) as a LoRA adapter for the base into
+ * `output`, telling of each layer. Returns the tensors that differ and that the adapter has nothing of. Throws
+ * UserError where the models are not of one shape, are equal, or the output may not be written.
+ */
+export async function* extract(
+  base: string,
+  tuned: string,
+  output: string,
+  { onNotice, onDownload, overwrite, ...given }: ExtractInput = {},
+): AsyncGenerator<TruncationEvent, { left: string[] }, void> {
+  const options = parse('extraction', extractShape, given);
+  await refuseForeign(output, 'peft', overwrite);
+  const find = { onNotice, onDownload };
+  const [from, to] = [await resolveModelFolder(base, find), await resolveModelFolder(tuned, find)];
+  for (const input of [from, to]) await refuseInput(output, input);
+  const { adapter, left } = yield* extractLora(await openModel(from), await openModel(to), options);
+  await write(output, adapter, await baseName(base), overwrite);
+  return { left };
+}
+
+/**
+ * Writes a LoRA adapter (a PEFT folder, or a hub id) with lower ranks into `output`, telling of each layer. Throws
+ * UserError where it is not a plain LoRA, or the output may not be written.
+ */
+export async function* resize(
+  adapter: string,
+  output: string,
+  { onNotice, onDownload, overwrite, ...given }: ResizeInput = {},
+): AsyncGenerator<TruncationEvent, void, void> {
+  const options = parse('resizing', truncationShape, given);
+  await refuseForeign(output, 'peft', overwrite);
+  const at = await locate(adapter, { kind: 'adapter', onNotice, onDownload });
+  await refuseInput(output, at);
+  const read = await readAdapter(at);
+  const reduced = yield* reduceRanks(adapter, read, options);
+  await write(output, reduced, read.config.base_model_name_or_path, overwrite);
+}
+
+function write(output: string, { config, tensors }: Adapter, base: string | null, overwrite = false) {
+  const named = { ...config, base_model_name_or_path: base };
+  return writeFolderAtomic(output, (temporary) => writeAdapter(temporary, named, tensors), { overwrite });
+}
+
+function parse<S extends z.ZodRawShape>(what: string, shape: S, given: object): z.output<z.ZodObject<S>> {
+  const result = z.strictObject(shape).safeParse(given);
+  if (result.success) return result.data as z.output<z.ZodObject<S>>;
+  const [{ path, message }] = result.error.issues;
+  throw new UserError(`${what} options: ${path.join('.')}: ${message}`);
+}

@@ -1,0 +1,113 @@
+import * as z from 'zod';
+import { UserError } from '../base/errors.js';
+import { energy, matrix } from '../base/linalg/matrix.js';
+import { truncatedSvd } from '../base/linalg/svd.js';
+import { targetsOf } from '../formats/adapterNames.js';
+import { type Adapter, type AdapterTensor, adapterKey } from '../formats/peft.js';
+import { peftLoraConfig } from '../formats/peftConfig.js';
+import type { BaseModel } from '../models/base.js';
+import { loraOptions } from './lora.js';
+import { matchTargets, parseTargets } from './targets.js';
+import {
+  capturedBy,
+  factorsOf,
+  rankFor,
+  ranksConfig,
+  type TruncatedLayer,
+  truncationShape,
+} from './truncate.js';
+
+export const extractShape = {
+  ...truncationShape,
+  targetModules: loraOptions.shape.target_modules.unwrap().default('all-linear').describe('layers to take'),
+  iterations: z
+    .int()
+    .nonnegative()
+    .default(4)
+    .describe('power iterations of the truncated SVD; more come closer to the exact one'),
+  seed: z.int().nonnegative().default(0).describe('of the truncated SVD'),
+};
+export type ExtractOptions = z.output<z.ZodObject<typeof extractShape>>;
+
+export interface Extracted {
+  adapter: Adapter;
+  /** Tensors that differ between the models and that the adapter has nothing of. */
+  left: string[];
+}
+
+/**
+ * A LoRA of what `tuned` has and `base` has not: the truncated SVD of each target's difference. Yields each layer when
+ * it is done, those that are equal left out. Throws UserError where the models are not of one shape, or are the same.
+ */
+export async function* extractLora(
+  base: BaseModel,
+  tuned: BaseModel,
+  { targetModules, iterations, seed, ...truncation }: ExtractOptions,
+): AsyncGenerator<TruncatedLayer & { done: number; of: number }, Extracted, void> {
+  checkAlike(base, tuned);
+  const sites = matchTargets(parseTargets(targetModules), base.sites).filter((site) => !site.tiedTo);
+  const tensors = new Map<string, AdapterTensor>();
+  const ranks = new Map<string, number>();
+  for (const [i, site] of sites.entries()) {
+    const change = await difference(base, tuned, `${site.name}.weight`);
+    const total = energy(change);
+    if (total === 0) continue;
+    const most = Math.min(truncation.r, site.in, site.out);
+    const svd = truncatedSvd(matrix(site.out, site.in, change), most, { iterations, seed });
+    const r = rankFor(svd.s, total, truncation);
+    const { a, b } = factorsOf(svd, r);
+    tensors.set(adapterKey(site.name, 'lora_A'), a).set(adapterKey(site.name, 'lora_B'), b);
+    ranks.set(site.name, r);
+    yield {
+      site: site.name,
+      out: site.out,
+      in: site.in,
+      r,
+      norm: Math.sqrt(total),
+      captured: capturedBy(svd.s, total, r),
+      done: i + 1,
+      of: sites.length,
+    };
+  }
+  const left = await othersThatDiffer(base, tuned, new Set(sites.map((site) => `${site.name}.weight`)));
+  if (ranks.size === 0) {
+    const also = left.length > 0 ? `, which differ in ${left[0]} though` : '';
+    throw new UserError(`${tuned.folder} has the same targets as ${base.folder}: nothing to extract${also}`);
+  }
+  const config = peftLoraConfig({
+    ...ranksConfig(ranks),
+    ...targetsOf([...ranks.keys()]),
+    task_type: 'CAUSAL_LM',
+  });
+  return { adapter: { config, tensors }, left };
+}
+
+function checkAlike(base: BaseModel, tuned: BaseModel): void {
+  for (const [name, shape] of base.parameters) {
+    const other = tuned.parameters.get(name);
+    if (other && String(other) === String(shape)) continue;
+    const found = other ? `[${other}] in ${tuned.folder}` : `not in ${tuned.folder}`;
+    throw new UserError(
+      `${name} is [${shape}] in ${base.folder} and ${found}: these are not one model, tuned`,
+    );
+  }
+}
+
+async function difference(base: BaseModel, tuned: BaseModel, name: string): Promise<Float32Array> {
+  const [before, after] = await Promise.all([base, tuned].map((model) => model.checkpoint.read(name)));
+  for (const [i, x] of before.entries()) after[i] -= x;
+  if (after.every(Number.isFinite)) return after;
+  throw new UserError(`${name} of ${base.folder} or ${tuned.folder} has values that are not finite`);
+}
+
+async function othersThatDiffer(
+  base: BaseModel,
+  tuned: BaseModel,
+  taken: ReadonlySet<string>,
+): Promise<string[]> {
+  const names: string[] = [];
+  for (const name of base.parameters.keys()) {
+    if (!taken.has(name) && energy(await difference(base, tuned, name)) > 0) names.push(name);
+  }
+  return names;
+}
