@@ -31,8 +31,8 @@ const record: RunRecord = {
   status: 'running',
   options: { r: 8, method: 'lora' },
   command: 'lowrank train',
-  versions: {},
   model: {},
+  sessions: [],
 };
 
 describe('losses at a step', () => {

@@ -1,11 +1,11 @@
 import type { EncodeStats } from '../train/data/encode.js';
 import type { TrainEvent } from '../train/loop.js';
-import { flattenJob, type Job } from './job.js';
+import type { Job } from './job.js';
 import type { LocateOptions } from './locate.js';
 import { loadModel, type Model } from './model.js';
-import type { RunFolder, RunRecord } from './runFolder.js';
+import { type RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
+import { runRecord } from './runRecord.js';
 import type { SampleEvent } from './samples.js';
-import { packageVersion } from './version.js';
 
 /** What a job in a run folder tells, beside what training tells. */
 export type JobEvent =
@@ -53,14 +53,9 @@ export async function* runJob(
   { resume, signal, command }: RunOptions,
 ): AsyncGenerator<JobEvent, void, void> {
   const { data, evalData, evalSplit, lossOn, maxLength, train, samples } = job;
-  const record: RunRecord = {
-    status: 'running',
-    options: flattenJob(job),
-    command,
-    versions: { lowrank: packageVersion(), node: process.versions.node },
-    model: { type: model.base.config.modelType, ...model.parameters },
-  };
-  const read: JobEvent[] = [];
+  const known = resume ? await readUnfinishedRun(folder.path) : undefined;
+  let record: RunRecord | undefined;
+  let counts: Omit<Extract<JobEvent, { kind: 'data' }>, 'kind'> | undefined;
   const events = model.train({
     ...train,
     ...samples,
@@ -72,7 +67,9 @@ export async function* runJob(
     run: folder.path,
     resume,
     signal,
-    onData: (stats) => read.push({ kind: 'data', ...stats }),
+    onData: (stats) => {
+      counts = stats;
+    },
   });
   let before: number | undefined;
   let best: { loss: number; step: number } | undefined;
@@ -82,8 +79,10 @@ export async function* runJob(
     if (event.best) best = { loss: event.loss, step: event.step };
   };
   for await (const event of events) {
-    yield* read.splice(0);
     if (event.kind === 'start') {
+      yield { kind: 'data', ...counts! };
+      const { step } = event;
+      record = await runRecord(model, job, { command, counts: counts!, step, before: known });
       for (const metric of await folder.begin(record, event.step, job)) note(metric);
     }
     if (event.kind === 'step' || event.kind === 'eval' || event.kind === 'sample') await folder.record(event);
@@ -94,7 +93,7 @@ export async function* runJob(
     const { step: steps, seconds, tokens, early } = event;
     const what = trainsWholeModel(model) ? ('model' as const) : ('adapter' as const);
     const result = { what, steps, early, seconds, tokens, ...(heldOut && { heldOut }) };
-    const files = await folder.finish({ ...record, status: 'complete', result }, (staging) =>
+    const files = await folder.finish({ ...record!, status: 'complete', result }, (staging) =>
       what === 'model'
         ? model.saveMerged(staging, { overwrite: true })
         : model.saveAdapter(staging, { overwrite: true }),

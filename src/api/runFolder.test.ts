@@ -17,8 +17,8 @@ const record: RunRecord = {
   status: 'running',
   options: { r: 8 },
   command: 'lowrank train',
-  versions: { lowrank: '0' },
   model: {},
+  sessions: [],
 };
 const step = (n: number): Metric => ({
   kind: 'step',

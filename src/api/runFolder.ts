@@ -9,6 +9,7 @@ import { EVENTS_FILE, EventFile } from '../train/tensorboard.js';
 import { lossCurveSvg } from './curveSvg.js';
 import { curvesOf } from './curves.js';
 import { LR_FILES } from './lrReport.js';
+import { environmentSchema, identitySchema } from './provenance.js';
 import type { SampleEvent } from './samples.js';
 
 export const RUN_FILE = 'run.json';
@@ -18,14 +19,22 @@ const CHECKPOINTS = 'checkpoints';
 const CURVE = 'loss.svg';
 const STAGING = '.result.tmp';
 
+const dataSchema = identitySchema.extend({ counts: z.record(z.string(), z.number()) });
+
 const runSchema = z.object({
   status: z.enum(['running', 'complete']),
   /** Every option, defaults written out. */
   options: z.record(z.string(), z.unknown()),
-  /** What to type to do the same again. */
+  /** What to type to do the same again, and where. */
   command: z.string(),
-  versions: z.record(z.string(), z.string()),
-  model: z.record(z.string(), z.unknown()),
+  directory: z.string().optional(),
+  /** What was trained on: files, and how many rows, examples and tokens were in them. */
+  data: z.object({ train: dataSchema, eval: dataSchema.optional() }).optional(),
+  model: z.object({ files: z.array(identitySchema).optional() }).catchall(z.unknown()),
+  /** The processes that trained, in their order: one, and one more for each resume. */
+  sessions: z
+    .array(z.object({ started: z.string(), step: z.int(), environment: environmentSchema }))
+    .default([]),
   result: z.record(z.string(), z.unknown()).optional(),
 });
 /** What run.json says. */

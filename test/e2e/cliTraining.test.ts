@@ -1,4 +1,5 @@
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { jsonLines, makeWorkspace, run, start } from './cliSupport.js';
@@ -42,6 +43,46 @@ describe('generations on the way', () => {
     expect(second.stdout).toContain(`loss      ${(one.loss as number).toFixed(3)} `);
     const { command } = JSON.parse(await read('samples', 'run.json')) as { command: string };
     expect(command).toContain("--sample-prompt '7 is' --sample-prompt '8, it is'");
+  });
+});
+
+describe('run.json', () => {
+  it('tells what a run was made of, and of each process; other rows do not go on', async () => {
+    await writeFile(join(root, 'rows.jsonl'), await read('train.jsonl'));
+    const args = ['train', '--model', 'model', '--data', 'rows.jsonl', '--threads', '1'];
+    const first = start(root, [...args, '--output', 'made', '--max-steps', '400', '--eval-split', '4']);
+    await first.sees(/^step +40\/400/m);
+    first.kill('SIGINT');
+    expect((await first.outcome).code).toBe(130);
+
+    const rows = await read('rows.jsonl');
+    await writeFile(join(root, 'rows.jsonl'), rows.replace('even', 'evil'));
+    const resume = ['train', '--output', 'made', '--resume'];
+    expect(await run(root, resume)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('rows.jsonl has changed since the run began'),
+    });
+    await writeFile(join(root, 'rows.jsonl'), rows);
+    const second = start(root, resume);
+    await second.sees(/^step +80\/400/m);
+    second.kill('SIGINT');
+    await second.outcome;
+
+    const record = JSON.parse(await read('made', 'run.json'));
+    const sha256 = createHash('sha256').update(rows).digest('hex');
+    expect(record).toMatchObject({
+      command:
+        'lowrank train --model model --data rows.jsonl --output made --threads 1 --max-steps 400 --eval-split 4',
+      data: {
+        train: { file: 'rows.jsonl', bytes: rows.length, sha256, counts: { rows: 60 } },
+        eval: { sha256, counts: { rows: 4 } },
+      },
+      model: { type: 'llama', files: [{ file: 'config.json' }, {}, { file: 'tokenizer.json' }] },
+    });
+    const [one, two] = record.sessions;
+    expect(one).toMatchObject({ step: 0, environment: { node: process.versions.node } });
+    expect(two.step).toBeGreaterThanOrEqual(40);
+    expect(record.sessions).toHaveLength(2);
   });
 });
 

@@ -1,0 +1,56 @@
+import { UserError } from '../base/errors.js';
+import type { EncodeStats } from '../train/data/encode.js';
+import { flattenJob, type Job } from './job.js';
+import type { Model } from './model.js';
+import { dataIdentity, environmentNow, type FileIdentity, modelIdentity } from './provenance.js';
+import type { RunRecord } from './runFolder.js';
+
+interface RunStart {
+  command: string;
+  /** What was read of the data. */
+  counts: { train: EncodeStats; eval?: EncodeStats };
+  /** The step that it goes on behind. */
+  step: number;
+  /** What run.json said before a resume. */
+  before?: RunRecord;
+}
+
+/**
+ * What run.json says of a run that begins or goes on. Throws UserError where one goes on behind a step, and its rows or
+ * its model are not those that it began with.
+ */
+export async function runRecord(
+  model: Model,
+  job: Job,
+  { command, counts, step, before }: RunStart,
+): Promise<RunRecord> {
+  const train = await dataIdentity(job.data);
+  const evaluation = job.evalData === undefined ? train : await dataIdentity(job.evalData);
+  const files = await modelIdentity(job.model, model.base.folder);
+  if (before && step > 0) {
+    checkSame(job.data, before.data?.train, train);
+    if (job.evalData !== undefined) checkSame(job.evalData, before.data?.eval, evaluation);
+    for (const file of files) {
+      const known = before.model.files?.find((other) => other.file === file.file);
+      checkSame(`${job.model}: ${file.file}`, known, file);
+    }
+  }
+  const session = { started: new Date().toISOString(), step, environment: environmentNow() };
+  return {
+    status: 'running',
+    options: flattenJob(job),
+    command,
+    directory: before?.directory ?? process.cwd(),
+    data: {
+      train: { ...train, counts: { ...counts.train } },
+      ...(counts.eval && { eval: { ...evaluation, counts: { ...counts.eval } } }),
+    },
+    model: { type: model.base.config.modelType, ...model.parameters, files },
+    sessions: [...(before?.sessions ?? []), session],
+  };
+}
+
+function checkSame(what: string, before: FileIdentity | undefined, now: FileIdentity): void {
+  if (!before || before.sha256 === now.sha256) return;
+  throw new UserError(`${what} has changed since the run began; a run goes on with what it began with only`);
+}
