@@ -72,6 +72,18 @@ describe('flags out of schemas', () => {
 
   it.each(['4', '+4', '4.0', '4e0'])('--r %j is 4', (text) => expect(readFlag(z.int(), text)).toBe(4));
 
+  it('are text or JSON where either will do', () => {
+    const tokens = z.union([
+      z.array(z.int()),
+      z.string().regex(/^[\d,]+$/),
+      z.record(z.string(), z.array(z.int())),
+    ]);
+    expect(readFlag(tokens, '5')).toEqual([5]);
+    expect(readFlag(tokens, '5,17')).toBe('5,17');
+    expect(readFlag(tokens, '{"lm_head":[5]}')).toEqual({ lm_head: [5] });
+    for (const text of ['a', '5;6', '{"lm_head":']) expect(() => readFlag(tokens, text)).toThrow();
+  });
+
   it('show their defaults, and of a switch the side that changes something', () => {
     const help = command().helpInformation();
     expect(help).toMatch(/--r <n> +rank \(default: 8\)/);

@@ -40,7 +40,12 @@ function textTo(schema: z.ZodType, text: string): unknown {
   if (schema instanceof z.ZodRecord) return jsonOf(text);
   if (schema instanceof z.ZodUnion) {
     const options = schema.options as z.ZodType[];
-    return options.map((option) => textTo(option, text)).find((value) => schema.safeParse(value).success);
+    const values = options.flatMap((option) => {
+      // What is no JSON may still be one of the others.
+      if (option instanceof z.ZodRecord && !text.trimStart().startsWith('{')) return [];
+      return [textTo(option, text)];
+    });
+    return values.find((value) => schema.safeParse(value).success);
   }
   return text;
 }

@@ -34,7 +34,7 @@ export interface LoraConfig extends TargetChoice, Extras {
 
 /** A list, which may be one text with commas. */
 const listOf = <T extends z.ZodType>(item: T, text: RegExp) =>
-  z.union([z.array(item), z.string().regex(text)]).optional();
+  z.union([z.array(item), z.string().regex(text)], 'expected names, as norm,lm_head').optional();
 const nameList = listOf(z.string().min(1), /^[\w.]+(,[\w.]+)*$/);
 const numbers = /^\d+(,\d+)*$/;
 const targetsShape = z.union([z.string().min(1), z.array(z.string().min(1))]);
@@ -49,7 +49,10 @@ export const loraOptions = z.strictObject({
     .describe('layers to adapt: names, a regular expression for whole names, or all-linear'),
   exclude_modules: targetsShape.optional().describe('layers to leave out, named as the targets are'),
   layers_to_transform: z
-    .union([z.int().nonnegative(), z.array(z.int().nonnegative()), z.string().regex(numbers)])
+    .union(
+      [z.int().nonnegative(), z.array(z.int().nonnegative()), z.string().regex(numbers)],
+      'expected numbers of layers, as 0,1,5',
+    )
     .optional()
     .describe('numbers of the layers to adapt, as 0,1,5 (with targets by name)'),
   layers_pattern: nameList.describe('what numbered layers are called (default: anything)'),
@@ -71,13 +74,18 @@ export const loraOptions = z.strictObject({
     .default('none')
     .describe("which of the model's own biases train: none, all, or those of the adapted layers"),
   lora_bias: z.boolean().default(false).describe('give B a bias'),
-  modules_to_save: nameList.describe('modules that train whole, in copies kept with the adapter'),
+  modules_to_save: nameList.describe(
+    'modules that train whole, as norm,lm_head, in copies kept with the adapter',
+  ),
   trainable_token_indices: z
-    .union([
-      z.array(z.int().nonnegative()),
-      z.string().regex(numbers),
-      z.record(z.string(), z.array(z.int().nonnegative())),
-    ])
+    .union(
+      [
+        z.array(z.int().nonnegative()),
+        z.string().regex(numbers),
+        z.record(z.string(), z.array(z.int().nonnegative())),
+      ],
+      'expected token ids, as 5,17, or JSON as {"lm_head": [5, 17]}',
+    )
     .optional()
     .describe('tokens whose rows of the embedding train, as 5,17, or lists by module as JSON'),
   fan_in_fan_out: z

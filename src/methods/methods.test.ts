@@ -67,8 +67,12 @@ describe('which targets are left', () => {
     expect(left({ modulesToSave: ['mlp', 'embed_tokens'] })).toEqual(['layers.0.q_proj', 'layers.1.q_proj']);
   });
   it('takes layers by number, and what is named in full', () => {
-    expect(left({ layersToTransform: [1] })).toEqual(['layers.1.q_proj', 'layers.1.down_proj']);
-    expect(left({ layersToTransform: [0], layersPattern: ['h', 'layers'] })).toHaveLength(2);
+    const targetModules = ['q_proj', 'down_proj'];
+    expect(left({ targetModules, layersToTransform: [1] })).toEqual([
+      'layers.1.q_proj',
+      'layers.1.down_proj',
+    ]);
+    expect(left({ targetModules, layersToTransform: [0], layersPattern: ['h', 'layers'] })).toHaveLength(2);
     const named = ['model.embed_tokens', 'q_proj'];
     expect(left({ targetModules: named, layersToTransform: [1] })).toEqual([
       'embed_tokens',
@@ -82,6 +86,7 @@ describe('which targets are left', () => {
     ],
     [{ excludeModules: '(' }, 'exclude_modules "(" is not a regular expression'],
     [{ excludeModules: '.*' }, 'exclude_modules leave none of the layers that target_modules names'],
+    [{ layersToTransform: [1] }, 'layers_to_transform: target model.embed_tokens is in none of the layers'],
     [{ layersToTransform: [2] }, 'layers_to_transform 2: the targets are in layers 0 to 1'],
     [{ layersToTransform: [0], layersPattern: ['h'] }, "layers_pattern h fits no target's name"],
     [

@@ -14,7 +14,7 @@ export interface TargetChoice {
   targetModules: TargetModules;
   /** Names or a regular expression, as of targets, of layers that are left out. */
   excludeModules?: TargetModules;
-  /** Numbers of the layers to adapt; targets outside numbered layers are left out, unless named in full. */
+  /** Numbers of the layers to adapt; a target that is in none has to be named in full. */
   layersToTransform?: readonly number[];
   /** What numbered layers may be called; any name without it. */
   layersPattern?: readonly string[];
@@ -42,7 +42,7 @@ export function selectTargets(c: TargetChoice, sites: readonly Site[], kinds?: r
 
 function excluder(exclude: TargetModules | undefined, sites: readonly Site[]): (site: Site) => boolean {
   if (exclude === undefined) return () => false;
-  const one = typeof exclude === 'string' ? [fullMatch('exclude_modules', exclude)] : exclude.map(named);
+  const one = typeof exclude === 'string' ? [fullMatch('exclude_modules', exclude)] : exclude.map(byName);
   for (const [i, matches] of one.entries()) {
     if (sites.some(matches)) continue;
     const what = typeof exclude === 'string' ? exclude : exclude[i];
@@ -66,15 +66,19 @@ function layerFilter(c: TargetChoice, matched: readonly Site[]): (site: Site) =>
     const range = `${Math.min(...layers)} to ${Math.max(...layers)}`;
     throw new UserError(`layers_to_transform ${unknown}: the targets are in layers ${range}`);
   }
-  return (site) => {
-    if (targetModules.includes(site.name)) return true;
-    const layer = layerOf(site);
-    return layer !== undefined && wanted.includes(Number(layer));
-  };
+  // PEFT leaves it out in silence.
+  const named = (site: Site) => targetModules.includes(site.name);
+  const outside = matched.find((site) => layerOf(site) === undefined && !named(site));
+  if (outside) {
+    throw new UserError(
+      `layers_to_transform: target ${outside.name} is in none of the layers; name it in full, or leave it out`,
+    );
+  }
+  return (site) => named(site) || wanted.includes(Number(layerOf(site)));
 }
 
 type Kind = Site['kind'];
-const named = (target: string) => (s: Site) => s.name === target || s.name.endsWith(`.${target}`);
+const byName = (target: string) => (s: Site) => s.name === target || s.name.endsWith(`.${target}`);
 const escaped = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
 /**
@@ -97,15 +101,15 @@ export function matchTargets(
   }
   if (target.length === 0) throw new UserError(`target_modules is empty; ${available(fitting)}`);
   for (const t of target) {
-    if (fitting.some(named(t))) continue;
-    if (sites.some(named(t)))
+    if (fitting.some(byName(t))) continue;
+    if (sites.some(byName(t)))
       throw new UserError(`target_modules "${t}" is an embedding; ${available(fitting)}`);
     const guess = nearest(t, lastNames(fitting));
     throw new UserError(
       `target_modules "${t}" matches no layer${guess ? `; did you mean "${guess}"?` : ''}; ${available(fitting)}`,
     );
   }
-  return fitting.filter((s) => target.some((t) => named(t)(s)));
+  return fitting.filter((s) => target.some((t) => byName(t)(s)));
 }
 
 function fullMatch(option: string, pattern: string): (site: Site) => boolean {
