@@ -30,6 +30,11 @@ async function filesFor(path: string, model: BaseModel): Promise<AdapterFiles> {
   );
 }
 
+/** Reads a PEFT or mlx-lm folder. Throws UserError where it is none, or broken. */
+export async function readAdapterFolder(path: string): Promise<AdapterFiles> {
+  return (await isMlxAdapter(path)) ? readMlxAdapter(path) : readAdapter(path);
+}
+
 /**
  * The base that an adapter names as its own; null where it names none, as GGUF files do. Throws UserError where there
  * is no adapter.
@@ -38,8 +43,7 @@ export async function baseNamedBy(path: string): Promise<string | null> {
   const own = await ownConfigOf(path);
   if (own) return own.base_model_name_or_path;
   if ((await stat(path)).isDirectory()) {
-    const { config } = (await isMlxAdapter(path)) ? await readMlxAdapter(path) : await readAdapter(path);
-    return config.base_model_name_or_path;
+    return (await readAdapterFolder(path)).config.base_model_name_or_path;
   }
   if (isAdapterGguf(await readGguf(path))) return null;
   throw new UserError(`${path} is a model, not an adapter`);

@@ -1,5 +1,5 @@
 import { Command, CommanderError } from 'commander';
-import type * as z from 'zod';
+import * as z from 'zod';
 import { messageOf, UserError } from '../base/errors.js';
 import { kebabCase } from '../base/names.js';
 import { flagsOf } from './flags.js';
@@ -18,7 +18,7 @@ export interface CommandSpec {
   summary: string;
   /** More for the help, behind the summary. */
   description?: string;
-  /** Options that stand without a flag, in their order. */
+  /** Options that stand without a flag, in their order; a list takes all that is left. */
   positional?: readonly string[];
   /** Options by group; a required one has neither a default nor optional(). */
   groups: Record<string, z.ZodRawShape>;
@@ -62,7 +62,10 @@ export async function runProgram(
     const command = program.command(spec.name).summary(spec.summary);
     configure(command);
     command.description([spec.summary, spec.description].filter(Boolean).join('\n\n'));
-    for (const name of spec.positional ?? []) command.argument(`<${name}>`);
+    for (const name of spec.positional ?? []) {
+      const list = Object.values(spec.groups).some((shape) => shape[name] instanceof z.ZodArray);
+      command.argument(list ? `<${name}...>` : `<${name}>`);
+    }
     for (const [group, shape] of Object.entries(spec.groups)) {
       for (const [name, schema] of Object.entries(shape)) {
         if (spec.positional?.includes(name)) continue;

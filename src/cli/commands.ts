@@ -1,3 +1,4 @@
+import { combine } from './combine.js';
 import type { CommandSpec } from './command.js';
 import { convert } from './convert.js';
 import { demo } from './demo.js';
@@ -16,6 +17,7 @@ export const commands: readonly CommandSpec[] = [
   generate,
   evaluate,
   merge,
+  combine,
   inspect,
   convert,
   extract,

@@ -101,7 +101,10 @@ function split(combination: Combination): Split {
  * comes from those. Throws UserError where one is more than plain LoRA, where their sizes do not fit each other or the
  * combination, or where an option is missing.
  */
-export function combineAdapters(parts: readonly Part[], options: CombineOptions): Adapter {
+export function combineAdapters(
+  parts: readonly Part[],
+  options: CombineOptions,
+): Adapter & { config: PeftLoraConfig } {
   if (parts.length === 0) throw new UserError('there is no adapter to combine');
   const { combination } = options;
   const { method, bySvd } = split(combination);

@@ -1,0 +1,73 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
+import { readAdapter } from '../formats/peft.js';
+import { loadAdapterFolder } from '../methods/files.js';
+import { openModel } from '../models/base.js';
+import { combine } from './combine.js';
+import { runProgram } from './command.js';
+
+const golden = (name: string) => fileURLToPath(new URL(`../../test/golden/${name}`, import.meta.url));
+const [a, b] = ['a', 'b'].map((name) => golden(`fixtures-combine/${name}`));
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lowrank-combine-'));
+});
+afterEach(() => vi.restoreAllMocks());
+afterAll(() => rm(folder, { recursive: true }));
+
+/** Runs the command and returns its exit code with what it printed. */
+async function run(...argv: string[]) {
+  const printed = { stdout: '', stderr: '' };
+  for (const stream of ['stdout', 'stderr'] as const) {
+    vi.spyOn(process[stream], 'write').mockImplementation((text) => {
+      printed[stream] += text;
+      return true;
+    });
+  }
+  return { code: await runProgram([combine], '0', ['combine', ...argv]), ...printed };
+}
+
+it('writes an adapter that loads on the base', async () => {
+  const output = join(folder, 'both');
+  const done = await run(
+    a,
+    b,
+    c,
+    '--weights',
+    '-0.7,0.3,1',
+    '--combination',
+    'cat',
+    '--output',
+    output,
+    '--json',
+  );
+  expect(done.code).toBe(0);
+  expect(JSON.parse(done.stdout)).toMatchObject({ kind: 'saved', what: 'adapter', folder: output, r: 8 });
+  const { config } = await readAdapter(output);
+  expect(config).toMatchObject({ r: 8, lora_alpha: 8, use_rslora: false, alpha_pattern: {} });
+  expect(config.base_model_name_or_path).toBe('fixtures/smollm2');
+  await loadAdapterFolder(output, await openModel(golden('fixtures/smollm2')));
+  expect(JSON.parse(await readFile(join(output, 'adapter_config.json'), 'utf8')).peft_type).toBe('LORA');
+});
+
+it.each([
+  [['--weights', '1'], 1, /there are 2 adapters and 1 weights/],
+  [['--weights', '1,x'], 2, /--weights: expected numbers such as 0.7,0.3, found "1,x"/],
+  [['--combination', 'ties'], 1, /combination ties needs a density/],
+  [['--combination', 'mean'], 2, /combination/],
+  [['--density', '0', '--combination', 'ties'], 2, /density/],
+])('refuses %j', async (options, code, message) => {
+  const done = await run(a, b, '--output', join(folder, 'never'), ...options);
+  expect(done.stderr).toMatch(message);
+  expect(done.code).toBe(code);
+});
+
+it('needs adapters, and overwrites none', async () => {
+  expect((await run('--output', join(folder, 'x'))).code).toBe(2);
+  const input = await run(a, b, '--output', a, '--overwrite');
+  expect(input.code).toBe(1);
+  expect((await run(a, b, '--output', folder)).code).toBe(1);
+});
