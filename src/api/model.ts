@@ -1,12 +1,9 @@
 import { mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
-import type { ChatMessage } from '../formats/chat.js';
-import { renderChat } from '../formats/chat.js';
 import { writeFolderAtomic } from '../formats/io/node.js';
-import { checkConversation } from '../formats/messages.js';
-import { loadTokenizer, StreamDecoder, type Tokenizer } from '../formats/tokenizer.js';
+import { loadTokenizer, type Tokenizer } from '../formats/tokenizer.js';
 import type { Device } from '../graph/op.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import type { SessionOptions } from '../graph/runtime/session.js';
@@ -16,66 +13,35 @@ import { writeAdapterFolder } from '../methods/files.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import type { LoraConfig } from '../methods/lora.js';
 import { type MergeOptions, writeMergedModel } from '../methods/merge.js';
-import { type BaseModel, openModel } from '../models/base.js';
+import { type BaseModel, openModel, parameterCount } from '../models/base.js';
 import { formatOf } from '../models/quantized.js';
-import { DecodeStep } from '../serve/decode.js';
-import {
-  type FinishReason,
-  type GenerateInput,
-  generateTokens,
-  parseGenerateOptions,
-  textOf,
-} from '../serve/generate.js';
-import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
-import { evaluate } from '../train/evaluate.js';
-import { type TrainEvent, trainLoop } from '../train/loop.js';
-import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from '../train/lrFinder.js';
-import { planRanks, type RankPlan } from '../train/ranks.js';
-import { LossStep } from '../train/step.js';
+import type { EncodeRowsOptions } from '../train/data/encode.js';
+import type { TrainEvent } from '../train/loop.js';
+import type { LrEvent, LrRangeInput } from '../train/lrFinder.js';
+import type { RankPlan } from '../train/ranks.js';
 import { readAdapterFor } from './adapterFile.js';
-import { type DataSource, loadExamples, loadTrainingExamples, type TokenizerOf } from './data.js';
+import type { DataSource } from './data.js';
+import { type GenerationEnd, Generator, type Prompt, type PromptOptions } from './generator.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
 import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
 import { type BaseOptions, otherBase, resolveBase } from './quantize.js';
-import { parseRankOptions, type RankInput } from './ranks.js';
+import type { RankInput } from './ranks.js';
+import type { SampleEvent } from './samples.js';
 import {
-  keepsDecoder,
-  promptsOf,
-  type SampleEvent,
-  type SampleOptions,
-  type SamplePrompt,
-  sampledStep,
-} from './samples.js';
-import { parseTrainJob, type TrainJobOptions, type TrainJobParts } from './trainJob.js';
+  type Engine,
+  type Evaluation,
+  evaluateOn,
+  findLearningRateOn,
+  planRanksOn,
+  trainOn,
+} from './training.js';
+import type { TrainJobOptions } from './trainJob.js';
 
 export interface LoadOptions extends BaseOptions {
   device?: Device;
   /** Threads of the CPU provider; default: one a physical core. */
   threads?: number;
 }
-
-/** Loss in nats a supervised token. */
-export interface Evaluation extends Pick<EncodeStats, 'rows' | 'truncated' | 'dropped'> {
-  loss: number;
-  perplexity: number;
-  tokens: number;
-}
-
-/** How to generate, and for a chat which tools there are, as OpenAI describes functions. */
-export interface PromptOptions extends GenerateInput {
-  tools?: readonly unknown[];
-}
-
-/** How a generation went. */
-export interface GenerationEnd {
-  reason: FinishReason;
-  promptTokens: number;
-  /** Tokens generated, the one that ended it not counted. */
-  tokens: number;
-}
-
-const DEFAULT_MAX_LENGTH = 1024;
-const EVAL_MICRO_BATCH_TOKENS = 1024;
 
 /**
  * Opens a model: a Hugging Face folder, a GGUF file (converted once into a cache), or a hub id as
@@ -106,7 +72,7 @@ export class Model {
   private readonly runtime = new NodeRuntime();
   private readonly session: SessionOptions;
   private readonly folders: string[] = [];
-  private decode: DecodeStep | undefined;
+  private readonly generator: Generator;
   private adapters: NamedAdapters;
   private merged = false;
 
@@ -120,6 +86,11 @@ export class Model {
   ) {
     this.session = { device, threads };
     this.adapters = new NamedAdapters(current);
+    this.generator = new Generator(this.runtime, tokenizer, this.session, () => ({
+      base: this.base,
+      adapter: this.adapter,
+      merged: this.merged,
+    }));
   }
 
   /** The pre-trained model, on disk. */
@@ -144,9 +115,8 @@ export class Model {
 
   /** Parameters of the whole model, and those that train. */
   get parameters(): { total: number; trainable: number } {
-    let total = 0;
-    for (const shape of this.base.parameters.values()) total += shape.reduce((a, b) => a * b, 1);
-    return { total, trainable: this.adapter ? trainableCount(this.adapter.trainables) : 0 };
+    const { adapter } = this;
+    return { total: parameterCount(this.base), trainable: adapter ? trainableCount(adapter.trainables) : 0 };
   }
 
   /**
@@ -268,7 +238,7 @@ export class Model {
   async mergeAndUnload({ folder, ...options }: MergeOptions & { folder?: string } = {}): Promise<void> {
     const at = folder ?? join(await this.temporaryFolder(), 'model');
     await this.saveMerged(at, options);
-    await this.dropDecoder();
+    await this.generator.drop();
     this.current = await openModel(await realpath(at));
     this.source = folder ?? null;
     this.adapters = new NamedAdapters(this.current);
@@ -279,67 +249,16 @@ export class Model {
    * Trains the active adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values, with
    * `sampleSteps` it generates on the way.
    */
-  async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
-    const parts = parseTrainJob(options);
-    const { hyper, samples, sources } = parts;
-    const adapter = this.adapters.single('training');
-    const { train, evaluation, limits } = await this.examplesOf(parts);
-    try {
-      const fingerprint = JSON.stringify({
-        method: adapter.method.name,
-        config: adapter.config,
-        model: { type: this.base.config.modelType, parameters: this.parameters.total },
-        base: formatOf(this.base),
-        data: { rows: train.stats.rows, tokens: train.stats.tokens },
-        ...limits,
-        evalSplit: sources.evalSplit,
-        ...hyper,
-        saveSteps: undefined,
-        saveTotalLimit: undefined,
-      });
-      const encode = (prompt: string | readonly ChatMessage[]) => this.encodePrompt(prompt);
-      const prompts = promptsOf(samples, (evaluation ?? train).examples, this.tokenizer, encode);
-      await this.dropDecoder();
-      const events = trainLoop({
-        ...this.engine(adapter, options.signal),
-        examples: train.examples,
-        evalExamples: evaluation?.examples,
-        options: hyper,
-        run: options.run,
-        resume: options.resume,
-        fingerprint,
-      });
-      for await (const event of events) {
-        yield event;
-        const step = sampledStep(event, samples);
-        if (step !== undefined) yield* this.sample(step, prompts, samples, options.signal);
-      }
-    } finally {
-      // One that was made on the way may have merged older values.
-      await this.dropDecoder();
-      await train.close();
-      await evaluation?.close();
-    }
+  train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
+    return trainOn(this.engine(), this.adapters.single('training'), options);
   }
 
   /**
    * Tries growing learning rates on a copy of the adapter, and suggests one; the last event has the result. The
    * adapter stays as it is. Options as for train, of which those of evaluation, saving and schedule play no part.
    */
-  async *findLearningRate(options: TrainJobOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
-    const { minLr, maxLr, lrSteps, ...rest } = options;
-    const range = parseLrRange('learning-rate range', { minLr, maxLr, lrSteps });
-    const adapter = this.adapters.single('training');
-    const parts = parseTrainJob(rest);
-    const { train, evaluation } = await this.examplesOf(parts);
-    try {
-      await this.dropDecoder();
-      const job = { ...this.engine(adapter, options.signal), examples: train.examples };
-      yield* findLearningRate({ ...job, options: parts.hyper }, range);
-    } finally {
-      await train.close();
-      await evaluation?.close();
-    }
+  findLearningRate(options: TrainJobOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
+    return findLearningRateOn(this.engine(), this.adapters.single('training'), options);
   }
 
   /**
@@ -347,74 +266,25 @@ export class Model {
    * planRanks of the training room. Put the plan's config on with addMethod. Options as for train, of which the sizes
    * of batches and the seed count. Throws UserError where the method's layers cannot differ in rank.
    */
-  async planRanks(name: MethodName, config: object, options: TrainJobOptions & RankInput): Promise<RankPlan> {
-    const { rankBudget, rankMax, rankBatches, ...rest } = options;
-    const method = methodNamed(name);
-    const ranks = parseRankOptions(method, { rankBudget, rankMax, rankBatches });
-    const lora = method.parse(`${name} configuration`, config) as LoraConfig;
-    const parts = parseTrainJob(rest);
-    const { batchSize, microBatchTokens, seed } = parts.hyper;
-    const { train, evaluation } = await this.examplesOf(parts);
-    try {
-      const { rankBudget: budget, rankMax: maxRank, rankBatches: batches } = ranks;
-      const limits = { budget, maxRank, batches, batchSize, microBatchTokens, seed };
-      return await planRanks(this.runtime, this.base, lora, train.examples, limits, this.session);
-    } finally {
-      await train.close();
-      await evaluation?.close();
-    }
+  planRanks(name: MethodName, config: object, options: TrainJobOptions & RankInput): Promise<RankPlan> {
+    return planRanksOn(this.engine(), name, config, options);
   }
 
   /** Mean loss and perplexity over the supervised tokens of a data set, and how much of it was cut or left out. */
-  async evaluate(
-    data: DataSource,
-    { maxLength, lossOn = 'completion' }: Partial<EncodeRowsOptions> = {},
-  ): Promise<Evaluation> {
-    const limits = { maxLength: this.exampleLimit(maxLength), lossOn };
-    const { examples, stats, close } = await loadExamples(data, this.tokenizerOf(), limits);
-    try {
-      const step = await LossStep.create(this.runtime, this.base, this.adapter, this.session);
-      try {
-        const { loss, tokens } = await evaluate(step, examples, EVAL_MICRO_BATCH_TOKENS);
-        const { rows, truncated, dropped } = stats;
-        return { loss, perplexity: Math.exp(loss), tokens, rows, truncated, dropped };
-      } finally {
-        await step.close();
-      }
-    } finally {
-      await close();
-    }
+  evaluate(data: DataSource, options: Partial<EncodeRowsOptions> = {}): Promise<Evaluation> {
+    return evaluateOn(this.engine(), this.adapter, data, options);
   }
 
   /** Pieces of generated text as they come. A string is continued as it is; messages go through the chat template. */
   async *stream(
-    prompt: string | readonly ChatMessage[],
-    options: PromptOptions & { signal?: AbortSignal } = {},
+    prompt: Prompt,
+    { signal, tools, ...options }: PromptOptions & { signal?: AbortSignal } = {},
   ): AsyncGenerator<string, GenerationEnd, void> {
-    const { signal, tools, ...rest } = options;
-    return yield* this.continue(this.encodePrompt(prompt, tools), rest, { signal });
-  }
-
-  private async *continue(
-    ids: readonly number[],
-    options: GenerateInput,
-    { signal, prepack }: { signal?: AbortSignal; prepack?: boolean } = {},
-  ): AsyncGenerator<string, GenerationEnd, void> {
-    const parsed = parseGenerateOptions('generation options', options);
-    const step = await this.decoder(prepack);
-    const decoder = new StreamDecoder(this.tokenizer, { after: ids });
-    const tokens = generateTokens(step, this.base.config, ids, parsed, this.tokenizer.eosIds, signal);
-    let count = 0;
-    const push = (id: number) => {
-      count++;
-      return decoder.push(id);
-    };
-    const reason = yield* textOf(tokens, { push, end: () => decoder.flush() }, parsed.stop);
-    return { reason, promptTokens: ids.length, tokens: count };
+    return yield* this.generator.stream(this.generator.encode(prompt, tools), options, { signal });
   }
 
   /** The whole generated text. */
-  async generate(prompt: string | readonly ChatMessage[], options: PromptOptions = {}): Promise<string> {
+  async generate(prompt: Prompt, options: PromptOptions = {}): Promise<string> {
     let text = '';
     for await (const piece of this.stream(prompt, options)) text += piece;
     return text;
@@ -432,85 +302,14 @@ export class Model {
     return folder;
   }
 
-  private exampleLimit(wanted: number | undefined): number {
-    const { maxPositions } = this.base.config;
-    if (wanted !== undefined && wanted > maxPositions) {
-      throw new UserError(`a maximum length of ${wanted} is more than the model's ${maxPositions} positions`);
-    }
-    return wanted ?? Math.min(DEFAULT_MAX_LENGTH, maxPositions);
-  }
-
   private use(adapter: Adapter, name = DEFAULT_NAME): Adapter {
     this.adapters.add(name, adapter);
     this.merged = false;
     return adapter;
   }
 
-  private tokenizerOf(): TokenizerOf {
-    return { tokenizer: this.tokenizer, folder: this.base.folder };
-  }
-
-  private encodePrompt(prompt: string | readonly ChatMessage[], tools?: readonly unknown[]): number[] {
-    if (typeof prompt === 'string') {
-      if (tools) throw new UserError('tools belong to a chat: give the prompt as messages');
-      return this.tokenizer.encode(prompt);
-    }
-    const template = this.tokenizer.chatTemplate;
-    if (!template)
-      throw new UserError(`${basename(this.base.folder)} has no chat template; give the prompt as text`);
-    const chat = checkConversation('the chat', { messages: prompt, tools });
-    const options = { addGenerationPrompt: true, tools: chat.tools, ...this.tokenizer.texts() };
-    const text = renderChat(template, chat.messages, options);
-    return this.tokenizer.encode(text, { addSpecialTokens: false });
-  }
-
-  /** A generation for each prompt, with the adapter as it is; none of one that was interrupted. */
-  private async *sample(
-    step: number,
-    prompts: readonly SamplePrompt[],
-    { sampleMaxTokens: maxNewTokens }: SampleOptions,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<SampleEvent, void, void> {
-    const keep = keepsDecoder(this.base) && !this.merged;
-    for (const { prompt, ids } of prompts) {
-      const pieces = this.continue(ids, { maxNewTokens }, { signal, prepack: keep });
-      let text = '';
-      let next = await pieces.next();
-      for (; !next.done; next = await pieces.next()) text += next.value;
-      if (next.value.reason === 'aborted') break;
-      yield { kind: 'sample', step, prompt, text, tokens: next.value.tokens };
-    }
-    if (!keep) await this.dropDecoder();
-  }
-
-  private async examplesOf({ sources, hyper, lossOn, maxLength, onData }: TrainJobParts) {
-    const limits = { lossOn, maxLength: this.exampleLimit(maxLength) };
-    const loaded = await loadTrainingExamples({ ...sources, seed: hyper.seed }, this.tokenizerOf(), limits);
-    onData?.({ train: loaded.train.stats, eval: loaded.evaluation?.stats });
-    return { ...loaded, limits };
-  }
-
-  /** What training an adapter runs on. */
-  private engine(adapter: Adapter, signal: AbortSignal | undefined) {
-    return { runtime: this.runtime, model: this.base, adapter, session: this.session, signal };
-  }
-
-  /** The compiled step for what is active. An adapter that computes by the same graph as the last only brings its values. */
-  private async decoder(prepack = true): Promise<DecodeStep> {
-    const { current } = this.adapters;
-    if (await this.decode?.useAdapter(current, this.merged)) return this.decode!;
-    await this.dropDecoder();
-    this.decode = await DecodeStep.create(this.runtime, this.base, current, {
-      ...this.session,
-      merged: this.merged,
-      prepack,
-    });
-    return this.decode;
-  }
-
-  private async dropDecoder(): Promise<void> {
-    const step = this.decode;
-    this.decode = undefined;
-    await step?.close();
+  private engine(): Engine {
+    const { runtime, base, tokenizer, session, generator } = this;
+    return { runtime, base, tokenizer, session, generator };
   }
 }

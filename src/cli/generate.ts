@@ -1,7 +1,8 @@
 import { createInterface } from 'node:readline/promises';
 import * as z from 'zod';
+import type { GenerationEnd } from '../api/generator.js';
 import { engineShape } from '../api/job.js';
-import { type GenerationEnd, loadModel, type Model } from '../api/model.js';
+import { loadModel, type Model } from '../api/model.js';
 import { UserError } from '../base/errors.js';
 import type { ChatMessage } from '../formats/chat.js';
 import { type GenerateOptions, generateSchema } from '../serve/generate.js';

@@ -1,7 +1,7 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 import { UserError } from '../base/errors.js';
-import type { StoredDType } from '../base/tensor.js';
+import { type StoredDType, sizeOf } from '../base/tensor.js';
 import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
 import { parseJson } from '../formats/io/json.js';
 import { fileError } from '../formats/io/node.js';
@@ -64,6 +64,13 @@ export async function openModel(folder: string): Promise<BaseModel> {
   const files = [...new Set([...stored.tensors.values()].map((t) => t.file))];
   const weightsFolder = commonFolder(await Promise.all(files.map((f) => realpath(f))));
   return { folder: stored.folder, config, checkpoint, quantized, weightsFolder, sites, parameters };
+}
+
+/** Numbers in all of a model's tensors. */
+export function parameterCount({ parameters }: Pick<BaseModel, 'parameters'>): number {
+  let total = 0;
+  for (const shape of parameters.values()) total += sizeOf(shape);
+  return total;
 }
 
 /** Sites and parameters of a model by its shape alone, without a file: builds the graph and notes what it asks for. */

@@ -1,0 +1,182 @@
+import { UserError } from '../base/errors.js';
+import type { Tokenizer } from '../formats/tokenizer.js';
+import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
+import type { Adapter } from '../methods/adapter.js';
+import { type MethodName, methodNamed } from '../methods/index.js';
+import type { LoraConfig } from '../methods/lora.js';
+import { type BaseModel, parameterCount } from '../models/base.js';
+import { formatOf } from '../models/quantized.js';
+import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
+import { evaluate } from '../train/evaluate.js';
+import { type TrainEvent, trainLoop } from '../train/loop.js';
+import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from '../train/lrFinder.js';
+import { planRanks, type RankPlan } from '../train/ranks.js';
+import { LossStep } from '../train/step.js';
+import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
+import type { Generator, Prompt } from './generator.js';
+import { parseRankOptions, type RankInput } from './ranks.js';
+import { promptsOf, type SampleEvent, sampledStep } from './samples.js';
+import { parseTrainJob, type TrainJobOptions, type TrainJobParts } from './trainJob.js';
+
+/** What jobs on data run on. */
+export interface Engine {
+  runtime: Runtime;
+  base: BaseModel;
+  tokenizer: Tokenizer;
+  session: SessionOptions;
+  generator: Generator;
+}
+
+/** Loss in nats a supervised token. */
+export interface Evaluation extends Pick<EncodeStats, 'rows' | 'truncated' | 'dropped'> {
+  loss: number;
+  perplexity: number;
+  tokens: number;
+}
+
+const DEFAULT_MAX_LENGTH = 1024;
+const EVAL_MICRO_BATCH_TOKENS = 1024;
+
+/** See Model.train. */
+export async function* trainOn(
+  engine: Engine,
+  adapter: Adapter,
+  options: TrainJobOptions,
+): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
+  const { base, generator, tokenizer } = engine;
+  const parts = parseTrainJob(options);
+  const { hyper, samples, sources } = parts;
+  const { train, evaluation, limits, close } = await examplesOf(engine, parts);
+  try {
+    const fingerprint = JSON.stringify({
+      method: adapter.method.name,
+      config: adapter.config,
+      model: { type: base.config.modelType, parameters: parameterCount(base) },
+      base: formatOf(base),
+      data: { rows: train.stats.rows, tokens: train.stats.tokens },
+      ...limits,
+      evalSplit: sources.evalSplit,
+      ...hyper,
+      saveSteps: undefined,
+      saveTotalLimit: undefined,
+    });
+    const encode = (prompt: Prompt) => generator.encode(prompt);
+    const prompts = promptsOf(samples, (evaluation ?? train).examples, tokenizer, encode);
+    await generator.drop();
+    const events = trainLoop({
+      ...loopOn(engine, adapter, options.signal),
+      examples: train.examples,
+      evalExamples: evaluation?.examples,
+      options: hyper,
+      run: options.run,
+      resume: options.resume,
+      fingerprint,
+    });
+    for await (const event of events) {
+      yield event;
+      const step = sampledStep(event, samples);
+      if (step !== undefined) yield* generator.samples(step, prompts, samples, options.signal);
+    }
+  } finally {
+    // A step that was made on the way may have merged older values.
+    await generator.drop();
+    await close();
+  }
+}
+
+/** See Model.findLearningRate. */
+export async function* findLearningRateOn(
+  engine: Engine,
+  adapter: Adapter,
+  options: TrainJobOptions & LrRangeInput,
+): AsyncGenerator<LrEvent, void, void> {
+  const { minLr, maxLr, lrSteps, ...rest } = options;
+  const range = parseLrRange('learning-rate range', { minLr, maxLr, lrSteps });
+  const parts = parseTrainJob(rest);
+  const { train, close } = await examplesOf(engine, parts);
+  try {
+    await engine.generator.drop();
+    const job = { ...loopOn(engine, adapter, options.signal), examples: train.examples };
+    yield* findLearningRate({ ...job, options: parts.hyper }, range);
+  } finally {
+    await close();
+  }
+}
+
+/** See Model.planRanks. */
+export async function planRanksOn(
+  engine: Engine,
+  name: MethodName,
+  config: object,
+  options: TrainJobOptions & RankInput,
+): Promise<RankPlan> {
+  const { rankBudget, rankMax, rankBatches, ...rest } = options;
+  const method = methodNamed(name);
+  const ranks = parseRankOptions(method, { rankBudget, rankMax, rankBatches });
+  const lora = method.parse(`${name} configuration`, config) as LoraConfig;
+  const parts = parseTrainJob(rest);
+  const { batchSize, microBatchTokens, seed } = parts.hyper;
+  const { train, close } = await examplesOf(engine, parts);
+  try {
+    const { rankBudget: budget, rankMax: maxRank, rankBatches: batches } = ranks;
+    const limits = { budget, maxRank, batches, batchSize, microBatchTokens, seed };
+    return await planRanks(engine.runtime, engine.base, lora, train.examples, limits, engine.session);
+  } finally {
+    await close();
+  }
+}
+
+/** See Model.evaluate. */
+export async function evaluateOn(
+  engine: Engine,
+  adapter: Adapter | undefined,
+  data: DataSource,
+  { maxLength, lossOn = 'completion' }: Partial<EncodeRowsOptions>,
+): Promise<Evaluation> {
+  const { runtime, base, session } = engine;
+  const limits = { maxLength: exampleLimit(base, maxLength), lossOn };
+  const { examples, stats, close } = await loadExamples(data, tokenizerOf(engine), limits);
+  try {
+    const step = await LossStep.create(runtime, base, adapter, session);
+    try {
+      const { loss, tokens } = await evaluate(step, examples, EVAL_MICRO_BATCH_TOKENS);
+      const { rows, truncated, dropped } = stats;
+      return { loss, perplexity: Math.exp(loss), tokens, rows, truncated, dropped };
+    } finally {
+      await step.close();
+    }
+  } finally {
+    await close();
+  }
+}
+
+async function examplesOf(engine: Engine, { sources, hyper, lossOn, maxLength, onData }: TrainJobParts) {
+  const limits = { lossOn, maxLength: exampleLimit(engine.base, maxLength) };
+  const wanted = { ...sources, seed: hyper.seed };
+  const { train, evaluation } = await loadTrainingExamples(wanted, tokenizerOf(engine), limits);
+  onData?.({ train: train.stats, eval: evaluation?.stats });
+  const close = async () => {
+    await train.close();
+    await evaluation?.close();
+  };
+  return { train, evaluation, limits, close };
+}
+
+function loopOn(
+  { runtime, base: model, session }: Engine,
+  adapter: Adapter,
+  signal: AbortSignal | undefined,
+) {
+  return { runtime, model, adapter, session, signal };
+}
+
+function tokenizerOf({ tokenizer, base }: Engine) {
+  return { tokenizer, folder: base.folder };
+}
+
+function exampleLimit({ config: { maxPositions } }: BaseModel, wanted: number | undefined): number {
+  if (wanted !== undefined && wanted > maxPositions) {
+    throw new UserError(`a maximum length of ${wanted} is more than the model's ${maxPositions} positions`);
+  }
+  return wanted ?? Math.min(DEFAULT_MAX_LENGTH, maxPositions);
+}
