@@ -7,16 +7,11 @@
 export { type ConvertOptions, convert } from './api/convert.js';
 export type { DataSource } from './api/data.js';
 export { type ExtractInput, extract, type ResizeInput, resize, type TruncationEvent } from './api/extract.js';
+export type { GenerationEnd, PromptOptions } from './api/generator.js';
 export type { LocateOptions } from './api/locate.js';
-export {
-  type Evaluation,
-  type GenerationEnd,
-  type LoadOptions,
-  loadModel,
-  Model,
-  type PromptOptions,
-} from './api/model.js';
+export { type AdapterOptions, type LoadOptions, loadModel, Model } from './api/model.js';
 export type { SampleEvent } from './api/samples.js';
+export type { Evaluation } from './api/training.js';
 export type { TrainJobOptions } from './api/trainJob.js';
 export { UserError } from './base/errors.js';
 export type { F32Tensor, HostTensor, StoredDType } from './base/tensor.js';
@@ -36,3 +31,4 @@ export type { FinishReason, GenerateInput, GenerateOptions } from './serve/gener
 export type { TrainEvent } from './train/loop.js';
 export type { LrEvent, LrFound, LrRangeInput } from './train/lrFinder.js';
 export type { TrainInput, TrainOptions } from './train/options.js';
+export type { RankChoice, RankPlan } from './train/ranks.js';
