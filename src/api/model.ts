@@ -249,16 +249,16 @@ export class Model {
    * Trains the active adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values, with
    * `sampleSteps` it generates on the way.
    */
-  train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
-    return trainOn(this.engine(), this.adapters.single('training'), options);
+  async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
+    yield* trainOn(this.engine(), this.adapters.single('training'), options);
   }
 
   /**
    * Tries growing learning rates on a copy of the adapter, and suggests one; the last event has the result. The
    * adapter stays as it is. Options as for train, of which those of evaluation, saving and schedule play no part.
    */
-  findLearningRate(options: TrainJobOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
-    return findLearningRateOn(this.engine(), this.adapters.single('training'), options);
+  async *findLearningRate(options: TrainJobOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
+    yield* findLearningRateOn(this.engine(), this.adapters.single('training'), options);
   }
 
   /**
