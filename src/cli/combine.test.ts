@@ -32,18 +32,7 @@ async function run(...argv: string[]) {
 
 it('writes an adapter that loads on the base', async () => {
   const output = join(folder, 'both');
-  const done = await run(
-    a,
-    b,
-    c,
-    '--weights',
-    '-0.7,0.3,1',
-    '--combination',
-    'cat',
-    '--output',
-    output,
-    '--json',
-  );
+  const done = await run(a, b, '--weights', '-0.7,0.3', '--combination', 'cat', '--output', output, '--json');
   expect(done.code).toBe(0);
   expect(JSON.parse(done.stdout)).toMatchObject({ kind: 'saved', what: 'adapter', folder: output, r: 8 });
   const { config } = await readAdapter(output);
