@@ -17,6 +17,17 @@ export interface RunSummary {
   step: number;
   steps: number | undefined;
   curves: LossCurves;
+  /** Every option of the run. */
+  options: Record<string, unknown>;
+}
+
+/** Options in which runs differ, in the order of the first one's; where they write to tells nothing. */
+export function differingOptions(runs: readonly Pick<RunSummary, 'options'>[]): string[] {
+  const names = new Set(runs.flatMap(({ options }) => Object.keys(options)));
+  names.delete('output');
+  return [...names].filter(
+    (name) => new Set(runs.map(({ options }) => JSON.stringify(options[name]))).size > 1,
+  );
 }
 
 /**
@@ -51,5 +62,6 @@ async function summaryOf(folder: string): Promise<RunSummary> {
     step: last?.step ?? 0,
     steps: last?.steps,
     curves: curvesOf(metrics),
+    options,
   };
 }

@@ -100,7 +100,7 @@ function beginningsOf(examples: Iterable<Example>, tokenizer: Tokenizer): Sample
 
 /**
  * Whether a graph for generation may stay loaded while the model trains. Where it may not, it is made for each
- * sampling, of weights that are mapped rather than repacked: slower by the token, and no second copy in memory.
+ * sampling, of weights that are not repacked: slower by the token, and without that second copy in memory.
  */
 export function keepsDecoder(base: BaseModel): boolean {
   let bytes = 0;

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { heldOutLossAt, type LossCurves, trainLossAt } from '../api/curves.js';
-import { listRuns, type RunSummary } from '../api/runs.js';
+import { differingOptions, listRuns, type RunSummary } from '../api/runs.js';
+import { kebabCase } from '../base/names.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { jsonOption } from './options.js';
 import { rangeOf, sparkline } from './sparkline.js';
@@ -13,9 +14,13 @@ const shape = {
 };
 const positional = ['folder'];
 
-/** Steps at which curves are compared. */
-const COLUMNS = 6;
+/** The most steps at which curves are compared, and the most characters of a curve. */
+const STEPS = 6;
 const CURVE_WIDTH = 24;
+/** What a step takes of a line: "step 1000" and the gap before it. */
+const STEP_WIDTH = 11;
+/** Lines of a log. */
+const LOG_COLUMNS = 120;
 
 export const runs: CommandSpec = {
   name: 'runs',
@@ -31,6 +36,7 @@ export const runs: CommandSpec = {
     for (const run of found) terminal.emit(run);
     if (terminal.json) return exitCodes.ok;
     tellRuns(found, terminal);
+    tellDifferences(found, terminal);
     const lastStep = Math.max(...found.map(({ step }) => step));
     if (lastStep === 0) return exitCodes.ok;
     tellCurves('training loss', found, trainLossAt, lastStep, terminal);
@@ -54,6 +60,25 @@ function tellRuns(found: readonly RunSummary[], terminal: Terminal): void {
     terminal.say(line);
 }
 
+/** The options in which runs differ: what may explain that their curves do. */
+function tellDifferences(found: readonly RunSummary[], terminal: Terminal): void {
+  const names = differingOptions(found);
+  if (names.length === 0) return;
+  terminal.say();
+  terminal.say('options that differ');
+  for (const { name, options } of found) {
+    const values = names.flatMap((option) =>
+      options[option] === undefined ? [] : [`${kebabCase(option)} ${valueText(options[option])}`],
+    );
+    terminal.say(`  ${name}: ${values.join(', ')}`);
+  }
+}
+
+function valueText(value: unknown): string {
+  if (Array.isArray(value)) return value.join(' ');
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}
+
 function change(from: number | undefined, to: number | undefined): string {
   return from === undefined || to === undefined ? '-' : `${from.toFixed(4)} -> ${to.toFixed(4)}`;
 }
@@ -66,16 +91,29 @@ function tellCurves(
   lastStep: number,
   terminal: Terminal,
 ): void {
-  const columns = Math.min(COLUMNS, lastStep);
-  const steps = Array.from({ length: columns }, (_, i) => Math.round(((i + 1) * lastStep) / columns));
+  const { width, count } = layout(found, lastStep, terminal.columns ?? LOG_COLUMNS);
+  const steps = Array.from({ length: count }, (_, i) => Math.round(((i + 1) * lastStep) / count));
   const points = found.map(({ curves }) => (lossAt === trainLossAt ? curves.train : curves.heldOut));
   const range = rangeOf(points.flat());
   const rows = found.map(({ name, curves }, i) => [
     name,
-    sparkline(points[i], CURVE_WIDTH, lastStep, range).padEnd(CURVE_WIDTH),
+    sparkline(points[i], width, lastStep, range).padEnd(width),
     ...steps.map((step) => lossAt(curves, step)?.toFixed(4) ?? '-'),
   ]);
   terminal.say();
   for (const line of table([[title, '', ...steps.map((step) => `step ${step}`)], ...rows]))
     terminal.say(line);
+}
+
+/** Characters of a curve, and steps beside it, that a line has room for. */
+function layout(
+  found: readonly RunSummary[],
+  lastStep: number,
+  columns: number,
+): { width: number; count: number } {
+  const names = Math.max('held-out loss'.length, ...found.map(({ name }) => name.length));
+  const room = columns - names - 2;
+  const width = Math.max(4, Math.min(CURVE_WIDTH, room - STEP_WIDTH));
+  const count = Math.min(STEPS, lastStep, Math.floor((room - width) / STEP_WIDTH));
+  return { width, count: Math.max(1, count) };
 }

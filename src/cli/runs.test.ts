@@ -1,0 +1,63 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { RunFolder, type RunRecord } from '../api/runFolder.js';
+import { runs } from './runs.js';
+import { Terminal } from './terminal.js';
+
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'lowrank-runs-'));
+  for (const [name, learningRate, last] of [
+    ['fast', 0.01, 60],
+    ['slow', 0.001, 40],
+  ] as const) {
+    const options = { method: 'lora', r: 8, output: name, targetModules: ['q_proj', 'v_proj'], learningRate };
+    const record: RunRecord = { status: 'running', options, command: 'c', model: {}, sessions: [] };
+    const folder = await RunFolder.claim(join(root, name));
+    await folder.begin(record, 0);
+    for (let step = 1; step <= last; step++) {
+      await folder.record({
+        ...{ kind: 'step', step, steps: 60, epoch: 0, learningRate, gradNorm: 1, tokens: step },
+        ...{ loss: 5 - step * learningRate * 5, tokensPerSecond: 1, secondsLeft: 1 },
+      });
+    }
+  }
+});
+afterAll(() => rm(root, { recursive: true }));
+
+async function shown(columns: number | undefined): Promise<string[]> {
+  const lines: string[] = [];
+  const terminal = new Terminal(false);
+  vi.spyOn(terminal, 'columns', 'get').mockReturnValue(columns);
+  vi.spyOn(terminal, 'say').mockImplementation((text = '') => void lines.push(text));
+  await runs.run({ folder: root }, terminal);
+  return lines;
+}
+
+describe('the comparison of runs', () => {
+  it('has the options that differ, and the curves at the same steps', async () => {
+    expect((await shown(undefined)).join('\n')).toMatchInlineSnapshot(`
+      "run   status      trained   steps     loss              held out
+      fast  unfinished  lora r=8  60        4.9500 -> 2.1500  -
+      slow  unfinished  lora r=8  40 of 60  4.9950 -> 4.8100  -
+
+      options that differ
+        fast: learning-rate 0.01
+        slow: learning-rate 0.001
+
+      training loss                            step 10  step 20  step 30  step 40  step 50  step 60
+      fast           ███▇▇▇▆▆▆▅▅▅▄▄▄▃▃▃▂▂▂▁▁▁  4.5250   4.0500   3.5750   3.1000   2.6250   2.1500
+      slow           ████████████████          4.9525   4.9050   4.8575   4.8100   -        -"
+    `);
+  });
+
+  it.each([40, 80, 120])('keeps its curves within %i columns', async (columns) => {
+    const lines = await shown(columns);
+    const curves = lines.slice(lines.findIndex((line) => line.startsWith('training loss')));
+    expect(curves).toHaveLength(3);
+    for (const line of curves) expect(line.length).toBeLessThanOrEqual(columns);
+    expect(curves[0]).toContain('step 60');
+  });
+});
