@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes test/golden/fixtures-prefix: what PEFT computes with PREFIX_TUNING on the tiny models of test/golden/fixtures.
+"""Makes test/golden/fixtures-prefix: what PEFT computes with PREFIX_TUNING and PROMPT_TUNING on the tiny models of test/golden/fixtures.
 
     .venv/bin/python scripts/parity/make_prefix_fixtures.py
 
@@ -17,10 +17,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
-from peft import PeftModel, PrefixTuningConfig, get_peft_model
-from safetensors.torch import load_file, save_file
+from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from safetensors.torch import save_file
 
 import reference as ref
 
@@ -30,6 +31,8 @@ RECIPE = ref.RECIPE | {"learning_rate": 5e-2}
 CASES = {
     "qwen2-prefix": {"num_virtual_tokens": 4},
     "smollm2-prefix": {"num_virtual_tokens": 3},
+    "qwen2-prompt": {"num_virtual_tokens": 4},
+    "smollm2-prompt": {"num_virtual_tokens": 2},
     "qwen2-projection": {"num_virtual_tokens": 4, "prefix_projection": True, "encoder_hidden_size": 6},
 }
 # PEFT's names of the parts, and ours.
@@ -42,6 +45,18 @@ NAMES = {
 }
 
 
+class WithoutVirtual(torch.nn.Module):
+    """The logits of the real tokens alone, whichever of the two methods."""
+
+    def __init__(self, adapted: torch.nn.Module) -> None:
+        super().__init__()
+        self.adapted = adapted
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        logits = self.adapted(input_ids=input_ids, attention_mask=attention_mask).logits
+        return SimpleNamespace(logits=logits[:, -input_ids.shape[1] :])
+
+
 def make(name: str, options: dict, seed: int) -> None:
     torch.manual_seed(seed)
     model = name.split("-")[0]
@@ -49,9 +64,9 @@ def make(name: str, options: dict, seed: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     batch = ref.Batch.read(GOLDEN / "fixtures" / model / "batch.json")
-    adapted = get_peft_model(
-        ref.load(GOLDEN / "fixtures" / model), PrefixTuningConfig(task_type="CAUSAL_LM", **options)
-    ).eval()
+    kind = PromptTuningConfig if name.endswith("prompt") else PrefixTuningConfig
+    config = kind(task_type="CAUSAL_LM", **options)
+    adapted = get_peft_model(ref.load(GOLDEN / "fixtures" / model), config).eval()
     projection = options.get("prefix_projection", False)
     encoder = adapted.prompt_encoder["default"]
     parts = dict(encoder.named_parameters())
@@ -66,9 +81,10 @@ def make(name: str, options: dict, seed: int) -> None:
     path.write_text(json.dumps(config, indent=1) + "\n")
 
     expected = {name: parts[part].detach().clone() for part, name in names.items()} if projection else {}
+    adapted = WithoutVirtual(adapted)
     loss, gradients = ref.gradients_of(adapted, batch)
     expected |= {f"grad.{names[part]}": gradient for part, gradient in gradients.items()}
-    loaded = PeftModel.from_pretrained(ref.load(GOLDEN / "fixtures" / model), folder / "adapter").eval()
+    loaded = WithoutVirtual(PeftModel.from_pretrained(ref.load(GOLDEN / "fixtures" / model), folder / "adapter")).eval()
     expected["logits"] = ref.logits_of(loaded, batch)
     base = ref.logits_of(ref.load(GOLDEN / "fixtures" / model), batch)
     assert ref.relative_error(expected["logits"], base) > 0.05, "idle adapter"
@@ -79,7 +95,7 @@ def make(name: str, options: dict, seed: int) -> None:
     save_file({key: tensor.contiguous() for key, tensor in expected.items()}, folder / "expected.safetensors")
     ref.write_json(
         folder / "expected.json",
-        {"versions": ref.versions(), "base": model, "options": options, "loss": loss, "recipe": RECIPE, **log},
+        {"versions": ref.versions(), "method": name.split("-")[1], "base": model, "options": options, "loss": loss, "recipe": RECIPE, **log},
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{name}: {size / 1000:.0f} kB, losses {log['losses'][0]:.3f} to {log['losses'][-1]:.3f}")

@@ -13,6 +13,7 @@ import { olora } from './olora.js';
 import { pfeiffer } from './pfeiffer.js';
 import { pissa } from './pissa.js';
 import { prefix } from './prefix.js';
+import { prompt } from './prompt.js';
 import { vera } from './vera.js';
 
 /** Every method. The command line, the docs and the conformance suite read this table. */
@@ -31,6 +32,7 @@ export const methods = {
   lin,
   pfeiffer,
   prefix,
+  prompt,
 };
 
 export type MethodName = keyof typeof methods;

@@ -106,6 +106,8 @@ export interface AdapterFolder<C> {
   readonly peftType: string;
   /** Further keys of adapter_config.json. */
   encode(config: C): Record<string, unknown>;
+  /** A tensor's name in the file; absent: its own. */
+  fileName?(name: string): string;
   /** What `parse` makes the configuration of again, out of those keys. Throws UserError prefixed with `place`. */
   decode(place: string, keys: Record<string, unknown>): unknown;
 }
@@ -125,6 +127,8 @@ export interface Method<C> {
   select(config: C, model: Pick<BaseModel, 'sites' | 'parameters'>): Trainable[];
   /** What every layer attends to before the sequence; absent: nothing. Such a method trains nothing else. */
   readonly prefix?: Prefix<C>;
+  /** How many trained tokens it puts before every sequence, by its `embedding`; absent: none. */
+  virtualTokens?(config: C): number;
   /** What a linear site computes, given the base's own output y [tokens, out]; absent: y. */
   linear?(config: C, context: SiteContext, y: Tensor): Tensor;
   /** What an embedding computes, given the base's own rows y [...ids, out]; absent: y. */

@@ -211,6 +211,40 @@ describe('dora', () => {
   });
 });
 
+describe('adapters in folders of their own form', () => {
+  it('refuse what is not theirs', () => {
+    const { prefix, houlsby } = methods;
+    const read = (keys: Record<string, unknown>) =>
+      prefix.parse('a.json', prefix.folder!.decode('a.json', keys));
+    expect(read({ num_virtual_tokens: 3, prefix_projection: true })).toEqual({
+      numVirtualTokens: 3,
+      prefixProjection: false,
+    });
+    expect(() => read({ num_virtual_tokens: 0 })).toThrow('a.json: key "num_virtual_tokens"');
+    expect(() => read({ num_virtual_tokens: 3, num_transformer_submodules: 2 })).toThrow(
+      'is not implemented',
+    );
+    expect(() => read({ num_virtual_tokens: 3, modules_to_save: ['lm_head'] })).toThrow('is not implemented');
+    expect(() => houlsby.parse('a.json', { bottleneck_size: 3, non_linearity: 'gelu' })).toThrow(
+      'a.json: key "non_linearity"',
+    );
+    expect(() => houlsby.parse('a.json', { r: 3 })).toThrow('a.json: unknown key "r"');
+    expect(() => prefix.parse('c', { encoderHiddenSize: 3 })).toThrow('is for prefix_projection');
+  });
+  it('need the layers that they stand at', () => {
+    const bare = {
+      sites: model.sites.filter((s) => !/k_proj|down_proj|o_proj/.test(s.name)),
+      parameters: new Map(),
+    };
+    expect(() => methods.prefix.select(methods.prefix.parse('c', {}), bare)).toThrow(
+      'needs layers with keys',
+    );
+    expect(() => methods.lin.select(methods.lin.parse('c', {}), bare)).toThrow(
+      'lin needs layers called down_proj',
+    );
+  });
+});
+
 describe('the table', () => {
   it('names what there is', () => {
     expect(methodNamed('lora')).toBe(lora);

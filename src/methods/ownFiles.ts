@@ -24,7 +24,9 @@ export async function writeOwnFolder(
 ): Promise<void> {
   const { peftType, encode } = method.folder!;
   const saved = method.savedTensors?.(config, values) ?? values;
-  const tensors = new Map([...saved].map(([name, t]) => [name, { shape: t.dims, data: t.data }]));
+  const tensors = new Map(
+    [...saved].map(([name, t]) => [fileNameOf(method, name), { shape: t.dims, data: t.data }]),
+  );
   const own = { peft_type: peftType, ...encode(config), base_model_name_or_path: baseName };
   await writeOwnAdapter(folder, own, tensors);
 }
@@ -39,7 +41,7 @@ export async function loadOwnFolder(folder: string, found: OwnConfig, model: Bas
   const trainables = method.select(config, model);
   const values = new Map(
     trainables.map(({ name, shape }) => {
-      const tensor = tensors.get(name);
+      const tensor = tensors.get(fileNameOf(method, name));
       if (!tensor)
         throw new UserError(`${folder} lacks ${name}, which a ${method.name} adapter of this model has`);
       if (String(tensor.shape) !== String(shape)) {
@@ -50,11 +52,16 @@ export async function loadOwnFolder(folder: string, found: OwnConfig, model: Bas
       return [name, f32(tensor.data, shape)];
     }),
   );
-  const foreign = [...tensors.keys()].find((name) => !values.has(name));
+  const known = new Set(trainables.map(({ name }) => fileNameOf(method, name)));
+  const foreign = [...tensors.keys()].find((name) => !known.has(name));
   if (foreign !== undefined) {
     throw new UserError(
       `${folder} was made for another base than ${model.folder}: the model has no place for ${foreign}`,
     );
   }
   return { method, config, trainables, values, state: emptyState() };
+}
+
+function fileNameOf({ folder }: Method<unknown>, name: string): string {
+  return folder?.fileName?.(name) ?? name;
 }

@@ -5,6 +5,7 @@ import { houlsby } from './houlsby.js';
 import { lin } from './lin.js';
 import { lora } from './lora.js';
 import { pfeiffer } from './pfeiffer.js';
+import { prompt } from './prompt.js';
 
 // Trainable parameters of the models of the LoRA paper (arXiv:2106.09685), by their shapes alone: no weights are needed.
 
@@ -72,6 +73,18 @@ describe('trainable parameters of the LoRA paper', () => {
   };
   const adapters = (method: typeof houlsby, layers: number, d: number, bottleneckSize: number) =>
     trainableCount(method.select(method.parse('c', { bottleneckSize }), block(layers, d)));
+
+  it('GPT-3 prefix-embedding with l_p 256 and l_i 8 (Table 4: 3.2M): d·(l_p + l_i)', () => {
+    const embedding: Site = {
+      name: 'model.embed_tokens',
+      kind: 'embedding',
+      in: 50_257,
+      out: 12_288,
+      bias: false,
+    };
+    const model = { sites: [embedding], parameters: new Map() };
+    expect(trainableCount(prompt.select({ numVirtualTokens: 256 + 8 }, model))).toBe(3_244_032);
+  });
 
   it.each([
     ['GPT-3 r=1 (Table 4: 7.1M)', 96, 12_288, 1, 7_078_080],

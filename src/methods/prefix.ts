@@ -7,7 +7,7 @@ import { add, matmul, mul, scalar, sigmoid, sub } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { snakeKeys } from './keys.js';
 import type { Method, Trainable } from './method.js';
-import { promptKeys, virtualTokens } from './virtualTokens.js';
+import { optionsOf, promptKeys, virtualTokens } from './virtualTokens.js';
 
 export interface PrefixConfig {
   numVirtualTokens: number;
@@ -115,7 +115,7 @@ export const prefix: Method<PrefixConfig> = {
       prefix_projection: c.prefixProjection,
     }),
     // What the network gave is what is saved: it has done its work.
-    decode: (_, { num_virtual_tokens }) => ({ num_virtual_tokens }),
+    decode: optionsOf,
   },
 };
 

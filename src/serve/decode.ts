@@ -8,6 +8,7 @@ import type { Tensor } from '../graph/tensor.js';
 import { type Adapter, adaptedSites } from '../methods/adapter.js';
 import { mergedSites } from '../methods/merged.js';
 import { prefixLength, prefixRows } from '../methods/pastKeys.js';
+import { virtualCount, virtualFeeds } from '../methods/virtualTokens.js';
 import type { BaseModel } from '../models/base.js';
 import { decoder, lmHead } from '../models/decoder.js';
 import { HIDDEN, SequenceFeeds } from '../models/feeds.js';
@@ -73,6 +74,11 @@ export class DecodeStep {
     );
   }
 
+  /** Positions that a cache holds, or will before the first token that it is given. */
+  promptLength(cache: KvCache): number {
+    return cache.length || virtualCount(this.adapter);
+  }
+
   /** A cache to begin with: empty, or with the prefix of the adapter. */
   newCache(): KvCache {
     const cache = new KvCache(this.model.config);
@@ -82,7 +88,10 @@ export class DecodeStep {
   }
 
   /** Feeds tokens after what the cache holds and returns the logits of the last one, [vocab]. */
-  async run(ids: readonly number[], cache: KvCache): Promise<Float32Array> {
+  async run(given: readonly number[], cache: KvCache): Promise<Float32Array> {
+    const virtual = virtualCount(this.adapter);
+    const before = cache.length === 0 ? virtual : 0;
+    const ids = [...Array<number>(before).fill(0), ...given];
     const { heads, kvHeads, slidingWindow } = this.model.config;
     const groups = heads / kvHeads;
     const n = ids.length;
@@ -100,6 +109,11 @@ export class DecodeStep {
       cos,
       sin,
       last: { dtype: 'int32', dims: [1], data: Int32Array.of(n - 1) },
+      ...virtualFeeds(
+        virtual,
+        1,
+        Int32Array.from(ids, (_, i) => (i < before ? i : virtual)),
+      ),
       ...cache.feeds(),
     };
     const lent = ['mask', 'cos', 'sin', ...KvCache.names(this.model.config.layers)];

@@ -49,7 +49,7 @@ export async function* generateTokens(
 ): AsyncGenerator<number, FinishReason, void> {
   if (prompt.length === 0) throw new UserError('the prompt is empty');
   const cache = step.newCache();
-  const room = config.maxPositions - cache.length - prompt.length;
+  const room = config.maxPositions - step.promptLength(cache) - prompt.length;
   if (room <= 0) {
     throw new UserError(
       `the prompt has ${prompt.length} tokens, the model takes fewer than ${config.maxPositions}`,

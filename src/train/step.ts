@@ -6,6 +6,7 @@ import type { Tensor } from '../graph/tensor.js';
 import { gradients } from '../graph/vjp.js';
 import { type AdaptedSites, type Adapter, adaptedSites } from '../methods/adapter.js';
 import { behindPrefix, prefixLength } from '../methods/pastKeys.js';
+import { virtualCount, virtualFeeds, withVirtualTokens } from '../methods/virtualTokens.js';
 import { type BaseModel, trainingStream } from '../models/base.js';
 import { decoder, lmHead } from '../models/decoder.js';
 import { SequenceFeeds } from '../models/feeds.js';
@@ -68,8 +69,11 @@ abstract class Step {
     this.sequence = new SequenceFeeds(model.config, prefixLength(adapter));
   }
 
-  protected async feedAndRun(micro: MicroBatch, scale: number, extra: Feeds = {}): Promise<Feeds> {
+  protected async feedAndRun(given: MicroBatch, scale: number, extra: Feeds = {}): Promise<Feeds> {
+    const virtual = virtualCount(this.adapter);
+    const { micro, columns } = withVirtualTokens(given, virtual);
     const feeds: Feeds = {
+      ...virtualFeeds(virtual, micro.rows, columns),
       ...this.sequence.feeds(micro),
       rows: int32(micro.targetRows),
       targetIds: int32(micro.targetIds),

@@ -103,6 +103,11 @@ const subjects: Record<MethodName, Subject> = {
     count: (_, { config: { layers, hiddenSize: d } }) => layers * (2 * d * 4 + 4 + d + 2 * d),
     loadedAs: 'lin',
   },
+  prompt: {
+    options: { numVirtualTokens: 4 },
+    count: (_, { config }) => config.hiddenSize * 4,
+    loadedAs: 'prompt',
+  },
   prefix: {
     options: { numVirtualTokens: 5 },
     count: (_, { config: { layers, kvHeads, headDim } }) => 2 * layers * kvHeads * headDim * 5,
