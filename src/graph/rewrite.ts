@@ -7,6 +7,7 @@ import {
   mul,
   opOf,
   type QuantAttrs,
+  rowSquares,
   scalar,
   sub,
   transpose,
@@ -18,7 +19,8 @@ import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
  * - equal nodes become one (constants, the tables' shapes, a negated sine);
  * - (w ∘ (P - onehot))·E, the loss's gradient through the LM head, becomes w ∘ (P·E - E[target]): the
  *   rows of E are looked up instead of copying the tokens × vocabulary array to change one element a row;
- * - products with a quantized matrix work on its codes, and the squares of its rows are looked up;
+ * - products with a quantized matrix work on its codes, and the squares of its rows are looked up; a frozen float32
+ *   matrix's are summed without a matrix of them;
  * - products with a thin matrix (LoRA's B, its gradient) are turned so that the long side is innermost;
  * - x + A·B of matrices becomes one addmm (ONNX Gemm): a node and a buffer less for every LoRA branch and
  *   residual.
@@ -43,7 +45,7 @@ export function rewrite(roots: readonly Tensor[]): Tensor[] {
       const replaced =
         headGradient(node, inputs) ??
         quantizedProduct(node, inputs) ??
-        quantizedSquares(node, inputs) ??
+        frozenSquares(node, inputs) ??
         thinProduct(node, inputs) ??
         sumOfProduct(node, inputs, uses);
       outputs = replaced ? [replaced] : makeNode(node.op, inputs, node.attrs, node.outputs);
@@ -101,13 +103,14 @@ function quantizedProduct(node: Node, [a, b]: Tensor[]): Tensor | undefined {
   return swapLast(scaled(product(transB ? b : swapLast(b), a, !transA)));
 }
 
-/** ‖row‖² of a dequantized matrix: known since it was quantized. */
-function quantizedSquares(node: Node, [squares]: Tensor[]): Tensor | undefined {
+/** ‖row‖² of a frozen matrix; of a quantized one it is known since then. */
+function frozenSquares(node: Node, [squares]: Tensor[]): Tensor | undefined {
   if (node.op !== 'sum' || squares.node.op !== 'mul') return undefined;
   const { axes, keepDims } = node.attrs as { axes: readonly number[]; keepDims: boolean };
   const [w, other] = squares.node.inputs;
-  if (w !== other || w.node.op !== 'dequantize' || String(axes) !== '1' || keepDims) return undefined;
-  return w.node.inputs[2];
+  if (w !== other || String(axes) !== '1' || keepDims) return undefined;
+  if (w.node.op === 'weight') return rowSquares(w);
+  return w.node.op === 'dequantize' ? w.node.inputs[2] : undefined;
 }
 
 /** Up to this size a side of a matrix is thin. */

@@ -68,7 +68,9 @@ class Stages {
       this.stage.set(node, sees ? (used.has(node) || !fixed ? DATA : SINK) : depth);
       if (node.op !== 'input' && node.inputs.every((t) => this.constant.has(t.node))) this.constant.add(node);
     }
-    this.nodes = nodes.sort((a, b) => this.stage.get(a)! - this.stage.get(b)! || a.id - b.id);
+    // Leaves come first: the inputs tell sizes to all that is emitted behind them.
+    const order = (node: Node) => (node.inputs.length === 0 ? -1 : this.stage.get(node)!);
+    this.nodes = nodes.sort((a, b) => order(a) - order(b) || a.id - b.id);
   }
 
   /** Nodes of equal key can be joined; undefined where a node cannot. */

@@ -7,7 +7,7 @@ import { addmmOp, matmulOp } from './matmul.js';
 import { rmsNormOp, ropeOp, softmaxOp } from './nn.js';
 import { afterOp } from './order.js';
 import { dequantizeOp, matmulQuantizedOp } from './quant.js';
-import { expandOp, meanOp, sumOp } from './reduce.js';
+import { expandOp, meanOp, rowSquaresOp, sumOp } from './reduce.js';
 import { concatOp, padOp, reshapeOp, sliceOp, splitOp, transposeOp } from './shape.js';
 
 /** Every op of the compiler. One suite (ops.test.ts) tries each: forward, gradient, emission. */
@@ -39,6 +39,7 @@ export const ops = {
   concat: concatOp,
   sum: sumOp,
   mean: meanOp,
+  rowSquares: rowSquaresOp,
   expand: expandOp,
   gather: gatherOp,
   scatterAddRows: scatterAddRowsOp,
@@ -84,5 +85,5 @@ export { addmm, matmul } from './matmul.js';
 export { rmsNorm, rope, softmax } from './nn.js';
 export { after } from './order.js';
 export { dequantize, matmulQuantized, type QuantAttrs, quantDims } from './quant.js';
-export { expandTo, mean, sum, zerosLike } from './reduce.js';
+export { expandTo, mean, rowSquares, sum, zerosLike } from './reduce.js';
 export { concat, pad, reshape, slice, split, transpose } from './shape.js';

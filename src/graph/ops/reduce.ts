@@ -40,6 +40,30 @@ export const sumOp: Op<ReduceAttrs> = {
   ],
 };
 
+/**
+ * Σ x² of each row of a frozen matrix [rows, columns]. Made by a rewrite. Computed at each run: an engine that is left to
+ * see that it never changes reads the matrix into memory of its own when it loads, and keeps it there.
+ */
+export const rowSquaresOp: Op<null> = {
+  infer: ([x]) => [{ dtype: x.dtype, shape: [x.shape[0]] }],
+  emit: (ctx, [x], _, { inputs: [{ shape }] }) => {
+    const known = ctx.node('Mul', [ctx.int64(shape.map(Number)), ctx.runtimeOne()])[0];
+    return ctx.node('ReduceSumSquare', ctx.node('Reshape', [x, known]), { axes: [1], keepdims: 0 });
+  },
+  vjp: null,
+  reference: ([x]) => [
+    hostFrom([x.dims[0]], ([row]) => {
+      const width = x.dims[1];
+      return Array.from(x.data.slice(row * width, (row + 1) * width), Number).reduce((a, v) => a + v * v, 0);
+    }),
+  ],
+  samples: [{ attrs: null, inputs: [{ dims: [3, 4] }] }],
+};
+
+export function rowSquares(x: Tensor): Tensor {
+  return apply('rowSquares', rowSquaresOp, [x], null)[0];
+}
+
 /** Mean over one axis of fixed size, kept as 1: the inner mean of a normalization. */
 export const meanOp: Op<ReduceAttrs> = {
   infer: inferReduce,
