@@ -94,6 +94,37 @@ describe('readAdapter refuses', () => {
   });
 });
 
+describe('of an adapter with more in it, readAdapter refuses', () => {
+  const option = (name: string) =>
+    fileURLToPath(new URL(`../../test/golden/fixtures-options/${name}/adapter`, import.meta.url));
+  it.each([
+    [
+      'llama2-modules-to-save',
+      { modules_to_save: ['norm'] },
+      /"base_model.model.lm_head.weight" is not of a LoRA/,
+    ],
+    ['qwen2-bias-all', { bias: 'none' }, /k_proj.bias" is not of a LoRA adapter/],
+    ['smollm2-lora-bias', { lora_bias: false }, /o_proj.lora_B.bias" is not of a LoRA adapter/],
+    ['qwen2-layers', { lora_bias: true }, /layers.1.self_attn.k_proj lacks its lora_bias$/],
+    [
+      'smollm2-embedding',
+      { r: 3 },
+      /lora_embedding_A of model.embed_tokens has shape \[4, 96\], expected \[3, in\]$/,
+    ],
+    ['smollm2-tokens', { trainable_token_indices: null }, /trainable_tokens_delta" is not of a LoRA adapter/],
+    [
+      'smollm2-tokens',
+      { trainable_token_indices: [1] },
+      /trainable_tokens_delta of model.embed_tokens has shape \[3, 24\], expected \[1, in\]$/,
+    ],
+  ])('%s as %j', async (name, change, message) => {
+    await cp(option(name), dir, { recursive: true });
+    const path = join(dir, 'adapter_config.json');
+    await writeFile(path, JSON.stringify({ ...(await json(path)), ...change }));
+    await expect(readAdapter(dir)).rejects.toThrow(message);
+  });
+});
+
 describe('of the descendants, readAdapter refuses', () => {
   const other = (name: string) =>
     fileURLToPath(new URL(`../../test/golden/fixtures-methods/${name}/adapter`, import.meta.url));

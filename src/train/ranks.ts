@@ -5,7 +5,7 @@ import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import { createAdapter } from '../methods/adapter.js';
 import { type LoraConfig, lora } from '../methods/lora.js';
 import type { Method } from '../methods/method.js';
-import { matchTargets } from '../methods/targets.js';
+import { selectTargets } from '../methods/targets.js';
 import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
 import { type Batch, batchesOf } from './data/batches.js';
@@ -63,7 +63,7 @@ export async function planRanks(
   options: RankOptions,
   session?: SessionOptions,
 ): Promise<RankPlan> {
-  const sites = matchTargets(config.targetModules, model.sites);
+  const sites = selectTargets(config, model.sites);
   const cost = (site: Site) => site.in + site.out;
   const budget = options.budget ?? config.r * sites.reduce((sum, site) => sum + cost(site), 0);
   const spectra = await gradientSpectra(runtime, model, sites, examples, options, session);
@@ -77,6 +77,10 @@ export async function planRanks(
     config: {
       ...config,
       targetModules: kept.map(({ site }) => site),
+      // They have had their say in what the targets are.
+      excludeModules: undefined,
+      layersToTransform: undefined,
+      layersPattern: undefined,
       rankPattern: Object.fromEntries(kept.map(({ site, r }) => [site, r])),
       alphaPattern: Object.fromEntries(kept.map(({ site, r }) => [site, (config.loraAlpha * r) / config.r])),
     },

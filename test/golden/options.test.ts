@@ -1,5 +1,5 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -33,6 +33,22 @@ const cases = readdirSync(golden('fixtures-options'));
 
 it('has its fixtures', () => {
   expect(cases.length).toBeGreaterThan(15);
+});
+
+it("refuses the adapter of an embedding that is not the base's", async () => {
+  const folder = join(scratch, 'other-base');
+  await cp(golden('fixtures-options/smollm2-embedding/adapter'), folder, { recursive: true });
+  const path = join(folder, 'adapter_model.safetensors');
+  const bytes = await readFile(path);
+  const { tensors } = await readAdapter(folder);
+  const saved = tensors.get('model.embed_tokens.base_weight')!;
+  const at = bytes.indexOf(Buffer.from(saved.data.buffer, saved.data.byteOffset, 64));
+  bytes.writeFloatLE(7, at);
+  await writeFile(path, bytes);
+  const model = await openModel(golden('fixtures/smollm2'));
+  await expect(loadAdapterFolder(folder, model)).rejects.toThrow(
+    'it holds another matrix of model.embed_tokens',
+  );
 });
 
 describe.each(cases)('%s', (name) => {

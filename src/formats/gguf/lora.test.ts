@@ -304,6 +304,18 @@ describe('what is refused', () => {
       /^mine: model.layers.7.self_attn.q_proj is no linear layer of its own in llama-bpe$/,
     ],
     [
+      'a bias of B',
+      ({ tensors }) => {
+        tensors.set('model.layers.0.self_attn.q_proj.lora_bias', { shape: [8], data: new Float32Array(8) });
+      },
+      /holds the A and B of linear layers only, and this one has .*q_proj.lora_bias; train without lora_bias$/,
+    ],
+    [
+      'a full copy of a module',
+      ({ tensors }) => tensors.set('model.norm.weight', { shape: [8], data: new Float32Array(8) }),
+      /this one has model.norm.weight; merge it and convert the model$/,
+    ],
+    [
       'a layer of another size',
       ({ tensors }) => {
         tensors.set('model.layers.0.self_attn.q_proj.lora_A', { shape: [8, 3], data: new Float32Array(24) });
