@@ -18,7 +18,7 @@ import { jsonOption } from './options.js';
 import { Progress } from './progress.js';
 import { curveLines } from './sparkline.js';
 import type { Terminal } from './terminal.js';
-import { count, counted, duration, percent, short } from './text.js';
+import { count, counted, duration, percent, short, table } from './text.js';
 
 const runShape = {
   config: z
@@ -147,6 +147,7 @@ async function trainModel(
     tell(event, resume, terminal);
     if (event.kind === 'saved') {
       await finished?.(model);
+      tellSummary(model, terminal);
       tellSaved(event, job, prompt, terminal);
     }
     stepped ||= event.kind === 'step';
@@ -203,6 +204,14 @@ function tellStopped(event: Extract<JobEvent, { kind: 'stopped' }>, job: Job, te
   terminal.say(`stopped behind step ${event.step} of ${event.steps}; checkpoint: ${event.folder}`);
   terminal.say(`to go on: ${commandLine(`train --output ${shellWord(job.output)} --resume`)}`);
   return exitCodes.interrupted;
+}
+
+/** What the method made of the adapter, as the ranks that AdaLoRA left. */
+function tellSummary({ adapter }: Model, terminal: Terminal): void {
+  const rows = adapter?.method.summary?.(adapter.config, adapter.values);
+  if (!rows) return;
+  terminal.emit({ kind: 'summary', rows });
+  for (const line of table(rows)) terminal.say(line);
 }
 
 function tellSaved(

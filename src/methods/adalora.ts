@@ -7,7 +7,7 @@ import { peftAdaloraConfig } from '../formats/peftConfig.js';
 import { add, constant, matmul, mul, reshape, scalar, sqrt, sub, sum } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Site } from '../models/model.js';
-import { allocate, maskTo, updateImportance } from './adaloraRanks.js';
+import { allocate, maskTo, rankTable, updateImportance } from './adaloraRanks.js';
 import { snakeKeys } from './keys.js';
 import { loraOptions } from './lora.js';
 import type { Method, SiteContext, Trainable } from './method.js';
@@ -175,6 +175,11 @@ export const adalora: Method<AdaloraConfig> = {
       targetModules: sites,
       rankPattern: peft.rank_pattern,
     };
+  },
+
+  summary(_, values) {
+    const ranks = ranksLeft(values);
+    return ranks && rankTable(new Map([...ranks].map(([site, left]) => [site, left.filter(Boolean).length])));
   },
 
   linear(c, { site, param, dropped }, y) {

@@ -82,6 +82,21 @@ export function maskTo(left: Readonly<Record<string, readonly boolean[]>>, value
   }
 }
 
+/** Ranks as a table: a row for each numbered layer, a column for each kind of module in it. */
+export function rankTable(ranks: ReadonlyMap<string, number>): (string | number)[][] {
+  const places = [...ranks].map(([site, rank]) => {
+    const [, layer = '', module] = /^(?:.*?\.(\d+)\.)?(?:.*\.)?([^.]+)$/.exec(site)!;
+    return { layer, module, rank };
+  });
+  const modules = [...new Set(places.map(({ module }) => module))];
+  const rows = [...new Set(places.map(({ layer }) => layer))].map((layer) => {
+    const own = new Map(places.filter((p) => p.layer === layer).map((p) => [p.module, p.rank]));
+    const sum = [...own.values()].reduce((a, b) => a + b, 0);
+    return [layer, ...modules.map((module) => own.get(module) ?? ''), sum];
+  });
+  return [['layer', ...modules, 'ranks'], ...rows];
+}
+
 function siteOf(name: string): string | undefined {
   return name.endsWith('.adalora_E') ? name.slice(0, -'.adalora_E'.length) : undefined;
 }

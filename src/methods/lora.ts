@@ -63,7 +63,13 @@ export const loraOptions = z.strictObject({
   alpha_pattern: z.record(z.string(), z.number().positive()).default({}).describe('the same for α'),
   use_rslora: z.boolean().default(false).describe('scale by α/√r instead'),
   init_lora_weights: z
-    .union([z.boolean(), z.enum(['gaussian', 'orthogonal', 'mica'])])
+    .union([z.boolean(), z.enum(['gaussian', 'orthogonal', 'mica'])], {
+      error: ({ input }) => {
+        const own = /^(pissa|olora)/.exec(String(input))?.[1];
+        const expected = 'expected true, false, "gaussian", "orthogonal" or "mica"';
+        return own ? `${JSON.stringify(input)} is a method of its own here, "${own}"; ${expected}` : expected;
+      },
+    })
     .default(true)
     .describe(
       'true: A as PEFT starts it, B zero; gaussian: A ~ N(0, 1/r²), B zero; orthogonal: both random, B·A = 0; ' +

@@ -154,6 +154,8 @@ export interface Method<C> {
    * what is saved has to follow from the values.
    */
   onStep?(config: C, context: StepContext): void;
+  /** A table for people of what training made of the adapter, header first; absent or undefined: nothing to tell. */
+  summary?(config: C, values: ReadonlyMap<string, F32Tensor>): (string | number)[][] | undefined;
   /** How such an adapter is saved where it is not of PEFT's form for layers. */
   readonly folder?: AdapterFolder<C>;
   /**

@@ -5,7 +5,7 @@ import { snakeKeys } from './keys.js';
 import { type LoraConfig, lora, loraOptions } from './lora.js';
 import type { Method } from './method.js';
 
-const options = loraOptions.omit({ init_lora_weights: true });
+const options = loraOptions.omit({ init_lora_weights: true, lora_bias: true });
 
 /**
  * OLoRA (Büyükakyüz, arXiv:2406.01775): LoRA that starts as the first r columns of Q and rows of R of the base's QR

@@ -12,7 +12,7 @@ export interface PissaConfig extends LoraConfig {
   pissaNiter: number;
 }
 
-const options = loraOptions.omit({ init_lora_weights: true }).extend({
+const options = loraOptions.omit({ init_lora_weights: true, lora_bias: true }).extend({
   pissa_niter: z
     .int()
     .nonnegative()

@@ -186,4 +186,8 @@ it('refuses a rank that, doubled, its matrix does not allow', async () => {
     'is saved as a LoRA of rank 10, which is larger than model.layers.0.self_attn.k_proj allows: its matrix is 8 × 24; lower r to 4';
   expect(select('pissa')).toThrow(`pissa ${message}`);
   expect(select('olora')).toThrow(`olora ${message}`);
+  expect(() => methodNamed('lora').parse('c', { init_lora_weights: 'pissa_niter_4' })).toThrow(
+    'c: key "init_lora_weights": "pissa_niter_4" is a method of its own here, "pissa"; expected true, false, ',
+  );
+  expect(() => methodNamed('olora').parse('c', { lora_bias: true })).toThrow('c: unknown key "lora_bias"');
 });
