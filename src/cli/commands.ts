@@ -7,6 +7,7 @@ import { extract, resize } from './extract.js';
 import { generate } from './generate.js';
 import { inspect } from './inspect.js';
 import { merge } from './merge.js';
+import { methods } from './methods.js';
 import { runs } from './runs.js';
 import { train } from './train.js';
 
@@ -22,5 +23,6 @@ export const commands: readonly CommandSpec[] = [
   convert,
   extract,
   resize,
+  methods,
   runs,
 ];

@@ -110,6 +110,11 @@ it('the program of the README runs', async () => {
   }
 });
 
+it('docs/methods.md has the table of methods', async () => {
+  const { stdout } = await run(process.execPath, [join(root, 'docs/methods.mjs'), '--check']);
+  expect(stdout).toBe('docs/methods.md is as the table of methods\n');
+});
+
 it('docs/cli.md has the options that --help tells', async () => {
   const { stdout } = await run(process.execPath, [join(root, 'docs/options.mjs'), '--check']);
   expect(stdout).toBe('docs/cli.md is as the help\n');
