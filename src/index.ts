@@ -18,6 +18,7 @@ export type { F32Tensor, HostTensor, StoredDType } from './base/tensor.js';
 export type { ChatMessage } from './formats/chat.js';
 export { type GgufToHfOptions, ggufToHf } from './formats/gguf/tohf.js';
 export type { DownloadProgress } from './formats/hub/progress.js';
+export type { QuantFormat } from './formats/quant/index.js';
 export type { Device } from './graph/op.js';
 export type { Adapter } from './methods/adapter.js';
 export { type MethodName, methods } from './methods/index.js';
