@@ -18,6 +18,7 @@ import {
 import { type PeftConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
 import { sitesOf, trainableCount } from '../methods/adapter.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
+import { ownConfigOf } from '../methods/ownFiles.js';
 import { describe, openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig, Site } from '../models/model.js';
@@ -152,6 +153,12 @@ function describeModel(
 }
 
 async function inspectAdapter(path: string): Promise<AdapterInspection> {
+  const own = await ownConfigOf(path);
+  if (own) {
+    throw new UserError(
+      `${path} is a ${own.peft_type} adapter, and inspect shows only those with matrices of a rank: generate and eval take it`,
+    );
+  }
   const { config, tensors } = await readAdapter(path);
   const { size } = await stat(join(path, 'adapter_model.safetensors'));
   const shapes = new Map([...tensors].map(([key, { shape }]) => [key, shape]));

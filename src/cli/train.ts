@@ -6,6 +6,7 @@ import type { Model } from '../api/model.js';
 import { type JobEvent, openJob, runJob } from '../api/run.js';
 import { RunFolder, readMetrics, readUnfinishedRun } from '../api/runFolder.js';
 import { kebabCase } from '../base/names.js';
+import { methodNamed } from '../methods/index.js';
 import type { EncodeStats } from '../train/data/encode.js';
 import { lrRangeSchema } from '../train/lrFinder.js';
 import { type CommandSpec, type ExitCode, exitCodes, UsageError } from './command.js';
@@ -45,7 +46,7 @@ export const train: CommandSpec = {
   name: 'train',
   summary: 'train a LoRA adapter (or the whole model) on your own rows',
   description:
-    "The adapter is written to --output in PEFT's format. Ctrl-C saves a checkpoint; --resume goes on from it.\n" +
+    "The adapter is written to --output, in PEFT's format where PEFT has one. Ctrl-C saves a checkpoint; --resume goes on from it.\n" +
     "Options may also stand in a config file, as learningRate or learning_rate; PEFT's keys are the same.",
   groups: { Run: runShape, ...jobGroups, 'Learning rate': findShape },
   examples: [
@@ -237,9 +238,11 @@ function tellSaved(
     terminal.say(`to use it: ${commandLine(`generate --model ${output} --prompt ${text}`)}`);
     return;
   }
-  terminal.say(`adapter   ${folder} (PEFT's format)`);
+  const { card } = methodNamed(job.method);
+  terminal.say(`adapter   ${folder} (${card.peft === null ? "lowrank's own format" : "PEFT's format"})`);
   terminal.say('to use it:');
   terminal.say(`  ${commandLine(`generate --model ${model} --adapter ${output} --prompt ${text}`)}`);
+  if (!card.merges) return;
   terminal.say(
     `  ${commandLine(`merge --model ${model} --adapter ${output} --output ${shellWord(`${folder}-merged`)}`)}`,
   );
