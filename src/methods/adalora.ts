@@ -22,8 +22,8 @@ export interface AdaloraConfig {
   tinit: number;
   tfinal: number;
   deltaT: number;
-  /** Steps that the schedule is for; null: all of the run's. */
-  totalStep: number | null;
+  /** Steps that the schedule is for; absent: all of the run's. */
+  totalStep?: number;
   /** Decay of the averages of sensitivity and of its uncertainty. */
   beta1: number;
   beta2: number;
@@ -32,7 +32,7 @@ export interface AdaloraConfig {
   loraDropout: number;
   targetModules: TargetModules;
   /** What was pruned when the adapter was saved, as in PEFT's configuration. */
-  rankPattern: Record<string, boolean[]> | null;
+  rankPattern?: Record<string, boolean[]>;
 }
 
 const decay = z.number().gt(0).lt(1).default(0.85);
@@ -92,14 +92,13 @@ export const adalora: Method<AdaloraConfig> = {
       tinit: c.tinit,
       tfinal: c.tfinal,
       deltaT: c.delta_t,
-      totalStep: c.total_step ?? null,
+      ...(c.total_step !== undefined && { totalStep: c.total_step }),
       beta1: c.beta1,
       beta2: c.beta2,
       orthRegWeight: c.orth_reg_weight,
       loraAlpha: c.lora_alpha ?? c.init_r,
       loraDropout: c.lora_dropout,
       targetModules: parseTargets(c.target_modules),
-      rankPattern: null,
     };
   },
 
@@ -140,7 +139,7 @@ export const adalora: Method<AdaloraConfig> = {
       target_modules: typeof c.targetModules === 'string' ? c.targetModules : [...c.targetModules],
       rank_pattern: ranks
         ? Object.fromEntries([...ranks].map(([site, left]) => [`${site}.lora_E`, left]))
-        : c.rankPattern,
+        : (c.rankPattern ?? null),
       task_type: 'CAUSAL_LM',
     });
   },
@@ -166,14 +165,14 @@ export const adalora: Method<AdaloraConfig> = {
       tinit: peft.tinit,
       tfinal: peft.tfinal,
       deltaT: peft.deltaT,
-      totalStep: peft.total_step,
+      ...(peft.total_step !== null && { totalStep: peft.total_step }),
       beta1: peft.beta1,
       beta2: peft.beta2,
       orthRegWeight: peft.orth_reg_weight,
       loraAlpha: peft.lora_alpha,
       loraDropout: peft.lora_dropout,
       targetModules: sites,
-      rankPattern: peft.rank_pattern,
+      ...(peft.rank_pattern && { rankPattern: peft.rank_pattern }),
     };
   },
 
@@ -232,7 +231,7 @@ export const adalora: Method<AdaloraConfig> = {
 };
 
 function rankOf(c: AdaloraConfig, site: Pick<Site, 'name'>): number {
-  return adaloraRank({ init_r: c.initR, rank_pattern: c.rankPattern }, site.name);
+  return adaloraRank({ init_r: c.initR, rank_pattern: c.rankPattern ?? null }, site.name);
 }
 
 function scaleOf(c: AdaloraConfig): number {

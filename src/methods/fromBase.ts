@@ -1,11 +1,20 @@
+import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { type Matrix, matrix, toFloat32 } from '../base/linalg/matrix.js';
 import { type F32Tensor, f32 } from '../base/tensor.js';
 import type { PeftLoraConfig } from '../formats/peftConfig.js';
 import { add, concat, matmul, neg } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import { type LoraConfig, lora, scaleOf, toPeft } from './lora.js';
+import { type LoraConfig, lora, loraOptions, scaleOf, toPeft } from './lora.js';
 import type { Method, ReadBase, SiteContext, Trainable } from './method.js';
+
+/** LoRA's options, but for those that such a method decides itself. */
+export const fromBaseOptions = loraOptions.extend({
+  init_lora_weights: z
+    .literal(true, { error: () => 'this method starts A and B in its own way; leave it out' })
+    .default(true),
+  lora_bias: z.literal(false, { error: () => 'this method has no bias of B; leave it out' }).default(false),
+});
 
 /** B [out, r] and A [r, in] that a site starts with. */
 export interface Start {

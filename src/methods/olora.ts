@@ -1,11 +1,9 @@
 import { qr } from '../base/linalg/qr.js';
 import { checkJson } from '../formats/io/json.js';
-import { fromBaseMethod } from './fromBase.js';
+import { fromBaseMethod, fromBaseOptions } from './fromBase.js';
 import { snakeKeys } from './keys.js';
-import { type LoraConfig, lora, loraOptions } from './lora.js';
+import { type LoraConfig, lora } from './lora.js';
 import type { Method } from './method.js';
-
-const options = loraOptions.omit({ init_lora_weights: true, lora_bias: true });
 
 /**
  * OLoRA (Büyükakyüz, arXiv:2406.01775): LoRA that starts as the first r columns of Q and rows of R of the base's QR
@@ -25,7 +23,7 @@ export const olora: Method<LoraConfig> = {
     merges: true,
     peft: 'LORA of rank 2r',
   },
-  options,
+  options: fromBaseOptions,
   fromPeft: undefined,
-  parse: (place, config) => lora.parse(place, checkJson(place, snakeKeys(config), options)),
+  parse: (place, config) => lora.parse(place, checkJson(place, snakeKeys(config), fromBaseOptions)),
 };

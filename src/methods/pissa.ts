@@ -2,9 +2,9 @@ import * as z from 'zod';
 import { scaleColumns, scaleRows } from '../base/linalg/matrix.js';
 import { truncatedSvd } from '../base/linalg/svd.js';
 import { checkJson } from '../formats/io/json.js';
-import { fromBaseMethod } from './fromBase.js';
+import { fromBaseMethod, fromBaseOptions } from './fromBase.js';
 import { snakeKeys } from './keys.js';
-import { type LoraConfig, lora, loraOptions } from './lora.js';
+import { type LoraConfig, lora } from './lora.js';
 import type { Method } from './method.js';
 
 export interface PissaConfig extends LoraConfig {
@@ -12,7 +12,7 @@ export interface PissaConfig extends LoraConfig {
   pissaNiter: number;
 }
 
-const options = loraOptions.omit({ init_lora_weights: true, lora_bias: true }).extend({
+const options = fromBaseOptions.extend({
   pissa_niter: z
     .int()
     .nonnegative()

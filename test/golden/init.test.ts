@@ -189,5 +189,12 @@ it('refuses a rank that, doubled, its matrix does not allow', async () => {
   expect(() => methodNamed('lora').parse('c', { init_lora_weights: 'pissa_niter_4' })).toThrow(
     'c: key "init_lora_weights": "pissa_niter_4" is a method of its own here, "pissa"; expected true, false, ',
   );
-  expect(() => methodNamed('olora').parse('c', { lora_bias: true })).toThrow('c: unknown key "lora_bias"');
+  expect(() => methodNamed('olora').parse('c', { lora_bias: true })).toThrow('c: key "lora_bias"');
+  expect(() => methodNamed('pissa').parse('c', { init_lora_weights: 'gaussian' })).toThrow(
+    'this method starts A and B in its own way; leave it out',
+  );
+  for (const method of ['pissa', 'olora', 'adalora'].map(methodNamed)) {
+    const config = method.parse('c', { lora_alpha: 3 });
+    expect(method.parse('c', JSON.parse(JSON.stringify(config)))).toEqual(config);
+  }
 });
