@@ -4,6 +4,7 @@
  * Start with {@link loadModel}; `model.addLora`, `model.train`, `model.generate`, `model.saveAdapter` and
  * `model.saveMerged` are the rest of the way.
  */
+export { type Combined, type CombineFilesOptions, combineIntoFolder } from './api/combine.js';
 export { type ConvertOptions, convert } from './api/convert.js';
 export type { DataSource } from './api/data.js';
 export { type ExtractInput, extract, type ResizeInput, resize, type TruncationEvent } from './api/extract.js';
@@ -21,6 +22,7 @@ export type { DownloadProgress } from './formats/hub/progress.js';
 export type { QuantFormat } from './formats/quant/index.js';
 export type { Device } from './graph/op.js';
 export type { Adapter } from './methods/adapter.js';
+export type { CombineInput } from './methods/combine.js';
 export { type MethodName, methods } from './methods/index.js';
 export type { LoraConfig } from './methods/lora.js';
 export type { LoraPlusConfig } from './methods/loraplus.js';

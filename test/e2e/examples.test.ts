@@ -74,10 +74,12 @@ describe('examples', () => {
 
   it('swap-adapters: each adapter says its own', async () => {
     const lines = (await example('swap-adapters', model, out, '12')).trimEnd().split('\n');
-    const [keen, cool, again] = lines.slice(2);
+    const [keen, cool, again, neither] = lines.slice(2);
     expect(keen).toMatch(/^keen: ?\S/);
     expect(again).toBe(keen);
     expect(cool.replace('cool', 'keen')).not.toBe(keen);
+    expect(neither).toMatch(/^neither:/);
+    expect(keen.replace('keen', 'neither')).not.toBe(neither);
   });
 
   it('evaluate: tells both losses, and refuses in one sentence', async () => {
