@@ -26,7 +26,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, VeraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 import reference as ref
@@ -67,6 +67,11 @@ CASES: dict[str, tuple[str, dict]] = {
     "llama2-tokens-of-head": ("llama2", QV | {"trainable_token_indices": {"embed_tokens": [5, 9], "lm_head": [30, 9, 88]}}),
     "qwen2-orthogonal": ("qwen2", QV | {"init_lora_weights": "orthogonal"}),
     "qwen2-mica": ("qwen2", {"target_modules": ["q_proj", "embed_tokens"], "init_lora_weights": "mica"}),
+    "qwen2-vera": (
+        "qwen2",
+        {"vera": True, "target_modules": ["q_proj", "down_proj"], "layers_to_transform": [1]}
+        | {"bias": "vera_only", "modules_to_save": ["norm"]},
+    ),
 }
 
 REWRITE = """
@@ -78,6 +83,12 @@ const adapter = await loadAdapterFolder(from, await openModel(base));
 await mkdir(to);
 await writeAdapterFolder(to, adapter, base);
 """
+
+
+def config_of(options: dict) -> PeftConfig:
+    if "vera" in options:
+        return VeraConfig(r=12, task_type="CAUSAL_LM", **{key: options[key] for key in options if key != "vera"})
+    return LoraConfig(**COMMON | options)
 
 
 def file_name(name: str) -> str:
@@ -112,7 +123,7 @@ def make(name: str, folder: Path, seed: int) -> None:
     model, options = CASES[name]
     generator = torch.Generator().manual_seed(seed)
     batch = ref.Batch.read(GOLDEN / "fixtures" / model / "batch.json")
-    adapted = get_peft_model(ref.load(GOLDEN / "fixtures" / model), LoraConfig(**COMMON | options))
+    adapted = get_peft_model(ref.load(GOLDEN / "fixtures" / model), config_of(options))
     move(adapted, generator)
     adapted.eval()
     adapted.save_pretrained(folder / "adapter")
@@ -120,7 +131,7 @@ def make(name: str, folder: Path, seed: int) -> None:
     path = folder / "adapter" / "adapter_config.json"
     config = json.loads(path.read_text()) | {"base_model_name_or_path": f"fixtures/{model}"}
     for key in ("target_modules", "exclude_modules"):
-        if isinstance(config[key], list):
+        if isinstance(config.get(key), list):
             config[key] = sorted(config[key])  # PEFT writes a set: its order is not reproducible
     path.write_text(json.dumps(config, indent=1) + "\n")
 
@@ -136,7 +147,7 @@ def make(name: str, folder: Path, seed: int) -> None:
     assert gradients.keys() <= saved.keys(), gradients.keys() - saved.keys()
     expected |= {f"grad.{key}": gradient for key, gradient in gradients.items()}
     save_file({key: tensor.contiguous() for key, tensor in expected.items()}, folder / "expected.safetensors")
-    method = "dora" if options.get("use_dora") else "lora"
+    method = "dora" if "use_dora" in options else "vera" if "vera" in options else "lora"
     ref.write_json(
         folder / "expected.json",
         {"versions": ref.versions(), "method": method, "base": model, "loss": loss.item()},

@@ -204,10 +204,10 @@ function expectedShape(config: PeftConfig, key: string): readonly (number | stri
 /** The same of what an adapter holds beside its method's tensors. */
 function expectedOfModule(config: PeftConfig, key: string): readonly (number | string)[] | undefined {
   const own = splitModuleKey(key);
-  if (!own || config.peft_type !== 'LORA') return undefined;
+  if (!own || config.peft_type === 'ADALORA') return undefined;
   const { module, part } = own;
   const saved = isSavedModule(config.modules_to_save ?? [], module);
-  if (part === 'base_weight') return ['out', 'in'];
+  if (part === 'base_weight') return config.peft_type === 'LORA' ? ['out', 'in'] : undefined;
   if (part === 'bias') return saved || config.bias !== 'none' ? ['out'] : undefined;
   // A norm's gain is a vector.
   if (part === 'weight') return saved ? (/norm$/.test(module) ? ['out'] : ['out', 'in']) : undefined;

@@ -12,6 +12,9 @@ const PEFT_VERSION = '0.21.2';
 const names = z.union([z.string(), z.array(z.string())]).nullable();
 const indices = z.array(z.int().nonnegative());
 
+/** Ends of names of modules of which an adapter holds a full copy. */
+const modulesToSave = z.array(z.string().min(1)).nullable().default(null);
+
 /** Values by module-name pattern; PEFT has {} and null for none. */
 const perModule = (value: z.ZodNumber | z.ZodInt) =>
   z
@@ -48,8 +51,7 @@ const loraSchema = z.object({
   exclude_modules: names.default(null),
   /** Which of the base's own biases train and are saved. */
   bias: z.enum(['none', 'all', 'lora_only']).default('none'),
-  /** Ends of names of modules of which the adapter holds a full copy. */
-  modules_to_save: z.array(z.string().min(1)).nullable().default(null),
+  modules_to_save: modulesToSave,
   /** B has a bias. */
   lora_bias: z.boolean().default(false),
   /** Rows of the input embedding, or of each module named, that the adapter replaces. */
@@ -78,6 +80,8 @@ const veraSchema = z.object({
   d_initial: z.number().default(0.1),
   init_weights: z.boolean().default(true),
   projection_prng_key: z.int().default(0),
+  bias: z.enum(['none', 'all', 'vera_only']).default('none'),
+  modules_to_save: modulesToSave,
   save_projection: z
     .literal(true, {
       error: () => "the random matrices are PyTorch's and not in the file, save with save_projection=True",
@@ -138,7 +142,7 @@ const KINDS: Record<PeftConfig['peft_type'], Kind> = {
   },
   VERA: {
     schema: veraSchema,
-    neutral: { bias: 'none', modules_to_save: null },
+    neutral: {},
     idle: { auto_mapping: null },
   },
 };

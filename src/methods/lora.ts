@@ -9,6 +9,15 @@ import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
 import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
+import {
+  given,
+  layerChoice,
+  layerShape,
+  layersToPeft,
+  numbersOf,
+  numbersText,
+  targetsShape,
+} from './layerOptions.js';
 import { embeddingStarts, type InitLoraWeights, initLoraWeights, linearStarts } from './loraInit.js';
 import type { EmbeddingContext, Method, Trainable } from './method.js';
 import { parseTargets, selectTargets, type TargetChoice } from './targets.js';
@@ -32,30 +41,13 @@ export interface LoraConfig extends TargetChoice, Extras {
   loraBias: boolean;
 }
 
-/** A list, which may be one text with commas. */
-const listOf = <T extends z.ZodType>(item: T, text: RegExp) =>
-  z.union([z.array(item), z.string().regex(text)], 'expected names, as norm,lm_head').optional();
-const nameList = listOf(z.string().min(1), /^[\w.]+(,[\w.]+)*$/);
-const numbers = /^\d+(,\d+)*$/;
-const targetsShape = z.union([z.string().min(1), z.array(z.string().min(1))]);
-
 /** LoRA's options, by PEFT's names; its descendants extend them. */
 export const loraOptions = z.strictObject({
   r: z.int().positive().default(8).describe('rank of the update (VeRA: 256 if not given)'),
   lora_alpha: z.number().positive().optional().describe('α: the update is scaled by α/r (default: r)'),
   lora_dropout: z.number().min(0).lt(1).default(0).describe("dropout of A's input while training"),
-  target_modules: targetsShape
-    .default(['q_proj', 'v_proj'])
-    .describe('layers to adapt: names, a regular expression for whole names, or all-linear'),
+  ...layerShape,
   exclude_modules: targetsShape.optional().describe('layers to leave out, named as the targets are'),
-  layers_to_transform: z
-    .union(
-      [z.int().nonnegative(), z.array(z.int().nonnegative()), z.string().regex(numbers)],
-      'expected numbers of layers, as 0,1,5',
-    )
-    .optional()
-    .describe('numbers of the layers to adapt, as 0,1,5 (with targets by name)'),
-  layers_pattern: nameList.describe('what numbered layers are called (default: anything)'),
   rank_pattern: z
     .record(z.string(), z.int().positive())
     .default({})
@@ -80,16 +72,9 @@ export const loraOptions = z.strictObject({
     .default('none')
     .describe("which of the model's own biases train: none, all, or those of the adapted layers"),
   lora_bias: z.boolean().default(false).describe('give B a bias'),
-  modules_to_save: nameList.describe(
-    'modules that train whole, as norm,lm_head, in copies kept with the adapter',
-  ),
   trainable_token_indices: z
     .union(
-      [
-        z.array(z.int().nonnegative()),
-        z.string().regex(numbers),
-        z.record(z.string(), z.array(z.int().nonnegative())),
-      ],
+      [z.array(z.int().nonnegative()), numbersText, z.record(z.string(), z.array(z.int().nonnegative()))],
       'expected token ids, as 5,17, or JSON as {"lm_head": [5, 17]}',
     )
     .optional()
@@ -107,70 +92,40 @@ export function loraConfig(c: z.output<typeof loraOptions>, place = 'the LoRA co
     r: c.r,
     loraAlpha: c.lora_alpha ?? c.r,
     loraDropout: c.lora_dropout,
-    targetModules: parseTargets(c.target_modules),
+    ...layerChoice(place, c),
     ...given('excludeModules', c.exclude_modules && parseTargets(c.exclude_modules)),
-    ...given('layersToTransform', numbersOf(c.layers_to_transform)),
-    ...given('layersPattern', namesOf(c.layers_pattern)),
     rankPattern: c.rank_pattern,
     alphaPattern: c.alpha_pattern,
     useRslora: c.use_rslora,
     initLoraWeights: c.init_lora_weights,
     bias: c.bias,
     loraBias: c.lora_bias,
-    ...given('modulesToSave', namesOf(c.modules_to_save)),
     ...given('trainableTokenIndices', tokensOf(c.trainable_token_indices)),
   };
-  const { targetModules, layersToTransform, layersPattern } = config;
-  if (typeof targetModules === 'string' && (layersToTransform || layersPattern)) {
-    throw new UserError(
-      `${place}: layers_to_transform needs target_modules by name, not "${targetModules}", as PEFT has it`,
-    );
-  }
-  if (layersPattern && !layersToTransform) {
-    throw new UserError(`${place}: layers_pattern needs layers_to_transform`);
-  }
   if (config.loraBias && typeof config.initLoraWeights !== 'boolean') {
     throw new UserError(`${place}: lora_bias needs init_lora_weights true or false, as PEFT has it`);
   }
   return config;
 }
 
-/** A key that is there only with a value, so that a configuration is the same whether or not it passed through JSON. */
-function given<K extends string, V>(key: K, value: V | undefined): { [key in K]?: V } {
-  return (value === undefined ? {} : { [key]: value }) as { [key in K]?: V };
-}
-
-const namesOf = (names: string | readonly string[] | undefined) =>
-  typeof names === 'string' ? names.split(',') : names;
-
-const numbersOf = (values: string | number | readonly number[] | undefined) => {
-  if (typeof values === 'number') return [values];
-  return typeof values === 'string' ? values.split(',').map(Number) : values;
-};
-
 const tokensOf = (tokens: z.output<typeof loraOptions>['trainable_token_indices']) =>
   typeof tokens === 'string' ? numbersOf(tokens) : tokens;
 
 /** The same configuration in PEFT's words. */
 export function toPeft(c: LoraConfig): PeftLoraConfig {
-  const list = <T>(values: readonly T[] | undefined) => values && [...values];
-  const names = (targets: LoraConfig['targetModules']) =>
-    typeof targets === 'string' ? targets : [...targets];
+  const { excludeModules } = c;
   return peftLoraConfig({
     r: c.r,
     lora_alpha: c.loraAlpha,
     lora_dropout: c.loraDropout,
-    target_modules: names(c.targetModules),
-    ...given('exclude_modules', c.excludeModules && names(c.excludeModules)),
-    ...given('layers_to_transform', list(c.layersToTransform)),
-    ...given('layers_pattern', list(c.layersPattern)),
+    ...layersToPeft(c),
+    ...given('exclude_modules', typeof excludeModules === 'object' ? [...excludeModules] : excludeModules),
     rank_pattern: c.rankPattern,
     alpha_pattern: c.alphaPattern,
     use_rslora: c.useRslora,
     init_lora_weights: c.initLoraWeights,
     bias: c.bias,
     lora_bias: c.loraBias,
-    ...given('modules_to_save', list(c.modulesToSave)),
     ...given('trainable_token_indices', c.trainableTokenIndices as PeftLoraConfig['trainable_token_indices']),
     task_type: 'CAUSAL_LM',
   });

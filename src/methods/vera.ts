@@ -3,13 +3,17 @@ import { Rng } from '../base/rng.js';
 import { checkJson } from '../formats/io/json.js';
 import { peftVeraConfig } from '../formats/peftConfig.js';
 import { add, matmul, mul, reshape, slice } from '../graph/ops/index.js';
+import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
+import { given, layerChoice, layerShape, layersToPeft } from './layerOptions.js';
 import { loraOptions } from './lora.js';
 import type { Method, SiteContext, Trainable } from './method.js';
-import { matchTargets, parseTargets, type TargetModules } from './targets.js';
+import { selectTargets, type TargetChoice } from './targets.js';
 
 /** VeRA's options, named as in PEFT's VeraConfig. */
-export interface VeraConfig {
+export interface VeraConfig
+  extends Omit<TargetChoice, 'excludeModules'>,
+    Omit<Extras, 'trainableTokenIndices'> {
   /** Rank of the shared random matrices. */
   r: number;
   /** Probability with which an element of A's input is dropped while training. */
@@ -18,7 +22,6 @@ export interface VeraConfig {
   dInitial: number;
   /** Seed of the random matrices. */
   projectionPrngKey: number;
-  targetModules: TargetModules;
 }
 
 const options = z.strictObject({
@@ -26,7 +29,8 @@ const options = z.strictObject({
   vera_dropout: z.number().min(0).lt(1).default(0).describe("VeRA: dropout of A's input while training"),
   d_initial: z.number().default(0.1).describe('VeRA: first value of the vector d'),
   projection_prng_key: z.int().default(0).describe('VeRA: seed of the random matrices'),
-  target_modules: loraOptions.shape.target_modules,
+  ...layerShape,
+  bias: loraOptions.shape.bias,
 });
 
 /**
@@ -54,12 +58,13 @@ export const vera: Method<VeraConfig> = {
       veraDropout: c.vera_dropout,
       dInitial: c.d_initial,
       projectionPrngKey: c.projection_prng_key,
-      targetModules: parseTargets(c.target_modules),
+      ...layerChoice(place, c),
+      bias: c.bias,
     };
   },
 
-  select(c, { sites }) {
-    const targets = matchTargets(c.targetModules, sites);
+  select(c, model) {
+    const targets = selectTargets(c, model.sites);
     const widest = Math.max(...targets.map((s) => s.in));
     const tallest = Math.max(...targets.map((s) => s.out));
     return [
@@ -73,6 +78,7 @@ export const vera: Method<VeraConfig> = {
           init: () => new Float32Array(c.r).fill(c.dInitial),
         },
       ]),
+      ...extraTrainables(c, model, new Set(targets.map((site) => site.name))),
     ];
   },
 
@@ -82,7 +88,8 @@ export const vera: Method<VeraConfig> = {
       vera_dropout: c.veraDropout,
       d_initial: c.dInitial,
       projection_prng_key: c.projectionPrngKey,
-      target_modules: typeof c.targetModules === 'string' ? c.targetModules : [...c.targetModules],
+      ...layersToPeft(c),
+      bias: c.bias === 'lora_only' ? 'vera_only' : c.bias,
       task_type: 'CAUSAL_LM',
     }),
 
@@ -94,6 +101,8 @@ export const vera: Method<VeraConfig> = {
       dInitial: peft.d_initial,
       projectionPrngKey: peft.projection_prng_key,
       targetModules: sites,
+      bias: peft.bias === 'vera_only' ? 'lora_only' : peft.bias,
+      ...given('modulesToSave', peft.modules_to_save?.length ? peft.modules_to_save : undefined),
     };
   },
 

@@ -165,6 +165,14 @@ const variants: Record<string, Subject & { method: MethodName }> = {
     loadedAs: 'lora',
     needsBiases: true,
   },
+  'vera, with biases and norms': {
+    method: 'vera',
+    options: { r: 6, bias: 'lora_only', modulesToSave: ['norm'], targetModules: ['k_proj'] },
+    count: (sites, model) =>
+      total(onlyOf(sites, 'k_proj').map((s) => 6 + 2 * s.out)) + total(ownSizes(model, /norm\.weight$/)),
+    loadedAs: 'vera',
+    needsBiases: true,
+  },
   'lora, in the least directions': {
     method: 'lora',
     options: { r: 3, targetModules: ['v_proj', 'embed_tokens'], initLoraWeights: 'mica' },
