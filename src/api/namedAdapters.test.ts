@@ -54,7 +54,11 @@ describe('several adapters on one base', () => {
       model.setAdapter(name);
       expect(await seen()).toBe(texts[name]);
     }
+    // The file names the targets one by one, and its graph is the same.
+    await model.loadAdapter(join(folder, 'a'), { name: 'read' });
+    expect(await seen()).toBe(texts.a);
     expect(load).not.toHaveBeenCalled();
+    model.deleteAdapter('read');
     for (const name of ['a', 'b']) {
       model.setAdapter(name);
       expect(await loss()).toBe(losses[name]);

@@ -56,9 +56,12 @@ export class DecodeStep {
     if (adapter !== this.adapter || merged !== this.merged) {
       // What is merged is part of the graph; the base alone has no values to take.
       if (merged || this.merged || !adapter || !this.adapter) return false;
-      const graph = decodeGraph(this.model, adapter, merged, this.device);
-      if (!sameBytes(graph.compiled.bytes, this.graph.compiled.bytes)) return false;
-      this.graph = graph;
+      if (!computeAlike(adapter, this.adapter)) {
+        // Other words may mean the same: targets by a list of names, or by a pattern.
+        const graph = decodeGraph(this.model, adapter, merged, this.device);
+        if (!sameBytes(graph.compiled.bytes, this.graph.compiled.bytes)) return false;
+        this.graph = graph;
+      }
       this.adapter = adapter;
     }
     await this.hold();
@@ -154,6 +157,13 @@ function decodeGraph(
     outputs[`v.${layer}`] = v;
   });
   return { compiled: compile(outputs, device), params: [...params.keys()] };
+}
+
+/** Whether the same configuration of the same method made both, on tensors of the same sizes: then the graph is the same. */
+function computeAlike(a: Adapter, b: Adapter): boolean {
+  if (a.method !== b.method || JSON.stringify(a.config) !== JSON.stringify(b.config)) return false;
+  const sizes = ({ values }: Adapter) => JSON.stringify([...values].map(([name, { dims }]) => [name, dims]));
+  return sizes(a) === sizes(b);
 }
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
