@@ -9,6 +9,7 @@ import { type ExitCode, exitCodes } from './command.js';
 import { locating } from './download.js';
 import { onInterrupt } from './interrupt.js';
 import { barred, LogPace } from './progress.js';
+import { chooseRanks } from './ranks.js';
 import { sparkline } from './sparkline.js';
 import type { Terminal } from './terminal.js';
 import { duration } from './text.js';
@@ -35,12 +36,13 @@ export async function findLrForJob(
   const model = await openJob(job, locating(terminal));
   const release = onInterrupt(() => interrupted.abort());
   try {
-    const found = await test(model, job, range, terminal, interrupted.signal);
+    const chosen = await chooseRanks(model, job, terminal);
+    const found = await test(model, chosen, range, terminal, interrupted.signal);
     if (found.end === 'interrupted') {
       terminal.say(`stopped behind step ${found.points.length}; nothing was written`);
       return exitCodes.interrupted;
     }
-    const files = await writeLrReport(job.output, found, { command, options: flattenJob(job) });
+    const files = await writeLrReport(job.output, found, { command, options: flattenJob(chosen) });
     tellFound(found, job.train.learningRate, terminal);
     terminal.say(`figures   ${files[0]}, picture: ${basename(files[1])}`);
     const rate = rounded(found.steepest);

@@ -17,6 +17,7 @@ import { onInterrupt } from './interrupt.js';
 import { commandLine } from './invocation.js';
 import { jsonOption } from './options.js';
 import { Progress } from './progress.js';
+import { chooseRanks } from './ranks.js';
 import { curveLines } from './sparkline.js';
 import type { Terminal } from './terminal.js';
 import { count, counted, duration, percent, short, table } from './text.js';
@@ -115,7 +116,8 @@ export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHook
     terminal.say('stopping after this step, with a checkpoint; Ctrl-C again stops at once');
   });
   try {
-    return await trainModel(model, job, folder, terminal, { ...hooks, signal: interrupted.signal });
+    const chosen = await chooseRanks(model, job, terminal);
+    return await trainModel(model, chosen, folder, terminal, { ...hooks, signal: interrupted.signal });
   } finally {
     release();
     await model.close();
