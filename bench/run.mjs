@@ -11,6 +11,7 @@ import { loadTokenizer } from '../dist/formats/tokenizer.js';
 import { ggufToHf } from '../dist/index.js';
 import { encodeRows } from '../dist/train/data/encode.js';
 import { readRows } from '../dist/train/data/rows.js';
+import { wordnetRows } from './data.mjs';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -36,12 +37,20 @@ if (!existsSync(args.model)) {
 const model = args.model;
 const data = join(root, '.cache/bench/demo-ids.jsonl');
 await writeIds(join(root, 'assets/demo/train.jsonl'), data);
+const short = join(root, '.cache/bench/wordnet-ids.jsonl');
+await writeIds(wordnetRows(root).train, short);
 const cases = [
   ...[1, 2, 8].map((batch) => ({
     name: `synthetic-${batch}`,
     job: { model, mode: 'synthetic', batch, seq: 256, steps },
   })),
   { name: 'data', job: { model, mode: 'data', data, batch: 8, steps: steps * 2 } },
+  // One dictionary entry a row. PEFT's side pads in both.
+  { name: 'short', job: { model, mode: 'data', data: short, batch: 32, steps: steps * 2 } },
+  {
+    name: 'short-packed',
+    job: { model, mode: 'data', data: short, batch: 32, steps: steps * 2, packing: true },
+  },
 ].filter((c) => !args.only || args.only.split(',').includes(c.name));
 
 const results = {};
@@ -92,7 +101,7 @@ function summary(name, { lowrank, peft }) {
   };
 }
 
-/** The demo's prompt/completion set as token ids of this model, so that both sides train on the same tokens. */
+/** A prompt/completion set as token ids of this model, so that both sides train on the same tokens. */
 async function writeIds(from, to) {
   const { examples } = await encodeRows(await readRows(from), await loadTokenizer(model), { maxLength: 512 });
   mkdirSync(dirname(to), { recursive: true });
