@@ -58,7 +58,11 @@ describe('spectra of the gradient', () => {
     const spectra = await gradientSpectra(runtime, model, sites, examples, options);
 
     const full = methodNamed('full');
-    const step = await TrainStep.create(runtime, model, await createAdapter(full, full.parse('c', {}), model));
+    const step = await TrainStep.create(
+      runtime,
+      model,
+      await createAdapter(full, full.parse('c', {}), model),
+    );
     const sums = new Map<string, Float64Array>();
     for (const batch of batchesOf(examples, { ...options, epoch: 0 })) {
       const { grads } = await gradientOf(step, batch, 0, 0);
