@@ -89,7 +89,7 @@ describe('examples', () => {
     expect(numberAfter('adapter: loss ', output)).toBeLessThan(numberAfter('base:    loss ', output));
     await expect(example('evaluate', model, join(out, 'nothing'))).rejects.toMatchObject({
       code: 1,
-      stderr: `${join(out, 'nothing')} is not an adapter folder: it has no adapter_config.json\n`,
+      stderr: `there is no adapter at ${join(out, 'nothing')}\n`,
     });
   });
 });
