@@ -19,6 +19,6 @@ await model.loadAdapter(adapter);
 await say('adapter apart'); // two small products more at each adapted layer
 model.merge();
 await say('adapter merged'); // W + (α/r)·B·A is computed once; a token costs what the base's costs
-model.removeAdapter();
+model.disableAdapters();
 await say('base again'); // the base's weights were never touched
 await model.close();

@@ -30,7 +30,7 @@ describe('config files', () => {
     ['lerning-rate: 1', 'run.yaml line 1: unknown key "lerning-rate", did you mean "learning-rate"?'],
     ['lerningRate: 1', 'run.yaml line 1: unknown key "lerningRate", did you mean "learningRate"?'],
     ['colour: red', 'run.yaml line 1: unknown key "colour"'],
-    ['\nr: many', 'run.yaml line 2: key "r": expected number, received string'],
+    ['\nr: many', 'run.yaml line 2: key "r": expected a whole number above 0, or auto'],
     ['use_rslora: yes', 'run.yaml line 1: key "use_rslora": expected boolean, received string'],
     [
       'rank_pattern:\n  q_proj: x',

@@ -169,23 +169,32 @@ export function selectLora(
 
 /**
  * A [r, in] and B [out, r] of a site, and the bias of B where there is one; of an embedding, whose A is [r, vocabulary],
- * they have names of their own. Throws UserError where r is larger than its matrix allows.
+ * they have names of their own. To start one whose r is larger than the matrix allows is a UserError; PEFT may have saved
+ * one, and sums of several are such.
  */
 export function loraMatrices(c: LoraConfig, site: Site): Trainable[] {
   const r = rankOf(toPeft(c), site.name);
-  if (r > Math.min(site.in, site.out)) {
-    throw new UserError(`r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`);
-  }
   const { out } = site;
   const embedding = site.kind === 'embedding';
   if (embedding && c.loraBias) throw new UserError(`lora_bias is not for embeddings, as ${site.name} is one`);
   const { a, b } = (embedding ? embeddingStarts : linearStarts)(c.initLoraWeights, site, r);
   const stem = `${site.name}.${embedding ? 'lora_embedding' : 'lora'}`;
   return [
-    { name: `${stem}_A`, shape: [r, site.in], init: a },
+    { name: `${stem}_A`, shape: [r, site.in], init: startOf(a, site, r) },
     { name: `${stem}_B`, shape: [out, r], init: b, ...(c.initLoraWeights === 'mica' && { trains: false }) },
     ...(c.loraBias ? [{ name: `${stem}_bias`, shape: [out], init: biasStart(c, r, out) }] : []),
   ];
+}
+
+function startOf(
+  init: NonNullable<Trainable['init']>,
+  site: Site,
+  r: number,
+): NonNullable<Trainable['init']> {
+  return (rng, base) => {
+    if (r <= Math.min(site.in, site.out)) return init(rng, base);
+    throw new UserError(`r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`);
+  };
 }
 
 /** Zero, or with random matrices as PyTorch starts a bias. */

@@ -200,7 +200,8 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
       if (run && !last && options.saveSteps > 0 && state.step % options.saveSteps === 0) {
         yield { kind: 'checkpoint', step: state.step, folder: await save() };
       }
-      if (signal?.aborted) break;
+      // With a run folder, one that comes while a checkpoint is written stops behind the next step.
+      if (signal?.aborted && !run) break;
     }
   } finally {
     await trainStep.close();

@@ -151,6 +151,17 @@ describe('training loop', () => {
     await expect(collect(again.events)).rejects.toThrow('other options, data or model (seed was 1, is 2)');
   });
 
+  it('stops, and does not end, when told to while a checkpoint is due', async () => {
+    const abort = new AbortController();
+    const run = join(folder, 'due');
+    const seen: TrainEvent[] = [];
+    for await (const e of (await start({ run, hyper: { saveSteps: 2 }, signal: abort.signal })).events) {
+      if (e.kind === 'checkpoint') abort.abort();
+      seen.push(e);
+    }
+    expect(seen.at(-1)).toMatchObject({ kind: 'stopped', step: 3 });
+  });
+
   it('ends with the values of its best evaluation', async () => {
     const { adapter, events } = await start({
       evalExamples: examples.slice(0, 3),

@@ -46,13 +46,16 @@ it('a run whose ranks were chosen goes on with them', async () => {
     '--output',
     'cut',
     '--max-steps',
-    '400',
+    '300',
+    '--batch-size',
+    '64',
     '--save-steps',
     '1',
   ]);
   await running.sees(/^step /m);
   running.kill('SIGINT');
-  expect((await running.outcome).code).toBe(130);
+  const outcome = await running.outcome;
+  expect(outcome, outcome.stdout).toMatchObject({ code: 130 });
   const before = (await read('cut', 'run.json')).options as Record<string, unknown>;
   const resumed = await run(root, ['train', '--output', 'cut', '--resume', '--json']);
   expect(resumed.code).toBe(0);
