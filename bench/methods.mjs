@@ -1,6 +1,6 @@
 // Every method on one real model and real rows: held-out loss, trainable parameters, speed and memory, each in a process
 // of its own. Writes bench/results/methods.json and the table of docs/results.md.
-// usage: npm run bench:methods -- [--model DIR] [--steps 40] [--only lora,dora] [--check]
+// usage: npm run bench:methods -- [--model DIR] [--steps 20] [--only lora,dora]
 import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -15,7 +15,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const { values: args } = parseArgs({
   options: {
     model: { type: 'string', default: join(root, '.cache/bench/smollm2-135m') },
-    steps: { type: 'string', default: '40' },
+    steps: { type: 'string', default: '20' },
     only: { type: 'string' },
     child: { type: 'string' },
   },
@@ -52,9 +52,9 @@ const HEADER =
 
 /** Methods over a quantized base, and with ranks chosen by the data. */
 const VARIANTS = [
-  { label: 'lora, r auto', method: 'lora', auto: true },
-  { label: 'lora over nf4 (QLoRA)', method: 'lora', base: 'nf4' },
-  { label: 'dora over nf4 (QDoRA)', method: 'dora', base: 'nf4' },
+  { label: 'lora --r auto', method: 'lora', auto: true },
+  { label: 'lora --base nf4', method: 'lora', base: 'nf4' },
+  { label: 'dora --base nf4', method: 'dora', base: 'nf4' },
 ];
 
 if (args.child) {
@@ -90,12 +90,16 @@ async function compare() {
     ]).catch((error) => error);
     results[run.label] = stdout ? JSON.parse(stdout.trim().split('\n').at(-1)) : { refused: stderr.trim() };
     console.error(row(run.label, results[run.label]));
+    // Each time, so that a long run that is cut off leaves what it measured.
+    write(path, results);
   }
+}
+
+function write(path, results) {
   mkdirSync(dirname(path), { recursive: true });
   const machine = { cpu: cpus()[0].model, cores: cpus().length, node: process.version };
   writeFileSync(path, `${JSON.stringify({ machine, steps: Number(args.steps), results }, null, 1)}\n`);
   const table = [HEADER, ...Object.entries(results).map(([label, r]) => row(label, r))].join('\n');
-  console.log(table);
   const page = join(root, DOC);
   writeFileSync(
     page,
