@@ -35,7 +35,7 @@ const SETTINGS = {
   loftq: { rate: 1e-3, options: LORA },
   adalora: {
     rate: 2e-3,
-    options: { initR: 12, targetR: 8, loraAlpha: 16, tinit: 4, tfinal: 16, ...TARGETS },
+    options: { initR: 12, targetR: 8, loraAlpha: 16, tinit: 2, tfinal: 6, ...TARGETS },
   },
   vera: { rate: 2e-2, options: { r: 256, ...TARGETS } },
   bitfit: { rate: 1e-3 },
