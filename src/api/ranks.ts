@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { camelCase } from '../base/names.js';
+import { checkJson } from '../formats/io/json.js';
 import type { Method } from '../methods/method.js';
 import type { RankPlan } from '../train/ranks.js';
 import type { Job } from './job.js';
@@ -33,7 +34,7 @@ export function parseRankOptions(method: Method<unknown>, options: unknown): Ran
       `r "auto" is not for method ${method.name}: its layers cannot differ in rank; lora's can`,
     );
   }
-  return rankSchema.parse(options);
+  return checkJson('rank options', options, rankSchema);
 }
 
 /** A job of `r: auto` with the ranks that its data suggest written out, and how they came about. */

@@ -34,11 +34,11 @@ export interface RunOptions {
   command: string;
 }
 
-/** Loads the job's model and puts its method on it. */
+/** Loads the job's model and puts its method on it, unless its ranks are still to be chosen. */
 export async function openJob(job: Job, options: LocateOptions = {}): Promise<Model> {
   const { base, device, threads, method, methodOptions, train } = job;
   const model = await loadModel(job.model, { base, device, threads, ...options });
-  await model.addMethod(method, methodOptions, { seed: train.seed });
+  if (!job.ranks) await model.addMethod(method, methodOptions, { seed: train.seed });
   return model;
 }
 

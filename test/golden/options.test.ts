@@ -11,8 +11,8 @@ import { type Adapter, sitesOf } from '../../src/methods/adapter.js';
 import { loadAdapterFolder, writeAdapterFolder } from '../../src/methods/files.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
-import { LossStep, TrainStep } from '../../src/train/step.js';
-import { golden, openTensors, ReferenceBatch, relativeError, takeRows } from './reference.js';
+import { TrainStep } from '../../src/train/step.js';
+import { golden, logitsOf, openTensors, ReferenceBatch, relativeError, takeRows } from './reference.js';
 
 // Each folder of fixtures-options/ is an adapter with one of LoRA's options on one of the tiny models of fixtures/, with
 // what PEFT computes (scripts/parity/make_option_fixtures.py).
@@ -69,11 +69,9 @@ describe.each(cases)('%s', (name) => {
   });
 
   async function logitsError(of: BaseModel, on: Adapter | undefined): Promise<number> {
-    const step = await LossStep.create(runtime, of, on, { logits: true });
-    const { logits } = await step.run(batch.everywhere());
-    await step.close();
+    const logits = await logitsOf(runtime, of, on, batch);
     const wanted = takeRows(await tensors.read('adapted_logits'), model.config.vocabSize, batch.realRows);
-    return relativeError(logits!.data, wanted);
+    return relativeError(logits, wanted);
   }
 
   it('is read and written back as PEFT wrote it', async () => {

@@ -4,9 +4,13 @@ import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
 import { readJson } from '../../src/formats/io/node.js';
 import { readSafetensorsHeader, readTensorF32, tensorNamed } from '../../src/formats/safetensors.js';
+import type { Runtime } from '../../src/graph/runtime/session.js';
+import type { Adapter } from '../../src/methods/adapter.js';
+import type { BaseModel } from '../../src/models/base.js';
 import type { MicroBatch } from '../../src/train/data/batches.js';
 import type { Example } from '../../src/train/data/encode.js';
 import { parseTrainOptions, type TrainOptions } from '../../src/train/options.js';
+import { LossStep } from '../../src/train/step.js';
 
 const batchSchema = z.strictObject({
   /** [B, S], right-padded. */
@@ -92,6 +96,19 @@ export class ReferenceBatch {
       targetIds: Int32Array.from(targetIds),
     };
   }
+}
+
+/** Logits of a batch's tokens, padding left out, [tokens, vocab]. */
+export async function logitsOf(
+  runtime: Runtime,
+  model: BaseModel,
+  adapter: Adapter | undefined,
+  batch: ReferenceBatch,
+): Promise<Float32Array> {
+  const step = await LossStep.create(runtime, model, adapter, { logits: true });
+  const { logits } = await step.run(batch.everywhere());
+  await step.close();
+  return logits!.data;
 }
 
 /** Every float tensor of a safetensors file, on demand. */
