@@ -2,6 +2,7 @@ import { mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
+import type { WorkOptions } from '../base/work.js';
 import { writeFolderAtomic } from '../formats/io/node.js';
 import { loadTokenizer, type Tokenizer } from '../formats/tokenizer.js';
 import type { Device } from '../graph/op.js';
@@ -67,6 +68,11 @@ export interface AdapterOptions {
   name?: string;
 }
 
+/** How a new adapter starts. Some methods factor every matrix for it: what they tell, and what ends them. */
+export interface AddOptions extends AdapterOptions, WorkOptions {
+  seed?: number;
+}
+
 /** A pre-trained model, adapters on it by name, and what can be done with them. */
 export class Model {
   private readonly runtime = new NodeRuntime();
@@ -123,10 +129,7 @@ export class Model {
    * Puts a new LoRA on the model (B = 0, so it changes nothing yet) and makes it the active one. Keys as in PEFT's
    * LoraConfig, in camelCase or snake_case. Throws UserError where a target matches nothing.
    */
-  addLora(
-    config: Partial<LoraConfig> = {},
-    options: AdapterOptions & { seed?: number } = {},
-  ): Promise<Adapter> {
+  addLora(config: Partial<LoraConfig> = {}, options: AddOptions = {}): Promise<Adapter> {
     return this.addMethod('lora', config, options);
   }
 
@@ -134,11 +137,11 @@ export class Model {
   async addMethod(
     method: MethodName,
     config: object,
-    { seed = 0, name }: AdapterOptions & { seed?: number } = {},
+    { seed = 0, name, ...work }: AddOptions = {},
   ): Promise<Adapter> {
     const found = methodNamed(method);
     const parsed = found.parse(`${method} configuration`, config);
-    return this.use(await createAdapter(found, parsed, this.base, seed), name);
+    return this.use(await createAdapter(found, parsed, this.base, seed, work), name);
   }
 
   /**

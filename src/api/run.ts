@@ -1,3 +1,4 @@
+import type { WorkOptions } from '../base/work.js';
 import type { EncodeStats } from '../train/data/encode.js';
 import type { TrainEvent } from '../train/loop.js';
 import type { Job } from './job.js';
@@ -35,10 +36,14 @@ export interface RunOptions {
 }
 
 /** Loads the job's model and puts its method on it, unless its ranks are still to be chosen. */
-export async function openJob(job: Job, options: LocateOptions = {}): Promise<Model> {
+export async function openJob(
+  job: Job,
+  { onProgress, signal, ...options }: LocateOptions & WorkOptions = {},
+): Promise<Model> {
   const { base, device, threads, method, methodOptions, train } = job;
   const model = await loadModel(job.model, { base, device, threads, ...options });
-  if (!job.ranks) await model.addMethod(method, methodOptions, { seed: train.seed });
+  const start = { seed: train.seed, onProgress, signal };
+  if (!job.ranks) await model.addMethod(method, methodOptions, start);
   return model;
 }
 

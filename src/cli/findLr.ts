@@ -13,6 +13,7 @@ import { chooseRanks } from './ranks.js';
 import { sparkline } from './sparkline.js';
 import type { Terminal } from './terminal.js';
 import { duration } from './text.js';
+import { showsWork } from './work.js';
 
 /** The most characters of the curve. */
 const CURVE_WIDTH = 48;
@@ -33,7 +34,7 @@ export async function findLrForJob(
 ): Promise<ExitCode> {
   await claimLrReport(job.output, overwrite);
   const interrupted = new AbortController();
-  const model = await openJob(job, locating(terminal));
+  const model = await openJob(job, { ...locating(terminal), onProgress: showsWork(terminal) });
   const release = onInterrupt(() => interrupted.abort());
   try {
     const chosen = await chooseRanks(model, job, terminal);

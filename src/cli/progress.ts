@@ -63,14 +63,17 @@ export function barred(
   return texts.find((text) => text.length <= columns) ?? texts[texts.length - 1].slice(0, columns);
 }
 
-/** When a log gets a line: each tenth of the steps, and each half minute. */
+/** When a log gets a line: each tenth of the steps, but `leastMs` apart, and each half minute. */
 export class LogPace {
   private loggedAt = Date.now();
   private lines = 0;
 
+  constructor(private readonly leastMs = 0) {}
+
   due({ step, steps }: Pick<ProgressState, 'step' | 'steps'>): boolean {
     const lines = Math.floor((LOG_LINES * step) / steps);
-    if (lines === this.lines && Date.now() - this.loggedAt < LOG_MS) return false;
+    const passed = Date.now() - this.loggedAt;
+    if (passed < (lines === this.lines ? LOG_MS : this.leastMs)) return false;
     this.lines = lines;
     this.loggedAt = Date.now();
     return true;

@@ -21,6 +21,7 @@ import { chooseRanks } from './ranks.js';
 import { curveLines } from './sparkline.js';
 import type { Terminal } from './terminal.js';
 import { count, counted, duration, percent, short, table } from './text.js';
+import { showsWork } from './work.js';
 
 const runShape = {
   config: z
@@ -109,7 +110,7 @@ export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHook
   const inputs = [job.model, job.data, ...(job.evalData ? [job.evalData] : [])];
   const folder = await RunFolder.claim(job.output, { ...hooks, inputs });
   // Ctrl-C while the model is fetched or converted stops at once: there is nothing to save.
-  const model = await openJob(job, locating(terminal));
+  const model = await openJob(job, { ...locating(terminal), onProgress: showsWork(terminal) });
   const interrupted = new AbortController();
   const release = onInterrupt(() => {
     interrupted.abort();

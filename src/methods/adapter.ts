@@ -1,6 +1,7 @@
 import { UserError } from '../base/errors.js';
 import { Rng } from '../base/rng.js';
 import { type F32Tensor, f32, sizeOf } from '../base/tensor.js';
+import { Turns, type WorkOptions } from '../base/work.js';
 import { input, keep } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
@@ -19,16 +20,23 @@ export interface Adapter {
   state: MethodState;
 }
 
-/** Starts a method on a model. Equal seeds give equal values. Throws UserError on a config that does not fit. */
+/**
+ * Starts a method on a model. Equal seeds give equal values. Tells of the sites whose tensors have started. Throws
+ * UserError on a config that does not fit.
+ */
 export async function createAdapter(
   method: Method<unknown>,
   config: unknown,
   model: BaseModel,
   seed = 0,
+  { onProgress, signal }: WorkOptions = {},
 ): Promise<Adapter> {
   const trainables = method.select(config, model);
   const readBase = (name: string) => model.checkpoint.read(name);
   const values = new Map<string, F32Tensor>();
+  const turns = new Turns(signal);
+  const left = tensorsBySite(trainables);
+  const total = left.size;
   for (const trainable of trainables) {
     const { name, shape, init, replaces } = trainable;
     const own = replaces?.tensor ?? name;
@@ -42,6 +50,10 @@ export async function createAdapter(
       ? await init(new Rng(seed, `init ${name}`), readBase)
       : startOf(trainable, await readBase(own));
     values.set(name, f32(data, shape));
+    if (countDown(left, siteOf(trainable))) {
+      onProgress?.({ what: method.card.title, done: total - left.size, total, unit: 'matrices' });
+    }
+    await turns.take();
   }
   return { method, config, trainables, values, state: emptyState() };
 }
@@ -140,8 +152,31 @@ export function adaptedSites(
 
 /** Names of the sites that tensors were added to. */
 export function sitesOf(trainables: readonly Trainable[]): Set<string> {
-  const added = trainables.filter((t) => t.init !== null && t.name.includes('.'));
-  return new Set(added.map((t) => t.name.slice(0, t.name.lastIndexOf('.'))));
+  return new Set(tensorsBySite(trainables).keys());
+}
+
+/** How many tensors were added to each site. */
+function tensorsBySite(trainables: readonly Trainable[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const trainable of trainables) {
+    const site = siteOf(trainable);
+    if (site !== undefined) counts.set(site, (counts.get(site) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/** The site that a tensor was added to; undefined for a shared one and for the model's own. */
+function siteOf({ name, init }: Trainable): string | undefined {
+  return init !== null && name.includes('.') ? name.slice(0, name.lastIndexOf('.')) : undefined;
+}
+
+/** Takes one from a count. Returns whether it was the last, which takes the key away. */
+function countDown(counts: Map<string, number>, key: string | undefined): boolean {
+  if (key === undefined) return false;
+  const left = counts.get(key)! - 1;
+  if (left > 0) counts.set(key, left);
+  else counts.delete(key);
+  return left === 0;
 }
 
 /** The sites that an adapter adds tensors to. */

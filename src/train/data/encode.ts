@@ -1,5 +1,6 @@
 /** Rows to token ids, and which of them the model learns to produce. */
 import { UserError } from '../../base/errors.js';
+import { Turns } from '../../base/work.js';
 import { type ChatSegment, chatSegments, renderChat } from '../../formats/chat.js';
 import type { Tokenizer } from '../../formats/tokenizerCore.js';
 import type { Row } from './rows.js';
@@ -47,9 +48,6 @@ interface Sequence {
   supervised: boolean[];
 }
 
-/** The event loop gets a turn this often. */
-const BREATHE_MS = 50;
-
 /**
  * Encodes rows one after the other, so that training sees the very ids that generation will see:
  * - `prompt`, `completion`: each encoded by itself and put one behind the other, so that no token spans the
@@ -80,7 +78,7 @@ export async function* encodeEach(
     supervisedTokens: 0,
     longest: 0,
   };
-  let breathed = Date.now();
+  const turns = new Turns();
   for await (const row of rows) {
     stats.rows++;
     const sequences = encode(row);
@@ -103,10 +101,7 @@ export async function* encodeEach(
       stats.supervisedTokens += example.supervised.reduce((sum, target) => sum + target, 0);
       yield example;
     }
-    if (Date.now() - breathed > BREATHE_MS) {
-      await new Promise((resolve) => setTimeout(resolve));
-      breathed = Date.now();
-    }
+    await turns.take();
   }
   if (stats.examples === 0) {
     throw new UserError(
