@@ -47,7 +47,7 @@ export async function createAdapter(
       );
     }
     const data = init
-      ? await init(new Rng(seed, `init ${name}`), readBase)
+      ? await init(new Rng(seed, `init ${name}`), readBase, model.original)
       : startOf(trainable, await readBase(own));
     values.set(name, f32(data, shape));
     if (countDown(left, siteOf(trainable))) {

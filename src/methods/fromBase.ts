@@ -1,10 +1,13 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { type Matrix, matrix, toFloat32 } from '../base/linalg/matrix.js';
+import { type Matrix, matrix, scaleColumns, scaleRows, toFloat32 } from '../base/linalg/matrix.js';
+import type { Svd } from '../base/linalg/svd.js';
 import { type F32Tensor, f32 } from '../base/tensor.js';
 import type { PeftLoraConfig } from '../formats/peftConfig.js';
 import { add, concat, matmul, neg } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
+import type { BaseModel } from '../models/base.js';
+import type { Site } from '../models/model.js';
 import { type LoraConfig, lora, loraOptions, scaleOf, toPeft } from './lora.js';
 import type { Method, ReadBase, SiteContext, Trainable } from './method.js';
 
@@ -22,6 +25,58 @@ export interface Start {
   a: Matrix;
 }
 
+/** The start of a site's matrices, from readers of its matrix in the base and in what the base was quantized from. */
+export type StartOf = (
+  weight: () => Promise<Float32Array>,
+  original: (() => Promise<Float32Array>) | undefined,
+) => Promise<Start>;
+
+/** A start in U·Σ·Vᵀ = s·B·A, B and A of equal weight. */
+export function balancedStart({ u, s, vt }: Svd, scale: number): Start {
+  const roots = s.map((value) => Math.sqrt(value / scale));
+  return { b: scaleColumns(u, roots), a: scaleRows(vt, roots) };
+}
+
+/**
+ * LoRA's tensors, but A and B of each linear target start as `startOf` says, asked once for the two. Throws UserError,
+ * with the method's name, on an embedding.
+ */
+export function startedTogether(
+  name: string,
+  c: LoraConfig,
+  model: Pick<BaseModel, 'sites' | 'parameters'>,
+  startOf: (site: Site, r: number) => StartOf,
+): Trainable[] {
+  const sites = new Map(model.sites.map((site) => [site.name, site]));
+  const starts = new Map<string, (base: ReadBase, original?: ReadBase) => Promise<Start>>();
+  return lora.select(c, model).map((trainable): Trainable => {
+    const part = partOf(trainable.name);
+    if (trainable.name.includes('.lora_embedding_')) {
+      throw new UserError(
+        `${name} starts in the matrix of a linear layer, and ${trainable.name} is an embedding's`,
+      );
+    }
+    if (!part) return trainable;
+    const site = sites.get(trainable.name.slice(0, -part.length - 1))!;
+    const start =
+      starts.get(site.name) ?? onceFor(site, startOf(site, trainable.shape[part === 'lora_A' ? 0 : 1]));
+    starts.set(site.name, start);
+    const init: Trainable['init'] = async (_, base, original) =>
+      toFloat32((await start(base, original))[part === 'lora_A' ? 'a' : 'b']);
+    return { ...trainable, init };
+  });
+}
+
+/** `startOf` with a site's readers, called the first time only. */
+function onceFor(site: Site, startOf: StartOf): (base: ReadBase, original?: ReadBase) => Promise<Start> {
+  const matrixName = `${site.tiedTo ?? site.name}.weight`;
+  let made: Promise<Start> | undefined;
+  return (base, original) => {
+    made ??= startOf(() => base(matrixName), original && (() => original(matrixName)));
+    return made;
+  };
+}
+
 /**
  * A LoRA that starts in a part of the base's own matrix: h = Wx + s·(B·A − B₀·A₀)x, where A and B start as A₀ and B₀,
  * so that training starts at the base and A and B have PEFT's gradients. PEFT takes s·B₀·A₀ out of the base instead;
@@ -35,40 +90,22 @@ export function fromBaseMethod<C extends LoraConfig>(
   return {
     name,
     startsAtBase: true,
-    select(c, model) {
-      const sites = new Map(model.sites.map((site) => [site.name, site]));
-      const starts = new Map<string, (base: ReadBase) => Promise<Start>>();
-      return lora.select(c, model).flatMap((trainable): Trainable[] => {
-        const part = partOf(trainable.name);
-        if (trainable.name.includes('.lora_embedding_')) {
-          throw new UserError(
-            `${name} starts in the matrix of a linear layer, and ${trainable.name} is an embedding's`,
-          );
-        }
-        if (!part) return [trainable];
-        const site = sites.get(trainable.name.slice(0, -part.length - 1))!;
-        const r = trainable.shape[part === 'lora_A' ? 0 : 1];
-        if (2 * r > Math.min(site.in, site.out)) {
+    select: (c, model) =>
+      startedTogether(name, c, model, (site, r) => {
+        const most = Math.floor(Math.min(site.in, site.out) / 2);
+        if (r > most) {
           throw new UserError(
             `${name} is saved as a LoRA of rank ${2 * r}, which is larger than ${site.name} allows: its matrix is ` +
-              `${site.out} × ${site.in}; lower r to ${Math.floor(Math.min(site.in, site.out) / 2)}`,
+              `${site.out} × ${site.in}; lower r to ${most}`,
           );
         }
-        const start =
-          starts.get(site.name) ??
-          once(async (base: ReadBase) => {
-            const weight = matrix(site.out, site.in, await base(`${site.tiedTo ?? site.name}.weight`));
-            return startOf(c, weight, r, scaleOf(c, site));
-          });
-        starts.set(site.name, start);
-        const init: Trainable['init'] = async (_, base) =>
-          toFloat32((await start(base))[part === 'lora_A' ? 'a' : 'b']);
-        return [
-          { ...trainable, init },
-          { name: `${site.name}.${FROZEN[part]}`, shape: trainable.shape, init, trains: false },
-        ];
-      });
-    },
+        return async (weight) => startOf(c, matrix(site.out, site.in, await weight()), r, scaleOf(c, site));
+      }).flatMap((trainable): Trainable[] => {
+        const part = partOf(trainable.name);
+        if (!part) return [trainable];
+        const frozen = trainable.name.replace(part, FROZEN[part]);
+        return [trainable, { ...trainable, name: frozen, trains: false }];
+      }),
     toPeft: (c) => ofTwiceTheRank(toPeft(c), c.useRslora),
 
     savedTensors(_, values) {
@@ -149,14 +186,5 @@ function ofTwiceTheRank(config: PeftLoraConfig, useRslora: boolean): PeftLoraCon
     rank_pattern: scaled(config.rank_pattern, 2),
     alpha_pattern: scaled(config.alpha_pattern, factor),
     init_lora_weights: true,
-  };
-}
-
-/** `make` called the first time only. */
-function once<A, T>(make: (argument: A) => T): (argument: A) => T {
-  let made: { value: T } | undefined;
-  return (argument) => {
-    made ??= { value: make(argument) };
-    return made.value;
   };
 }

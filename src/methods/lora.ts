@@ -191,8 +191,8 @@ function startOf(
   site: Site,
   r: number,
 ): NonNullable<Trainable['init']> {
-  return (rng, base) => {
-    if (r <= Math.min(site.in, site.out)) return init(rng, base);
+  return (...readers) => {
+    if (r <= Math.min(site.in, site.out)) return init(...readers);
     throw new UserError(`r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`);
   };
 }

@@ -14,8 +14,13 @@ export interface Trainable {
   /** Unique; a checkpoint name for the model's own tensors, `site.part` for a site's, a word for a shared one. */
   readonly name: string;
   readonly shape: readonly number[];
-  /** Its first value; null takes the model's own. */
-  readonly init: null | ((rng: Rng, base: ReadBase) => Float32Array | Promise<Float32Array>);
+  /**
+   * Its first value; null takes the model's own. `original` reads what a quantized base was quantized from, where that
+   * is known.
+   */
+  readonly init:
+    | null
+    | ((rng: Rng, base: ReadBase, original?: ReadBase) => Float32Array | Promise<Float32Array>);
   /** false: saved and fed like the others, but no gradient is computed for it. */
   readonly trains?: false;
   /**

@@ -1,8 +1,7 @@
 import * as z from 'zod';
-import { scaleColumns, scaleRows } from '../base/linalg/matrix.js';
 import { truncatedSvd } from '../base/linalg/svd.js';
 import { checkJson } from '../formats/io/json.js';
-import { fromBaseMethod, fromBaseOptions } from './fromBase.js';
+import { balancedStart, fromBaseMethod, fromBaseOptions } from './fromBase.js';
 import { snakeKeys } from './keys.js';
 import { type LoraConfig, lora } from './lora.js';
 import type { Method } from './method.js';
@@ -27,9 +26,7 @@ const options = fromBaseOptions.extend({
 export const pissa: Method<PissaConfig> = {
   ...lora,
   ...fromBaseMethod<PissaConfig>('pissa', (c, weight, r, scale) => {
-    const { u, s, vt } = truncatedSvd(weight, r, { iterations: c.pissaNiter });
-    const roots = s.map((value) => Math.sqrt(value / scale));
-    return { b: scaleColumns(u, roots), a: scaleRows(vt, roots) };
+    return balancedStart(truncatedSvd(weight, r, { iterations: c.pissaNiter }), scale);
   }),
   card: {
     title: 'PiSSA',

@@ -21,6 +21,8 @@ export interface BaseModel {
   checkpoint: Checkpoint;
   /** Matrices that lie quantized, by checkpoint name. */
   quantized: ReadonlyMap<string, QuantizedTensor>;
+  /** Reads, by checkpoint name, what a quantized matrix was quantized from; absent where that is not known. */
+  original?: (name: string) => Promise<Float32Array>;
   /** Serve: products with int4 and int8 matrices in 8-bit arithmetic. */
   fastProducts?: boolean;
   /** Folder that all weight files lie under, links followed; the engine maps them from there. */

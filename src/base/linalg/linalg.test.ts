@@ -8,6 +8,7 @@ import {
   type Matrix,
   matrix,
   multiply,
+  multiplyRows,
   multiplyTransposed,
   scaleColumns,
   transpose,
@@ -96,6 +97,21 @@ describe('qr', () => {
     const { q, r } = qr(a, 3);
     expect(difference(q, firstColumns(whole.q, 3))).toBeLessThan(1e-15);
     expect(r).toEqual(firstRows(whole.r, 3));
+  });
+  it.each([
+    [1, 3],
+    [2, 4],
+    [5, 7],
+    [4, 9],
+    [3, 12],
+  ])('multiplies %i rows by %i as it is defined', (m, n) => {
+    const [a, b] = [random(m, 6), random(n, 6, 2)];
+    const row = ({ data }: Matrix, i: number) => data.subarray(i * 6, i * 6 + 6);
+    const expected = Array.from({ length: m * n }, (_, at) => {
+      const right = row(b, at % n);
+      return row(a, Math.floor(at / n)).reduce((sum, x, k) => sum + x * right[k], 0);
+    });
+    expect([...multiplyRows(a, b).data]).toEqual(expected);
   });
   it('refuses sizes that do not meet', () => {
     expect(() => matrix(2, 2, [1])).toThrow('1 elements do not fill 2 × 2');
