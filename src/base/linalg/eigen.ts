@@ -1,13 +1,5 @@
 import { Rng } from '../rng.js';
-import {
-  firstRows,
-  type Matrix,
-  matrix,
-  multiply,
-  multiplyRows,
-  multiplyTransposed,
-  transpose,
-} from './matrix.js';
+import { firstRows, type Matrix, matrix, multiplyRows, multiplyTransposed, transpose } from './matrix.js';
 import { qr } from './qr.js';
 import { svd } from './svd.js';
 
