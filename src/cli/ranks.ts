@@ -26,12 +26,12 @@ export async function chooseRanks(model: Model, job: Job, terminal: Terminal): P
  */
 export function rankLines({ choices }: Pick<RankPlan, 'choices'>): string[] {
   const kinds = new Map<string, { ranks: string[]; kept: number; all: number }>();
-  for (const { site, r, spectrum } of choices) {
+  for (const { site, r, spectrum, whole } of choices) {
     const name = site.slice(site.lastIndexOf('.') + 1);
     const kind = kinds.get(name) ?? { ranks: [], kept: 0, all: 0 };
     kind.ranks.push(r === 0 ? '-' : String(r));
     kind.kept += sum(spectrum.slice(0, r));
-    kind.all += sum(spectrum);
+    kind.all += whole;
     kinds.set(name, kind);
   }
   const width = Math.max(...[...kinds.keys()].map((name) => name.length));

@@ -195,12 +195,18 @@ describe('checkPeftConfig', () => {
 
   it('lets keys pass that change nothing', () => {
     const idle = {
-      eva_config: { rho: 2 },
+      corda_config: { corda_method: 'ipm' },
       qalora_group_size: 32,
       runtime_config: { a: 1 },
       some_new_key: {},
     };
     expect(check({ ...idle, bias: 'none', rank_pattern: null })).toEqual(check({}));
+  });
+
+  it("keeps how EVA's start came about", () => {
+    const eva = check({ init_lora_weights: 'eva', eva_config: { rho: 3 } });
+    expect(eva).toMatchObject({ eva_config: { rho: 3, tau: 0.99, use_label_mask: true } });
+    expect(() => check({ eva_config: { rho: 0.5 } })).toThrow('key "eva_config.rho"');
   });
 
   it('throws nothing but UserError', () => {

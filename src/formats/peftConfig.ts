@@ -6,6 +6,7 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { checkJson } from './io/json.js';
 import { adaloraNeutral, adaloraRank, adaloraScale, adaloraShape } from './peftAdalora.js';
+import { evaShape } from './peftEva.js';
 
 const PEFT_VERSION = '0.21.2';
 
@@ -69,6 +70,8 @@ const loraSchema = z.object({
         '"gaussian", "eva", "orthogonal" or "mica"',
     })
     .default(true),
+  /** Of a start as "eva"; it matters only before training. */
+  eva_config: z.object(evaShape).nullable().default(null),
 });
 
 /** Keys that say what a VeRA adapter computes. */
@@ -110,7 +113,6 @@ interface Kind {
 const LORA_IDLE = {
   auto_mapping: null,
   corda_config: null,
-  eva_config: null,
   loftq_config: {},
   lora_ga_config: null,
   megatron_config: null,
@@ -138,7 +140,7 @@ const KINDS: Record<PeftConfig['peft_type'], Kind> = {
   ADALORA: {
     schema: adaloraSchema,
     neutral: adaloraNeutral,
-    idle: { ...LORA_IDLE, init_lora_weights: true },
+    idle: { ...LORA_IDLE, eva_config: null, init_lora_weights: true },
   },
   VERA: {
     schema: veraSchema,
@@ -209,9 +211,13 @@ export function rankOf(config: PeftConfig, site: string): number {
 export function scalingOf(config: PeftConfig, site: string): number {
   if (config.peft_type === 'VERA') return 1;
   if (config.peft_type === 'ADALORA') return adaloraScale(config);
-  const alpha = patternValue(config.alpha_pattern, site) ?? config.lora_alpha;
   const r = rankOf(config, site);
-  return alpha / (config.use_rslora ? Math.sqrt(r) : r);
+  return alphaOf(config, site) / (config.use_rslora ? Math.sqrt(r) : r);
+}
+
+/** α of a site: the first alpha_pattern that ends its name, else lora_alpha. */
+export function alphaOf(config: PeftLoraConfig, site: string): number {
+  return patternValue(config.alpha_pattern, site) ?? config.lora_alpha;
 }
 
 /** Whether `modules_to_save` names a module, or one that it is part of: PEFT compares the ends of names. */

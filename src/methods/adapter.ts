@@ -20,6 +20,11 @@ export interface Adapter {
   state: MethodState;
 }
 
+export interface StartOptions extends WorkOptions {
+  /** Values by trainable name that stand in for the method's own starts. */
+  starts?: ReadonlyMap<string, F32Tensor>;
+}
+
 /**
  * Starts a method on a model. Equal seeds give equal values. Tells of the sites whose tensors have started. Throws
  * UserError on a config that does not fit.
@@ -29,7 +34,7 @@ export async function createAdapter(
   config: unknown,
   model: BaseModel,
   seed = 0,
-  { onProgress, signal }: WorkOptions = {},
+  { onProgress, signal, starts }: StartOptions = {},
 ): Promise<Adapter> {
   const trainables = method.select(config, model);
   const readBase = (name: string) => model.checkpoint.read(name);
@@ -38,7 +43,9 @@ export async function createAdapter(
   const left = tensorsBySite(trainables);
   const total = left.size;
   for (const trainable of trainables) {
-    const { name, shape, init, replaces } = trainable;
+    const { name, shape, replaces } = trainable;
+    const given = starts?.get(name);
+    const init = given ? () => given.data : trainable.init;
     const own = replaces?.tensor ?? name;
     const held = init ? undefined : model.quantized.get(own);
     if (held) {

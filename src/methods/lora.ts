@@ -3,6 +3,7 @@ import { type Dim, mulDims } from '../base/dims.js';
 import { UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
+import { type EvaConfig, evaDefaults, evaShape } from '../formats/peftEva.js';
 import { add, gather, matmul, mul, reshape, scalar, transpose } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
@@ -18,7 +19,7 @@ import {
   numbersText,
   targetsShape,
 } from './layerOptions.js';
-import { embeddingStarts, type InitLoraWeights, initLoraWeights, linearStarts } from './loraInit.js';
+import { embeddingStarts, type InitLoraWeights, linearStarts } from './loraInit.js';
 import type { EmbeddingContext, Method, Trainable } from './method.js';
 import { parseTargets, selectTargets, type TargetChoice } from './targets.js';
 
@@ -37,6 +38,8 @@ export interface LoraConfig extends TargetChoice, Extras {
   useRslora: boolean;
   /** How A and B start (loraInit.ts). */
   initLoraWeights: InitLoraWeights;
+  /** Of "eva", and there only; in PEFT's words. */
+  evaConfig?: EvaConfig;
   /** B has a bias [out], scaled as B·A is. */
   loraBias: boolean;
 }
@@ -55,17 +58,29 @@ export const loraOptions = z.strictObject({
   alpha_pattern: z.record(z.string(), z.number().positive()).default({}).describe('the same for α'),
   use_rslora: z.boolean().default(false).describe('scale by α/√r instead'),
   init_lora_weights: z
-    .union([z.boolean(), z.enum(['gaussian', 'orthogonal', 'mica'])], {
+    .union([z.boolean(), z.enum(['gaussian', 'eva', 'orthogonal', 'mica'])], {
       error: ({ input }) => {
         const own = /^(pissa|olora)/.exec(String(input))?.[1];
-        const expected = 'expected true, false, "gaussian", "orthogonal" or "mica"';
+        const expected = 'expected true, false, "gaussian", "eva", "orthogonal" or "mica"';
         return own ? `${JSON.stringify(input)} is a method of its own here, "${own}"; ${expected}` : expected;
       },
     })
     .default(true)
     .describe(
-      'true: A as PEFT starts it, B zero; gaussian: A ~ N(0, 1/r²), B zero; orthogonal: both random, B·A = 0; ' +
-        "mica: B fixed in the base's least directions, A zero; false: both random",
+      "true: A as PEFT starts it, B zero; gaussian: A ~ N(0, 1/r²), B zero; eva: A in the layer's leading inputs, ranks " +
+        "by what they explain, B zero; orthogonal: both random, B·A = 0; mica: B fixed in the base's least directions, " +
+        'A zero; false: both random',
+    ),
+  eva_config: z
+    .strictObject({
+      ...evaShape,
+      label_mask_value: z
+        .literal(-100, 'label_mask_value: tokens that are not learned have no other label here, leave it out')
+        .default(-100),
+    })
+    .optional()
+    .describe(
+      'with eva, as JSON: rho (2), tau (0.99), use_label_mask (true), whiten (false), adjust_scaling_factors (true)',
     ),
   bias: z
     .enum(['none', 'all', 'lora_only'])
@@ -98,6 +113,7 @@ export function loraConfig(c: z.output<typeof loraOptions>, place = 'the LoRA co
     alphaPattern: c.alpha_pattern,
     useRslora: c.use_rslora,
     initLoraWeights: c.init_lora_weights,
+    ...given('evaConfig', evaOf(c, place)),
     bias: c.bias,
     loraBias: c.lora_bias,
     ...given('trainableTokenIndices', tokensOf(c.trainable_token_indices)),
@@ -106,6 +122,13 @@ export function loraConfig(c: z.output<typeof loraOptions>, place = 'the LoRA co
     throw new UserError(`${place}: lora_bias needs init_lora_weights true or false, as PEFT has it`);
   }
   return config;
+}
+
+/** EVA's options, of which there are some where it is asked for. */
+function evaOf(c: z.output<typeof loraOptions>, place: string): EvaConfig | undefined {
+  if (c.init_lora_weights === 'eva') return c.eva_config ?? evaDefaults;
+  if (c.eva_config) throw new UserError(`${place}: eva_config is for init_lora_weights "eva"`);
+  return undefined;
 }
 
 const tokensOf = (tokens: z.output<typeof loraOptions>['trainable_token_indices']) =>
@@ -124,6 +147,7 @@ export function toPeft(c: LoraConfig): PeftLoraConfig {
     alpha_pattern: c.alphaPattern,
     use_rslora: c.useRslora,
     init_lora_weights: c.initLoraWeights,
+    ...given('eva_config', c.evaConfig),
     bias: c.bias,
     lora_bias: c.loraBias,
     ...given('trainable_token_indices', c.trainableTokenIndices as PeftLoraConfig['trainable_token_indices']),
@@ -136,7 +160,7 @@ export function toPeft(c: LoraConfig): PeftLoraConfig {
  * left them out.
  */
 export function fromPeft(peft: PeftLoraConfig, sites: readonly string[]): LoraConfig {
-  const init = initLoraWeights.find((known) => known === peft.init_lora_weights);
+  const init = peft.init_lora_weights;
   return {
     r: peft.r,
     loraAlpha: peft.lora_alpha,
@@ -145,7 +169,8 @@ export function fromPeft(peft: PeftLoraConfig, sites: readonly string[]): LoraCo
     rankPattern: peft.rank_pattern,
     alphaPattern: peft.alpha_pattern,
     useRslora: peft.use_rslora,
-    initLoraWeights: init ?? 'gaussian',
+    initLoraWeights: init,
+    ...given('evaConfig', init === 'eva' ? (peft.eva_config ?? evaDefaults) : undefined),
     bias: peft.bias,
     loraBias: peft.lora_bias,
     ...given('modulesToSave', peft.modules_to_save?.length ? peft.modules_to_save : undefined),

@@ -1,4 +1,4 @@
-/** How LoRA's matrices start. None of these needs data, or changes the base. */
+/** How LoRA's matrices start. None of these changes the base. */
 
 import { UserError } from '../base/errors.js';
 import { matrix, toFloat32, transpose } from '../base/linalg/matrix.js';
@@ -10,11 +10,10 @@ import type { Trainable } from './method.js';
 /**
  * As PEFT names them. true: A uniform (Kaiming with a = √5), B zero; "gaussian": A ~ N(0, 1/r²), B zero; "orthogonal":
  * both random, with B·A = 0; "mica": B the last r left singular vectors of the base's matrix, kept as they are, and A zero
- * (Minor Component Adaptation, arXiv:2604.01694); false: both random. But for "mica", an embedding has A zero and
- * B ~ N(0, 1), or with false both ~ N(0, 1).
+ * (Minor Component Adaptation, arXiv:2604.01694); "eva": A out of the data, by planEva, B zero; false: both random. But
+ * for "mica", an embedding has A zero and B ~ N(0, 1), or with false both ~ N(0, 1).
  */
-export const initLoraWeights = [true, false, 'gaussian', 'orthogonal', 'mica'] as const;
-export type InitLoraWeights = (typeof initLoraWeights)[number];
+export type InitLoraWeights = boolean | 'gaussian' | 'eva' | 'orthogonal' | 'mica';
 
 type Start = NonNullable<Trainable['init']>;
 
@@ -32,6 +31,8 @@ export function linearStarts(init: InitLoraWeights, site: Site, r: number): { a:
       return { a, b: uniform(r, sizeB) };
     case 'gaussian':
       return { a: normal(sizeA, 1 / r), b: zeros };
+    case 'eva':
+      return { a: () => withoutData(site), b: zeros };
     case 'orthogonal':
       return orthogonalStarts(site, r);
     case 'mica':
@@ -43,7 +44,14 @@ export function linearStarts(init: InitLoraWeights, site: Site, r: number): { a:
 export function embeddingStarts(init: InitLoraWeights, site: Site, r: number): { a: Start; b: Start } {
   const sizeA = r * site.in;
   if (init === 'mica') return { a: () => new Float32Array(sizeA), b: minorStart(site, r) };
+  if (init === 'eva') return { a: () => withoutData(site), b: () => withoutData(site) };
   return { a: init === false ? normal(sizeA) : () => new Float32Array(sizeA), b: normal(site.out * r) };
+}
+
+function withoutData({ name }: Site): never {
+  throw new UserError(
+    `init_lora_weights "eva" starts ${name} out of the data: plan it first (model.planEva)`,
+  );
 }
 
 /** B [out, r] in the directions of the output in which the base's matrix does least. */

@@ -33,8 +33,10 @@ export interface RankChoice {
   /** Its rank; 0 leaves the layer alone. */
   r: number;
   parameters: number;
-  /** Singular values of the loss's gradient with respect to the layer's matrix, largest first. */
+  /** What its directions are worth, best first: singular values of the loss's gradient with respect to its matrix. */
   spectrum: readonly number[];
+  /** What they are parts of. */
+  whole: number;
 }
 
 /** Ranks for every target, and the configuration that says so. */
@@ -70,23 +72,35 @@ export async function planRanks(
   const ranks = allocateRanks(sites, spectra, budget);
   const choices = sites.map((site) => {
     const r = ranks.get(site.name) ?? 0;
-    return { site: site.name, r, parameters: r * cost(site), spectrum: spectra.get(site.name)! };
+    const spectrum = spectra.get(site.name)!;
+    const whole = spectrum.reduce((sum, sigma) => sum + sigma, 0);
+    return { site: site.name, r, parameters: r * cost(site), spectrum, whole };
   });
-  const kept = choices.filter(({ r }) => r > 0);
   return {
-    config: {
-      ...config,
-      targetModules: kept.map(({ site }) => site),
-      // They have had their say in what the targets are.
-      excludeModules: undefined,
-      layersToTransform: undefined,
-      layersPattern: undefined,
-      rankPattern: Object.fromEntries(kept.map(({ site, r }) => [site, r])),
-      alphaPattern: Object.fromEntries(kept.map(({ site, r }) => [site, (config.loraAlpha * r) / config.r])),
-    },
+    config: withRanks(config, choices, (_, r) => (config.loraAlpha * r) / config.r),
     choices,
     budget,
     parameters: choices.reduce((sum, { parameters }) => sum + parameters, 0),
+  };
+}
+
+/** The configuration of targets that have had their ranks chosen; those without a rank are no targets. */
+export function withRanks(
+  config: LoraConfig,
+  choices: readonly Pick<RankChoice, 'site' | 'r'>[],
+  alphaOf: (site: string, r: number) => number,
+): LoraConfig {
+  const kept = choices.filter(({ r }) => r > 0);
+  const alphas = kept.map(({ site, r }) => [site, alphaOf(site, r)] as const);
+  return {
+    ...config,
+    targetModules: kept.map(({ site }) => site),
+    // They have had their say in what the targets are.
+    excludeModules: undefined,
+    layersToTransform: undefined,
+    layersPattern: undefined,
+    rankPattern: Object.fromEntries(kept.flatMap(({ site, r }) => (r === config.r ? [] : [[site, r]]))),
+    alphaPattern: Object.fromEntries(alphas.filter(([, alpha]) => alpha !== config.loraAlpha)),
   };
 }
 

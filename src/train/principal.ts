@@ -1,0 +1,150 @@
+/** The directions in which the inputs of layers vary most. */
+import { type Eigen, leadingEigen, type SymmetricOperator } from '../base/linalg/eigen.js';
+import { type Matrix, matrix, toFloat32 } from '../base/linalg/matrix.js';
+import { f32 } from '../base/tensor.js';
+import { Turns, type WorkOptions } from '../base/work.js';
+import { compile } from '../graph/emit.js';
+import { input, matmul } from '../graph/ops/index.js';
+import type { Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
+import type { BaseModel } from '../models/base.js';
+import type { Site } from '../models/model.js';
+import type { Batch } from './data/batches.js';
+import { InputMoments, type Moments } from './inputMoments.js';
+
+/** Sites that one tensor enters, and how many of its directions are looked for. */
+export interface InputGroup {
+  readonly sites: readonly Site[];
+  readonly components: number;
+}
+
+/** What is found of one. */
+export interface Directions {
+  /** Of the scatter matrix, largest first. */
+  readonly eigen: Eigen;
+  /** Which part of the variance each explains. */
+  readonly ratios: readonly number[];
+}
+
+export interface Principal {
+  /** Of each group. */
+  readonly found: readonly Directions[];
+  /** Batches and tokens that were looked at. */
+  readonly batches: number;
+  readonly tokens: number;
+  /** Whether the directions in use had settled, so that more batches would change little. */
+  readonly settled: boolean;
+}
+
+export interface PrincipalOptions extends SessionOptions, WorkOptions {
+  /** Cosine to what a direction was a batch before, from which on it has settled. */
+  tau: number;
+  /** How many directions of each group are in use, given what is found so far. */
+  inUse(found: readonly Directions[]): readonly number[];
+  /** Told of the batches looked at. */
+  onBatch?(done: number): void;
+}
+
+/** After each batch, and at the end. */
+const ROUGH = { tolerance: 0.03, iterations: 8 };
+const FINE = { tolerance: 1e-3, iterations: 40 };
+
+/**
+ * Looks at batch after batch until no direction in use moves any more, and gives those of all tokens seen. Memory: a
+ * group takes 8·in² bytes.
+ */
+export async function principalInputs(
+  runtime: Runtime,
+  model: BaseModel,
+  groups: readonly InputGroup[],
+  batches: Iterable<Batch>,
+  { tau, inUse, onBatch, signal, onProgress: _, ...session }: PrincipalOptions,
+): Promise<Principal> {
+  const sites = groups.flatMap((group) => group.sites);
+  const moments = await InputMoments.create(runtime, model, sites, session);
+  const products = await Products.create(runtime, session);
+  const turns = new Turns(signal);
+  const found: Directions[] = [];
+  const look = async (i: number, precision: typeof ROUGH) => {
+    await turns.take();
+    const start = found[i]?.eigen.vectors;
+    found[i] = await directionsOf(moments.inputs[i], groups[i].components, products, { start, ...precision });
+  };
+  try {
+    const cosines: number[][] = groups.map(() => []);
+    let used: readonly number[] = [];
+    const hasSettled = (i: number) =>
+      found[i] !== undefined &&
+      Array.from({ length: used[i] }, (_, k) => cosines[i][k] ?? 0).every((c) => c >= tau);
+    let settled = false;
+    let done = 0;
+    for (const batch of batches) {
+      for (const micro of batch.micro) {
+        await turns.take();
+        await moments.add(micro);
+      }
+      for (const i of groups.keys()) {
+        if (hasSettled(i)) continue;
+        const before = found[i]?.eigen.vectors;
+        await look(i, ROUGH);
+        if (before) cosines[i] = cosinesOf(before, found[i].eigen.vectors);
+      }
+      used = inUse(found);
+      onBatch?.(++done);
+      settled = [...groups.keys()].every(hasSettled);
+      if (settled) break;
+    }
+    for (const i of groups.keys()) await look(i, FINE);
+    return { found, batches: done, tokens: moments.inputs[0].tokens, settled };
+  } finally {
+    await products.close();
+    await moments.close();
+  }
+}
+
+async function directionsOf(
+  { scatter, mean: { length: size } }: Moments,
+  components: number,
+  products: Products,
+  options: { start?: Matrix; tolerance: number; iterations: number },
+): Promise<Directions> {
+  const eigen = await leadingEigen(await products.of(scatter, size), components, options);
+  let variance = 0;
+  for (let i = 0; i < size; i++) variance += scatter[i * (size + 1)];
+  return { eigen, ratios: Array.from(eigen.values, (value) => (variance > 0 ? value / variance : 0)) };
+}
+
+/** |cos| between rows of the same number, all of length 1 (or 0). */
+function cosinesOf(a: Matrix, b: Matrix): number[] {
+  return Array.from({ length: a.rows }, (_, k) => {
+    let dot = 0;
+    for (let i = k * a.columns; i < (k + 1) * a.columns; i++) dot += a.data[i] * b.data[i];
+    return Math.abs(dot);
+  });
+}
+
+/** Products of a large symmetric matrix with blocks, by the engine. */
+class Products {
+  private constructor(private readonly session: Session) {}
+
+  static async create(runtime: Runtime, options: SessionOptions): Promise<Products> {
+    const product = matmul(input('matrix', 'float32', ['n', 'n']), input('block', 'float32', ['n', 'w']));
+    return new Products(await runtime.load(compile({ product }, options.device), options));
+  }
+
+  /** The operator of a matrix [size, size], until the next one is asked for. */
+  async of(data: Float32Array, size: number): Promise<SymmetricOperator> {
+    await this.session.hold({ matrix: f32(data, [size, size]) });
+    return {
+      size,
+      multiply: async (block) => {
+        const fed = f32(toFloat32(block), [block.rows, block.columns]);
+        const { product } = await this.session.run({ block: fed });
+        return matrix(block.rows, block.columns, (product as { data: Float32Array }).data);
+      },
+    };
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
+}
