@@ -1,45 +1,62 @@
 import { Rng } from '../rng.js';
-import { type Matrix, matrix, multiply, transpose } from './matrix.js';
+import {
+  firstColumns,
+  type Matrix,
+  matrix,
+  multiply,
+  multiplyRows,
+  multiplyTransposed,
+  transpose,
+} from './matrix.js';
 import { qr } from './qr.js';
 import { svd } from './svd.js';
-
-const MAX_ITERATIONS = 200;
 
 /** How still the Ritz values are at the end, relative to the largest. */
 const STILL = 1e-10;
 
+/** They are looked at again when the subspace has grown by this much. */
+const GROWTH = 1.4;
+
 /**
  * The last `count` columns of U in the thin SVD W = U·diag(s)·Vᵀ, [rows, count], s descending: the directions of W's
- * smallest singular values. By block inverse iteration with the smaller of WᵀW and WWᵀ, so that a matrix of
+ * smallest singular values. By a block Krylov space of the inverse of the smaller of WᵀW and WWᵀ, so that a matrix of
  * some hundred rows takes a fraction of a second, where the whole SVD takes many.
  */
 export function minorLeftVectors(w: Matrix, count: number): Matrix {
-  const n = Math.min(w.rows, w.columns);
   const tall = w.rows > w.columns;
-  const lower = cholesky(tall ? multiply(transpose(w), w) : multiply(w, transpose(w)));
-  // More directions than wanted make it converge.
-  const block = Math.min(n, 2 * count + 8);
-  const rng = new Rng(0, 'minor vectors');
-  let x = qr(
-    matrix(
-      n,
-      block,
-      Float64Array.from({ length: n * block }, () => rng.normal()),
-    ),
-  ).q;
-  let before = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < MAX_ITERATIONS; i++) {
-    const { q, r } = qr(solve(lower, x));
-    x = q;
-    let size = 0;
-    for (let j = 0; j < count; j++) size += Math.abs(r.data[j * r.columns + j]);
-    if (Math.abs(size - before) <= STILL * size) break;
-    before = size;
-  }
+  const x = smallest(cholesky(tall ? multiplyTransposed(w, w) : multiplyRows(w, w)), count);
   // Rayleigh–Ritz: the block's own singular vectors, of which the last are the smallest.
   const { u, vt } = svd(multiply(tall ? w : transpose(w), x));
   // Directions of the singular value 0 come as zeros: QR completes them and leaves the others as they are.
   return lastColumns(qr(tall ? u : multiply(x, transpose(vt))).q, count);
+}
+
+/** Orthonormal columns near the smallest eigenvalues of L·Lᵀ: a few more than `count`, whose own are exact. */
+function smallest(lower: Matrix, count: number): Matrix {
+  const n = lower.rows;
+  const rng = new Rng(0, 'minor vectors');
+  const start = Float64Array.from({ length: n * count }, () => rng.normal());
+  let basis = qr(matrix(n, count, start)).q;
+  // The inverse of L·Lᵀ times the basis but for its last block.
+  let images = matrix(n, 0);
+  let before = Number.POSITIVE_INFINITY;
+  let looked = count;
+  while (basis.columns < n) {
+    const block = lastColumns(basis, basis.columns - images.columns);
+    images = beside(images, solve(lower, block));
+    if (images.columns >= GROWTH * looked) {
+      looked = images.columns;
+      const { u, s } = svd(multiplyTransposed(firstColumns(basis, looked), images));
+      const size = s.subarray(0, count).reduce((sum, value) => sum + value, 0);
+      if (Math.abs(size - before) <= STILL * size) {
+        return multiply(firstColumns(basis, looked), firstColumns(u, Math.min(looked, 2 * count)));
+      }
+      before = size;
+    }
+    const grown = qr(beside(basis, lastColumns(images, block.columns))).q;
+    basis = beside(basis, lastColumns(grown, grown.columns - basis.columns));
+  }
+  return basis;
 }
 
 /** L with L·Lᵀ = g + a shift at the size of its rounding, so that a singular g is factored too. */
@@ -90,4 +107,14 @@ function lastColumns({ rows, columns, data }: Matrix, count: number): Matrix {
     last.data.set(data.subarray((i + 1) * columns - count, (i + 1) * columns), i * count);
   }
   return last;
+}
+
+/** The columns of both, [rows, a's + b's]. */
+function beside(a: Matrix, b: Matrix): Matrix {
+  const both = matrix(b.rows, a.columns + b.columns);
+  for (let i = 0; i < b.rows; i++) {
+    both.data.set(a.data.subarray(i * a.columns, (i + 1) * a.columns), i * both.columns);
+    both.data.set(b.data.subarray(i * b.columns, (i + 1) * b.columns), i * both.columns + a.columns);
+  }
+  return both;
 }
