@@ -5,6 +5,8 @@ import {
   type AttributeProto,
   AttributeProto_AttributeType,
   AttributeProtoSchema,
+  type GraphProto,
+  GraphProtoSchema,
   type ModelProto,
   ModelProtoSchema,
   type NodeProto,
@@ -20,7 +22,7 @@ import type { Device, EmitContext, NodeOptions, OnnxAttrs } from './op.js';
 import { opOf, type WeightAttrs, weightDType } from './ops/index.js';
 import { rewrite, validate } from './rewrite.js';
 import { joinSiblings } from './siblings.js';
-import { type Node, reachable, type Tensor } from './tensor.js';
+import { type Node, reachable, type Tensor, type TensorType } from './tensor.js';
 
 const OPSET = 17n;
 const IR_VERSION = 8n;
@@ -74,6 +76,8 @@ class Emitter implements EmitContext {
   private readonly constants = new Map<string, string>();
   private readonly shapes = new Map<string, string>();
   private count = 0;
+  /** Where nodes go: the graph's, or those of a loop's body. */
+  private nodes: NodeProto[];
 
   constructor(readonly device: Device) {
     this.model = create(ModelProtoSchema, {
@@ -85,6 +89,7 @@ class Emitter implements EmitContext {
       ],
       graph: { name: 'lowrank' },
     });
+    this.nodes = this.graph.node;
   }
 
   private get graph() {
@@ -225,6 +230,25 @@ class Emitter implements EmitContext {
     return one;
   }
 
+  loop(turns: string, results: readonly TensorType[], body: (turn: string) => string[]): string[] {
+    const [turn, before, after] = [this.fresh(), this.fresh(), this.fresh()];
+    const outer = this.nodes;
+    this.nodes = [];
+    const values = body(turn);
+    this.pushNode('Identity', [before], [after], {});
+    const inner = create(GraphProtoSchema, {
+      name: 'turn',
+      node: this.nodes,
+      input: [valueInfo(turn, 'int64', []), valueInfo(before, 'bool', [])],
+      // Sizes of a turn are not those of the whole.
+      output: [valueInfo(after, 'bool', []), ...values.map((v, i) => valueInfo(v, results[i].dtype))],
+    });
+    this.nodes = outer;
+    const names = values.map(() => this.fresh());
+    this.pushNode('Loop', [turns, ''], names, { body: inner });
+    return names;
+  }
+
   scalar(value: number): string {
     return this.constant({ dtype: 'float32', dims: [], data: Float32Array.of(value) });
   }
@@ -246,7 +270,7 @@ class Emitter implements EmitContext {
     opType: string,
     inputs: readonly string[],
     outputs: readonly string[],
-    attrs: OnnxAttrs,
+    attrs: OnnxAttrs | { body: GraphProto },
     domain = '',
   ): void {
     const node: NodeProto = create(NodeProtoSchema, {
@@ -256,7 +280,7 @@ class Emitter implements EmitContext {
       output: [...outputs],
       attribute: Object.entries(attrs).map(([name, value]) => attribute(name, value)),
     });
-    this.graph.node.push(node);
+    this.nodes.push(node);
   }
 
   private nameOf(t: Tensor): string {
@@ -268,13 +292,16 @@ class Emitter implements EmitContext {
   }
 }
 
-function attribute(name: string, value: OnnxAttrs[string]): AttributeProto {
+function attribute(name: string, value: OnnxAttrs[string] | GraphProto): AttributeProto {
   if (typeof value === 'string') {
     const s = new TextEncoder().encode(value);
     return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.STRING, s });
   }
   if (typeof value === 'number') {
     return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.INT, i: BigInt(value) });
+  }
+  if ('node' in value) {
+    return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.GRAPH, g: value });
   }
   if ('float' in value) {
     return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.FLOAT, f: value.float });
@@ -286,7 +313,8 @@ function attribute(name: string, value: OnnxAttrs[string]): AttributeProto {
   });
 }
 
-function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoProto {
+/** Without a shape: of any. */
+function valueInfo(name: string, dtype: DType, shape?: Shape): ValueInfoProto {
   return create(ValueInfoProtoSchema, {
     name,
     type: {
@@ -294,7 +322,7 @@ function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoProto {
         case: 'tensorType',
         value: {
           elemType: ONNX_TYPE[dtype],
-          shape: {
+          shape: shape && {
             dim: shape.map((d) => ({
               value:
                 typeof d === 'number'

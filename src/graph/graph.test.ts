@@ -19,6 +19,7 @@ import {
   scalar,
   sqrt,
   sum,
+  weight,
   zerosLike,
 } from './ops/index.js';
 import { matmulOp } from './ops/matmul.js';
@@ -130,6 +131,34 @@ describe('rewrite', () => {
     });
     await session.close();
     out.g.data.forEach((v, i) => expect(v).toBeCloseTo(Number(out.plain.data[i]), 5));
+  });
+});
+
+describe('the loss behind a frozen head', () => {
+  const [h, t] = [m('h', 'n', 4), input('t', 'int32', ['n'])];
+  const frozen = weight({ name: 'e', shape: [5, 4], stored: 'float32', file: 'e', offset: 0, length: 80 });
+  const lossOf = (matrix: Tensor) => {
+    const logits = matmul(h, matrix, { transB: true });
+    const losses = crossEntropy(logits, t);
+    const [g] = gradients(losses, expandTo(scalar(0.5), losses), [h]);
+    return { logits, losses, g };
+  };
+  it('is one node, that makes no logits of all rows', () => {
+    const { losses, g } = lossOf(frozen);
+    const roots = rewrite([losses, g]);
+    validate(roots);
+    const found = opsOf(roots).filter((op) => !['input', 'weight', 'constant'].includes(op));
+    expect(found).toEqual(['headLoss', 'expand', 'reshape', 'mul']);
+    expect(opsOf(rewrite([losses]))).toEqual(['input', 'input', 'weight', 'headLoss']);
+  });
+  it('stays as it is where the logits are asked for, or the matrix trains', () => {
+    const { logits, losses, g } = lossOf(frozen);
+    for (const roots of [
+      [logits, losses, g],
+      [losses.node.outputs[1], losses],
+      Object.values(lossOf(m('e', 5, 4))),
+    ])
+      expect(opsOf(rewrite(roots))).toContain('crossEntropy');
   });
 });
 

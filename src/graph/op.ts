@@ -18,6 +18,11 @@ export interface EmitContext {
   int64Scalar(value: number): string;
   /** An int64 [1] that holds 1 and that the engine learns only when it runs: what needs it is not computed at load. */
   runtimeOne(): string;
+  /**
+   * Runs `body` `turns` times (int64 without dimensions), given the turn's number; what it returns comes back stacked, one
+   * row a turn, for values of the types of `results`. The body may use what was made before.
+   */
+  loop(turns: string, results: readonly TensorType[], body: (turn: string) => string[]): string[];
   /** A constant float32 scalar. */
   scalar(value: number): string;
   /** An int64 vector holding `shape`, read at run time where it is symbolic; `oneUnknown` allows a -1 (Reshape). */

@@ -1,4 +1,5 @@
 import { sameShape } from '../base/dims.js';
+import { frozenHeads } from './frozenHead.js';
 import {
   addmm,
   gather,
@@ -19,6 +20,7 @@ import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
  * - equal nodes become one (constants, the tables' shapes, a negated sine);
  * - (w ∘ (P - onehot))·E, the loss's gradient through the LM head, becomes w ∘ (P·E - E[target]): the
  *   rows of E are looked up instead of copying the tokens × vocabulary array to change one element a row;
+ * - the loss behind a frozen LM head, and that gradient, become one node that computes them some rows at a time;
  * - products with a quantized matrix work on its codes, and the squares of its rows are looked up; a frozen float32
  *   matrix's are summed without a matrix of them;
  * - products with a thin matrix (LoRA's B, its gradient) are turned so that the long side is innermost;
@@ -28,6 +30,7 @@ import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
  */
 export function rewrite(roots: readonly Tensor[]): Tensor[] {
   const uses = countUses(roots);
+  const heads = frozenHeads(roots);
   const done = new Map<Tensor, Tensor>();
   const known = new Map<string, readonly Tensor[]>();
   const ids = new Map<Tensor, number>();
@@ -38,6 +41,13 @@ export function rewrite(roots: readonly Tensor[]): Tensor[] {
   };
 
   for (const node of reachable(roots)) {
+    const head = heads.get(node);
+    if (head) {
+      head(done).forEach((t, i) => {
+        done.set(node.outputs[i], t);
+      });
+      continue;
+    }
     const inputs = node.inputs.map((t) => done.get(t)!);
     const key = keyOf(node, inputs.map(idOf));
     let outputs = key === undefined ? undefined : known.get(key);

@@ -1,6 +1,7 @@
 import type { Op } from '../op.js';
 import * as elementwise from './elementwise.js';
 import { gatherOp, scatterAddRowsOp } from './gather.js';
+import { headLossOp } from './headLoss.js';
 import { constantOp, inputOp, weightOp } from './leaf.js';
 import { addAtOp, crossEntropyOp } from './loss.js';
 import { addmmOp, matmulOp } from './matmul.js';
@@ -49,6 +50,7 @@ export const ops = {
   after: afterOp,
   addAt: addAtOp,
   crossEntropy: crossEntropyOp,
+  headLoss: headLossOp,
   dequantize: dequantizeOp,
   matmulQuantized: matmulQuantizedOp,
 } satisfies Record<string, Op<unknown>>;
@@ -79,6 +81,7 @@ export {
   sub,
 } from './elementwise.js';
 export { gather, scatterAddRows } from './gather.js';
+export { headLoss } from './headLoss.js';
 export { constant, input, scalar, type WeightAttrs, weight, weightDType } from './leaf.js';
 export { addAt, crossEntropy } from './loss.js';
 export { addmm, matmul } from './matmul.js';

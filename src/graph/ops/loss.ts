@@ -33,6 +33,14 @@ export function addAt(x: Tensor, index: Tensor, value: number): Tensor {
 /** Keeps log(p) finite: p is raised by the smallest normal float32, so the loss is at most 87.3 nats. */
 const SMALLEST = 1.1754944e-38;
 
+/** ONNX nodes for losses [n] and probabilities [n, v]. */
+export function likelihood(ctx: EmitContext, logits: string, targets: string): [losses: string, p: string] {
+  const [p] = ctx.node('Softmax', [logits], { axis: -1 });
+  const [picked] = ctx.node('GatherElements', [p, column(ctx, targets)], { axis: 1 });
+  const [negative] = ctx.node('Neg', ctx.node('Log', ctx.node('Add', [picked, ctx.scalar(SMALLEST)])));
+  return [ctx.node('Squeeze', [negative, ctx.int64([1])])[0], p];
+}
+
 /**
  * Negative log-likelihood of one target a row under softmax(logits), in nats.
  * Outputs: losses [n], and the probabilities [n, v] that its gradient uses again.
@@ -42,12 +50,7 @@ export const crossEntropyOp: Op<null> = {
     { dtype: logits.dtype, shape: [logits.shape[0]] },
     { dtype: logits.dtype, shape: logits.shape },
   ],
-  emit: (ctx, [logits, targets]) => {
-    const [p] = ctx.node('Softmax', [logits], { axis: -1 });
-    const [picked] = ctx.node('GatherElements', [p, column(ctx, targets)], { axis: 1 });
-    const [negative] = ctx.node('Neg', ctx.node('Log', ctx.node('Add', [picked, ctx.scalar(SMALLEST)])));
-    return [ctx.node('Squeeze', [negative, ctx.int64([1])])[0], p];
-  },
+  emit: (ctx, [logits, targets]) => likelihood(ctx, logits, targets),
   // d nll / d logits = p - onehot(target)
   vjp: ({ inputs: [logits, targets], outputs: [, p] }, [g]) => [
     g && mul(addAt(p, targets, -1), reshape(g, [logits.shape[0], 1])),
