@@ -1,8 +1,18 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { WorkProgress } from '../base/work.js';
 import { loadTokenizer } from '../formats/tokenizer.js';
 import { heldOutRows } from '../train/data/split.js';
 import { type Examples, loadExamples, loadTrainingExamples, type TokenizerOf } from './data.js';
@@ -108,5 +118,65 @@ describe('loadExamples', () => {
     writeFileSync(path, '{"prompt":1}', { flag: 'a' });
     await expect(loadExamples(path, tokenizer, options)).rejects.toThrow(/bad\.jsonl line 31: key "prompt"/);
     expect(cached()).toEqual([]);
+  });
+});
+
+describe('progress', () => {
+  it('tells rows and bytes of a file, for each time that it is read', async () => {
+    const path = largeFile('told.jsonl');
+    const told: WorkProgress[] = [];
+    const sources = { data: path, evalSplit: 6, seed: 4 };
+    const work = { onProgress: (progress: WorkProgress) => told.push(progress) };
+    const { train, evaluation } = await loadTrainingExamples(sources, tokenizer, options, work);
+    await train.close();
+    await evaluation!.close();
+    const kinds = [...new Set(told.map(({ what }) => what))];
+    expect(kinds).toEqual([
+      'counting the rows of told.jsonl',
+      'reading told.jsonl',
+      'reading the held-out rows of told.jsonl',
+    ]);
+    for (const kind of kinds) {
+      const of = told.filter(({ what }) => what === kind);
+      const { done, total, unit, rows: read } = of.at(-1)!;
+      expect({ total, unit, read }).toEqual({ total: statSync(path).size, unit: 'bytes', read: 30 });
+      expect(done / total).toBeGreaterThan(0.9);
+      expect(of.every((one, i) => i === 0 || one.done >= of[i - 1].done)).toBe(true);
+    }
+  });
+
+  it.each(['csv', 'jsonl'])('of a %s file moves as its rows do', async (kind) => {
+    const path = join(root, `moving.${kind}`);
+    const text = 'x'.repeat(20_000);
+    const lines = rows.map(() => (kind === 'csv' ? text : JSON.stringify({ text })));
+    writeFileSync(path, [...(kind === 'csv' ? ['text'] : []), ...lines].join('\n'));
+    const dones: number[] = [];
+    const work = { onProgress: ({ done }: WorkProgress) => void dones.push(done) };
+    await loadExamples(path, tokenizer, options, work);
+    expect(new Set(dones).size).toBeGreaterThan(1);
+  });
+
+  it('of rows in memory counts them', async () => {
+    const told: WorkProgress[] = [];
+    await loadExamples(rows, tokenizer, options, { onProgress: (progress) => told.push(progress) });
+    expect(told).toHaveLength(30);
+    expect(told[29]).toEqual({ what: 'reading the data', done: 30, total: Infinity, unit: 'rows' });
+  });
+});
+
+describe('a signal', () => {
+  it.each([
+    ['a file', () => largeFile('stopped.jsonl')],
+    ['rows in memory', () => rows],
+  ])('ends the reading of %s and leaves nothing', async (_, source) => {
+    const stop = new AbortController();
+    let seen = 0;
+    const onProgress = () => {
+      if (++seen === 3) stop.abort('enough');
+    };
+    const load = loadExamples(source(), tokenizer, options, { onProgress, signal: stop.signal });
+    await expect(load).rejects.toBe('enough');
+    expect(seen).toBe(3);
+    expect(existsSync(cache) ? cached() : []).toEqual([]);
   });
 });

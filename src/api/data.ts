@@ -1,9 +1,10 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { extname, join } from 'node:path';
+import { basename, extname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { UserError } from '../base/errors.js';
+import { Turns, type WorkOptions } from '../base/work.js';
 import { exists, fileError } from '../formats/io/node.js';
 import type { Tokenizer } from '../formats/tokenizer.js';
 import { type Examples, TokenCache } from '../train/data/cache.js';
@@ -40,8 +41,9 @@ export async function loadExamples(
   source: DataSource,
   tokenizer: TokenizerOf,
   options: EncodeRowsOptions,
+  work: WorkOptions = {},
 ): Promise<Examples> {
-  return new DataSet(source, tokenizer, options).load();
+  return new DataSet(source, tokenizer, options, work).load();
 }
 
 export interface TrainingSources {
@@ -58,16 +60,17 @@ export async function loadTrainingExamples(
   { data, evalData, evalSplit, seed }: TrainingSources,
   tokenizer: TokenizerOf,
   options: EncodeRowsOptions,
+  work: WorkOptions = {},
 ): Promise<{ train: Examples; evaluation?: Examples }> {
   if (evalSplit !== undefined && evalData !== undefined) {
     throw new UserError('held-out rows come either from evalData or from evalSplit, not both');
   }
   if (evalSplit === undefined) {
-    const train = await loadExamples(data, tokenizer, options);
+    const train = await loadExamples(data, tokenizer, options, work);
     if (evalData === undefined) return { train };
-    return { train, evaluation: await closing(train, loadExamples(evalData, tokenizer, options)) };
+    return { train, evaluation: await closing(train, loadExamples(evalData, tokenizer, options, work)) };
   }
-  const set = new DataSet(await rereadable(data), tokenizer, options);
+  const set = new DataSet(await rereadable(data), tokenizer, options, work);
   const train = await set.load({ size: evalSplit, seed, heldOut: false });
   return { train, evaluation: await closing(train, set.load({ size: evalSplit, seed, heldOut: true })) };
 }
@@ -88,6 +91,7 @@ class DataSet {
     private readonly source: DataSource,
     private readonly tokenizer: TokenizerOf,
     private readonly options: EncodeRowsOptions,
+    private readonly work: WorkOptions,
   ) {}
 
   /** The examples of all rows, or of a part of them. */
@@ -109,14 +113,33 @@ class DataSet {
   }
 
   private async partOf(part: Part | undefined): Promise<AsyncIterable<Row>> {
-    if (!part) return this.rows();
-    this.count ??= countOf(this.rows());
+    if (!part) return this.rows('reading');
+    this.count ??= countOf(this.rows('counting the rows of'));
     const isHeldOut = heldOutRows(await this.count, part.size, part.seed);
-    return filtered(this.rows(), (row) => isHeldOut(row) === part.heldOut);
+    const doing = part.heldOut ? 'reading the held-out rows of' : 'reading';
+    return filtered(this.rows(doing), (row) => isHeldOut(row) === part.heldOut);
   }
 
-  private rows(): AsyncGenerator<Row, void, void> {
-    return typeof this.source === 'string' ? streamRows(this.source) : checkedRows(this.source);
+  /** All rows, telling of those that were taken. */
+  private async *rows(doing: string): AsyncGenerator<Row, void, void> {
+    const { source, work } = this;
+    const isFile = typeof source === 'string';
+    const what = `${doing} ${isFile ? basename(source) : 'the data'}`;
+    const turns = new Turns(work.signal);
+    let read = { done: 0, total: 0 };
+    let rows = 0;
+    const all = isFile
+      ? streamRows(source, (done, total) => {
+          read = { done, total };
+        })
+      : checkedRows(source);
+    for await (const row of all) {
+      yield row;
+      rows++;
+      if (!isFile) work.onProgress?.({ what, done: rows, total: Number.POSITIVE_INFINITY, unit: 'rows' });
+      else if (read.total > 0) work.onProgress?.({ what, ...read, unit: 'bytes', rows });
+      await turns.take();
+    }
   }
 
   /** Of a large file: what its examples depend on, as one text; undefined for other sources. */
@@ -129,7 +152,7 @@ class DataSet {
     );
     if (size < LARGE_FILE_BYTES) return undefined;
     const hash = createHash('sha256');
-    await addFile(hash, source);
+    await addFile(hash, source, this.work.signal);
     for (const name of TOKENIZER_FILES) {
       const path = join(this.tokenizer.folder, name);
       hash.update(`\n${name}\n`);
@@ -143,10 +166,11 @@ class DataSet {
   }
 }
 
-async function addFile(hash: Hash, path: string): Promise<void> {
+async function addFile(hash: Hash, path: string, signal?: AbortSignal): Promise<void> {
   try {
-    await pipeline(createReadStream(path), hash, { end: false });
+    await pipeline(createReadStream(path), hash, { end: false, signal });
   } catch (error) {
+    signal?.throwIfAborted();
     throw fileError('read', path, error);
   }
 }

@@ -1,6 +1,6 @@
 import { afterEach, expect, it, vi } from 'vitest';
 import { Terminal } from './terminal.js';
-import { showsWork } from './work.js';
+import { showsWork, workLines } from './work.js';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -27,8 +27,8 @@ function shown(isLive: boolean, steps: number, ms: number) {
 
 it('shows how far work has come on the live line, but not of what is over soon', () => {
   const lines = shown(true, 210, 100);
-  expect(lines[0]).toBe('PiSSA: 3 of 210 matrices, 21 s left');
-  expect(lines.at(-1)).toBe('PiSSA: 209 of 210 matrices, 0 s left');
+  expect(lines[0]).toBe('[                        ] PiSSA: 3 of 210 matrices, 21 s left');
+  expect(lines.at(-1)).toBe('[========================] PiSSA: 209 of 210 matrices, 0 s left');
   expect(shown(true, 210, 1)).toEqual([]);
 });
 
@@ -40,4 +40,16 @@ it('has few lines in a log', () => {
     'PiSSA: 200 of 210 matrices, 1 s left',
   ]);
   expect(shown(false, 210, 20)).toEqual([]);
+});
+
+it('tells bytes and rows of a file, and as much of it as fits', () => {
+  const read = { what: 'reading rows.jsonl', done: 25e6, total: 1e8, unit: 'bytes', rows: 12_345 };
+  expect(workLines(read, 60)).toEqual([
+    'reading rows.jsonl: 25.0 MB of 100.0 MB, 12,345 rows, 3:00 left',
+    'reading rows.jsonl: 25.0 MB of 100.0 MB, 3:00 left',
+    '25.0 MB of 100.0 MB, 3:00 left',
+    '25.0 MB of 100.0 MB',
+  ]);
+  const endless = { what: 'reading the data', done: 1, total: Number.POSITIVE_INFINITY, unit: 'rows' };
+  expect(workLines(endless, 60)[0]).toBe('reading the data: 1 rows');
 });

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { CsvError, type CsvErrorCode, type Parser, parse } from 'csv-parse';
 import { messageOf, UserError } from '../../base/errors.js';
 import { streamFile } from '../../formats/io/node.js';
-import { chunksOf, MAX_LINE_BYTES } from './jsonl.js';
+import { chunksOf, MAX_LINE_BYTES, type OnBytes } from './jsonl.js';
 import { type Row, RowChecker } from './row.js';
 import { columnsOfRows, rowOfRecord } from './table.js';
 
@@ -25,8 +25,13 @@ interface Raw {
  * The rows of a table whose first line names its columns. Lines count as an editor counts them; a record is named by its
  * first one. Blank lines are let be.
  */
-export function csvRows(path: string, delimiter: ',' | '\t'): AsyncGenerator<Row, void, void> {
-  return streamFile(path, async function* (file) {
+export function csvRows(
+  path: string,
+  delimiter: ',' | '\t',
+  onBytes?: OnBytes,
+): AsyncGenerator<Row, void, void> {
+  return streamFile(path, async function* (file, size) {
+    const onRead = (done: number) => onBytes?.(done, size);
     const rows = new RowChecker(path, 'line');
     let columns: { name: string; at: number }[] | undefined;
     let width = 0;
@@ -39,7 +44,7 @@ export function csvRows(path: string, delimiter: ',' | '\t'): AsyncGenerator<Row
       max_record_size: MAX_LINE_BYTES,
     });
     try {
-      for await (const { record, raw } of recordsOf(parser, textOf(chunksOf(file, path), path))) {
+      for await (const { record, raw } of recordsOf(parser, textOf(chunksOf(file, path, onRead), path))) {
         const start = line + newlines(/^[\r\n]*/.exec(raw)![0]);
         line += newlines(raw);
         if (columns === undefined) {

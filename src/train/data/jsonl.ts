@@ -7,14 +7,20 @@ import { type Row, RowChecker } from './row.js';
 
 /** A longer line or record is no row of text but some other file. */
 export const MAX_LINE_BYTES = 64 * 2 ** 20;
-const CHUNK_BYTES = 2 ** 20;
+const CHUNK_BYTES = 2 ** 18;
+
+/** Told how many bytes of a file's `total` are behind the rows that were read, nearly. */
+export type OnBytes = (done: number, total: number) => void;
 
 /** The rows of a JSONL file, read a piece at a time. A byte order mark, CRLF and blank lines are let be. */
-export function jsonlRows(path: string): AsyncGenerator<Row, void, void> {
-  return streamFile(path, async function* (file) {
+export function jsonlRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row, void, void> {
+  return streamFile(path, async function* (file, size) {
     const rows = new RowChecker(path, 'line');
     let line = 0;
-    for await (const bytes of linesOf(chunksOf(file, path), path)) {
+    for await (const bytes of linesOf(
+      chunksOf(file, path, (done) => onBytes?.(done, size)),
+      path,
+    )) {
       line++;
       const text = decodeUtf8(rows.place(line), bytes).trim();
       if (text !== '') yield rows.check(parseLine(rows.place(line), text), line);
@@ -32,9 +38,13 @@ function parseLine(place: string, text: string): unknown {
   }
 }
 
-/** The bytes of an open file, a piece at a time. */
-export async function* chunksOf(file: FileHandle, path: string): AsyncGenerator<Buffer> {
-  while (true) {
+/** The bytes of an open file, a piece at a time. Tells of how many there were, once the last piece is done with. */
+export async function* chunksOf(
+  file: FileHandle,
+  path: string,
+  onBytes: (done: number) => void,
+): AsyncGenerator<Buffer> {
+  for (let done = 0; ; onBytes(done)) {
     const { buffer, bytesRead } = await file
       .read(Buffer.alloc(CHUNK_BYTES), 0, CHUNK_BYTES)
       .catch((error: unknown) => {
@@ -42,6 +52,7 @@ export async function* chunksOf(file: FileHandle, path: string): AsyncGenerator<
       });
     if (bytesRead === 0) return;
     yield buffer.subarray(0, bytesRead);
+    done += bytesRead;
   }
 }
 

@@ -12,6 +12,7 @@ import { flatten } from 'hyparquet/src/utils.js';
 import { compressors } from 'hyparquet-compressors';
 import { messageOf, UserError } from '../../base/errors.js';
 import { readFully, streamFile } from '../../formats/io/node.js';
+import type { OnBytes } from './jsonl.js';
 import { type Row, RowChecker } from './row.js';
 import { columnsOfRows, rowOfRecord } from './table.js';
 
@@ -31,8 +32,8 @@ const parsers = {
 /** Bytes `start` to `end` of the file. */
 type Slice = (start: number, end: number) => Promise<Uint8Array<ArrayBuffer>>;
 
-/** The rows of a Parquet file. Errors name the row, from 1. */
-export function parquetRows(path: string): AsyncGenerator<Row, void, void> {
+/** The rows of a Parquet file. Errors name the row, from 1. Their share stands for the bytes. */
+export function parquetRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row, void, void> {
   return streamFile(path, async function* (handle, size) {
     const slice = slicerOf(handle, path, size);
     const checker = new RowChecker(path, 'row');
@@ -41,6 +42,7 @@ export function parquetRows(path: string): AsyncGenerator<Row, void, void> {
       tree.children.map((child) => child.element.name),
       path,
     );
+    const all = metadata.row_groups.reduce((sum, group) => sum + Number(group.num_rows), 0);
     let done = 0;
     for (const group of metadata.row_groups) {
       const rows = Number(group.num_rows);
@@ -55,6 +57,7 @@ export function parquetRows(path: string): AsyncGenerator<Row, void, void> {
       for (let i = 0; i < rows; i++) {
         const record = Object.fromEntries(columns.map((name, c) => [name, values[c][i]]));
         yield rowOfRecord(checker, record, ++done);
+        onBytes?.((size * done) / all, size);
       }
     }
     checker.finish();

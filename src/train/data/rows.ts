@@ -1,15 +1,16 @@
 /** Rows of training data, from a file of any kind or from memory, one after the other. */
 import { extname } from 'node:path';
 import { csvRows } from './csv.js';
-import { jsonlRows } from './jsonl.js';
+import { jsonlRows, type OnBytes } from './jsonl.js';
 import { parquetRows } from './parquet.js';
 import { type Row, RowChecker } from './row.js';
 
+export type { OnBytes } from './jsonl.js';
 export type { Row } from './row.js';
 
-const readers: Readonly<Record<string, (path: string) => AsyncGenerator<Row, void, void>>> = {
-  '.csv': (path) => csvRows(path, ','),
-  '.tsv': (path) => csvRows(path, '\t'),
+const readers: Readonly<Record<string, typeof jsonlRows>> = {
+  '.csv': (path, onBytes) => csvRows(path, ',', onBytes),
+  '.tsv': (path, onBytes) => csvRows(path, '\t', onBytes),
   '.parquet': parquetRows,
 };
 
@@ -18,8 +19,8 @@ const readers: Readonly<Record<string, (path: string) => AsyncGenerator<Row, voi
  * @throws UserError that names the file, the line or row and the column or key, and says what was expected
  * there; when no row is there; when rows are of more than one kind.
  */
-export function streamRows(path: string): AsyncGenerator<Row, void, void> {
-  return (readers[extname(path).toLowerCase()] ?? jsonlRows)(path);
+export function streamRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row, void, void> {
+  return (readers[extname(path).toLowerCase()] ?? jsonlRows)(path, onBytes);
 }
 
 /** All rows of a file that fits in memory. Throws as streamRows. */

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
-import { readRows } from './rows.js';
+import { readRows, streamRows } from './rows.js';
 
 let folder: string;
 beforeAll(() => {
@@ -116,6 +116,14 @@ describe('Parquet', () => {
     expect(await readRows(fixture(`pairs.${codec}`))).toEqual(
       prompts.map((prompt, i) => ({ kind: 'completion', line: i + 1, prompt, completion: completions[i] })),
     );
+  });
+
+  it('tells how far it has come by its rows', async () => {
+    const path = fixture('pairs.none');
+    const told: number[] = [];
+    const onBytes = (done: number, total: number) => told.push(done / total);
+    for await (const _ of streamRows(path, onBytes));
+    expect(told).toEqual([0.2, 0.4, 0.6, 0.8, 1]);
   });
 
   it('reads chats as lists of records', async () => {
