@@ -4,6 +4,7 @@ import { camelCase } from '../base/names.js';
 import type { Device } from '../graph/op.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
+import { type EvaSettings, evaShape, parseEvaOptions } from './eva.js';
 import { baseOption } from './quantize.js';
 import { parseRankOptions, type RankSettings, rankShape } from './ranks.js';
 import { type SampleOptions, sampleSchema, sampleShape } from './samples.js';
@@ -84,7 +85,7 @@ export const jobGroups: Record<string, z.ZodRawShape> = {
   Method: methodShape,
   Training: trainSchema.shape,
   Samples: sampleShape,
-  Ranks: rankShape,
+  Ranks: { ...rankShape, ...evaShape },
 };
 
 /** The same as one flat object in which nothing is required and nothing has a default: flags, config files. */
@@ -109,6 +110,8 @@ export interface Job extends z.output<typeof baseSchema> {
   samples: SampleOptions;
   /** How to choose the ranks; absent where they are given. */
   ranks?: RankSettings;
+  /** How to look at the data for where the method starts; absent where it starts without them. */
+  eva?: EvaSettings;
 }
 
 const baseSchema = z.object(baseShape);
@@ -131,13 +134,23 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
       [...names].flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]]])),
     );
   const auto = given.r === 'auto';
-  const stray = Object.keys(rankShape).find((name) => given[name] !== undefined);
-  if (stray && !auto) throw new UserError(`the option "${stray}" is for r "auto" only`);
+  const byEva = given.initLoraWeights === 'eva';
+  if (auto && byEva)
+    throw new UserError('init_lora_weights "eva" chooses the ranks itself: give r as a number');
+  const strayOf = (shape: z.ZodRawShape) => Object.keys(shape).find((name) => given[name] !== undefined);
+  const [strayRank, strayEva] = [
+    auto ? undefined : strayOf(rankShape),
+    byEva ? undefined : strayOf(evaShape),
+  ];
+  if (strayRank) throw new UserError(`the option "${strayRank}" is for r "auto" only`);
+  if (strayEva) throw new UserError(`the option "${strayEva}" is for initLoraWeights "eva" only`);
   const ranks = auto ? parseRankOptions(method, pick(Object.keys(rankShape))) : undefined;
+  const eva = byEva ? parseEvaOptions(pick(Object.keys(evaShape))) : undefined;
   if (auto) own.delete('r');
   return {
     ...base,
     ...(ranks && { ranks }),
+    ...(eva && { eva }),
     methodOptions: method.parse(`${method.name} configuration`, pick(own)) as Record<string, unknown>,
     train: trainSchema.parse(pick(Object.keys(trainSchema.shape))),
     samples: sampleSchema.parse(pick(Object.keys(sampleShape))),
@@ -145,6 +158,13 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
 }
 
 /** The job as flat options, with every default written out: resolveJob's inverse. */
-export function flattenJob({ methodOptions, train, samples, ranks, ...base }: Job): Record<string, unknown> {
-  return { ...base, ...methodOptions, ...(ranks && { ...ranks, r: 'auto' }), ...train, ...samples };
+export function flattenJob({
+  methodOptions,
+  train,
+  samples,
+  ranks,
+  eva,
+  ...base
+}: Job): Record<string, unknown> {
+  return { ...base, ...methodOptions, ...(ranks && { ...ranks, r: 'auto' }), ...eva, ...train, ...samples };
 }

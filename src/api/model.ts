@@ -8,7 +8,7 @@ import { loadTokenizer, type Tokenizer } from '../formats/tokenizer.js';
 import type { Device } from '../graph/op.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import type { SessionOptions } from '../graph/runtime/session.js';
-import { type Adapter, createAdapter, trainableCount } from '../methods/adapter.js';
+import { type Adapter, createAdapter, type StartOptions, trainableCount } from '../methods/adapter.js';
 import type { CombineInput } from '../methods/combine.js';
 import { writeAdapterFolder } from '../methods/files.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
@@ -17,11 +17,13 @@ import { type MergeOptions, writeMergedModel } from '../methods/merge.js';
 import { type BaseModel, openModel, parameterCount } from '../models/base.js';
 import { formatOf } from '../models/quantized.js';
 import type { EncodeRowsOptions } from '../train/data/encode.js';
+import type { EvaPlan } from '../train/eva.js';
 import type { TrainEvent } from '../train/loop.js';
 import type { LrEvent, LrRangeInput } from '../train/lrFinder.js';
 import type { RankPlan } from '../train/ranks.js';
 import { readAdapterFor } from './adapterFile.js';
 import type { DataSource } from './data.js';
+import type { EvaInput } from './eva.js';
 import { type GenerationEnd, Generator, type Prompt, type PromptOptions } from './generator.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
 import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
@@ -33,6 +35,7 @@ import {
   type Evaluation,
   evaluateOn,
   findLearningRateOn,
+  planEvaOn,
   planRanksOn,
   trainOn,
 } from './training.js';
@@ -69,7 +72,7 @@ export interface AdapterOptions {
 }
 
 /** How a new adapter starts. Some methods factor every matrix for it: what they tell, and what ends them. */
-export interface AddOptions extends AdapterOptions, WorkOptions {
+export interface AddOptions extends AdapterOptions, StartOptions {
   seed?: number;
 }
 
@@ -271,6 +274,19 @@ export class Model {
    */
   planRanks(name: MethodName, config: object, options: TrainJobOptions & RankInput): Promise<RankPlan> {
     return planRanksOn(this.engine(), name, config, options);
+  }
+
+  /**
+   * Where a LoRA or a descendant of it starts as EVA has it, and with which ranks; see planEva of the training room. Put it on
+   * with addMethod: the plan's config, its starts among the options. Options as for train, of which the sizes of batches
+   * and the seed count. Throws UserError where a target is an embedding, or the data are too few.
+   */
+  planEva(
+    name: MethodName,
+    config: object,
+    options: TrainJobOptions & EvaInput & WorkOptions,
+  ): Promise<EvaPlan> {
+    return planEvaOn(this.engine(), name, config, options);
   }
 
   /** Mean loss and perplexity over the supervised tokens of a data set, and how much of it was cut or left out. */

@@ -37,17 +37,15 @@ export function parseRankOptions(method: Method<unknown>, options: unknown): Ran
   return checkJson('rank options', options, rankSchema);
 }
 
+/** What a job tells of its data and training, as Model.train takes it. */
+export function trainOptionsOf(job: Job) {
+  const { data, evalData, evalSplit, lossOn, maxLength, train } = job;
+  return { ...train, data, evalData, evalSplit, lossOn, maxLength };
+}
+
 /** A job of `r: auto` with the ranks that its data suggest written out, and how they came about. */
 export async function planJobRanks(model: Model, job: Job): Promise<{ job: Job; plan: RankPlan }> {
-  const { data, evalData, evalSplit, lossOn, maxLength, train, methodOptions, ranks } = job;
-  const plan = await model.planRanks(job.method, methodOptions, {
-    ...train,
-    ...ranks,
-    data,
-    evalData,
-    evalSplit,
-    lossOn,
-    maxLength,
-  });
+  const { method, methodOptions, ranks } = job;
+  const plan = await model.planRanks(method, methodOptions, { ...trainOptionsOf(job), ...ranks });
   return { job: { ...job, methodOptions: { ...plan.config }, ranks: undefined }, plan };
 }

@@ -35,7 +35,7 @@ export interface RunOptions {
   command: string;
 }
 
-/** Loads the job's model and puts its method on it, unless its ranks are still to be chosen. */
+/** Loads the job's model and puts its method on it, unless the data have a say in how that starts. */
 export async function openJob(
   job: Job,
   { onProgress, signal, ...options }: LocateOptions & WorkOptions = {},
@@ -43,7 +43,7 @@ export async function openJob(
   const { base, device, threads, method, methodOptions, train } = job;
   const model = await loadModel(job.model, { base, device, threads, ...options });
   const start = { seed: train.seed, onProgress, signal };
-  if (!job.ranks) await model.addMethod(method, methodOptions, start);
+  if (!job.ranks && !job.eva) await model.addMethod(method, methodOptions, start);
   return model;
 }
 

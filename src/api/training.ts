@@ -1,4 +1,5 @@
 import { UserError } from '../base/errors.js';
+import type { WorkOptions } from '../base/work.js';
 import type { Tokenizer } from '../formats/tokenizer.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import type { Adapter } from '../methods/adapter.js';
@@ -7,12 +8,16 @@ import type { LoraConfig } from '../methods/lora.js';
 import { type BaseModel, parameterCount } from '../models/base.js';
 import { formatOf } from '../models/quantized.js';
 import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
+import type { ExampleSource } from '../train/data/source.js';
+import { type EvaPlan, planEva } from '../train/eva.js';
 import { evaluate } from '../train/evaluate.js';
 import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from '../train/lrFinder.js';
+import type { TrainOptions } from '../train/options.js';
 import { planRanks, type RankPlan } from '../train/ranks.js';
 import { LossStep } from '../train/step.js';
 import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
+import { type EvaInput, parseEvaOptions } from './eva.js';
 import type { Generator, Prompt } from './generator.js';
 import { parseRankOptions, type RankInput } from './ranks.js';
 import { promptsOf, type SampleEvent, sampledStep } from './samples.js';
@@ -114,13 +119,44 @@ export async function planRanksOn(
   const method = methodNamed(name);
   const ranks = parseRankOptions(method, { rankBudget, rankMax, rankBatches });
   const lora = method.parse(`${name} configuration`, config) as LoraConfig;
-  const parts = parseTrainJob(rest);
+  return onExamples(engine, rest, (examples, order) => {
+    const { rankBudget: budget, rankMax: maxRank, rankBatches: batches } = ranks;
+    const limits = { budget, maxRank, batches, ...order };
+    return planRanks(engine.runtime, engine.base, lora, examples, limits, engine.session);
+  });
+}
+
+/** See Model.planEva. */
+export async function planEvaOn(
+  engine: Engine,
+  name: MethodName,
+  config: object,
+  options: TrainJobOptions & EvaInput & WorkOptions,
+): Promise<EvaPlan> {
+  const { evaBatches, onProgress, ...rest } = options;
+  const { evaBatches: batches } = parseEvaOptions({ evaBatches });
+  const asked = { ...config, initLoraWeights: 'eva' };
+  const lora = methodNamed(name).parse(`${name} configuration`, asked) as LoraConfig;
+  return onExamples(engine, rest, (examples, order) => {
+    const session = { ...engine.session, onProgress, signal: rest.signal };
+    return planEva(engine.runtime, engine.base, lora, examples, { batches, ...order }, session);
+  });
+}
+
+/** Makes a plan out of the examples of training options, and of how these make batches of them. */
+async function onExamples<T>(
+  engine: Engine,
+  options: TrainJobOptions,
+  plan: (
+    examples: ExampleSource,
+    order: Pick<TrainOptions, 'batchSize' | 'microBatchTokens' | 'seed'>,
+  ) => Promise<T>,
+): Promise<T> {
+  const parts = parseTrainJob(options);
   const { batchSize, microBatchTokens, seed } = parts.hyper;
   const { train, close } = await examplesOf(engine, parts);
   try {
-    const { rankBudget: budget, rankMax: maxRank, rankBatches: batches } = ranks;
-    const limits = { budget, maxRank, batches, batchSize, microBatchTokens, seed };
-    return await planRanks(engine.runtime, engine.base, lora, train.examples, limits, engine.session);
+    return await plan(train.examples, { batchSize, microBatchTokens, seed });
   } finally {
     await close();
   }

@@ -37,7 +37,8 @@ export async function findLrForJob(
   const model = await openJob(job, { ...locating(terminal), onProgress: showsWork(terminal) });
   const release = onInterrupt(() => interrupted.abort());
   try {
-    const chosen = await chooseRanks(model, job, terminal);
+    const chosen = await chooseRanks(model, job, terminal, interrupted.signal);
+    if (!chosen) return exitCodes.interrupted;
     const found = await test(model, chosen, range, terminal, interrupted.signal);
     if (found.end === 'interrupted') {
       terminal.say(`stopped behind step ${found.points.length}; nothing was written`);

@@ -37,7 +37,7 @@ function textTo(schema: z.ZodType, text: string): unknown {
   if (schema instanceof z.ZodNumber) return strictNumber(text);
   if (schema instanceof z.ZodBoolean) return booleanOf(text);
   if (schema instanceof z.ZodArray) return [textTo(schema.element as z.ZodType, text)];
-  if (schema instanceof z.ZodRecord) return jsonOf(text);
+  if (schema instanceof z.ZodRecord || schema instanceof z.ZodObject) return jsonOf(text);
   if (schema instanceof z.ZodUnion) {
     const options = schema.options as z.ZodType[];
     const values = options.flatMap((option) => {
@@ -75,7 +75,7 @@ function repeats(schema: z.ZodType): boolean {
 function valueName(schema: z.ZodType): string {
   if (schema instanceof z.ZodEnum) return schema.options.join('|');
   if (schema instanceof z.ZodNumber) return schema.isInt ? 'n' : 'x';
-  if (schema instanceof z.ZodRecord) return 'json';
+  if (schema instanceof z.ZodRecord || schema instanceof z.ZodObject) return 'json';
   if (schema instanceof z.ZodBoolean) return 'true|false';
   if (schema instanceof z.ZodLiteral) return [...schema.values].join('|');
   if (schema instanceof z.ZodUnion) {

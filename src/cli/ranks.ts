@@ -1,12 +1,23 @@
+import { startJobEva } from '../api/eva.js';
 import type { Job } from '../api/job.js';
 import type { Model } from '../api/model.js';
 import { planJobRanks } from '../api/ranks.js';
 import type { RankPlan } from '../train/ranks.js';
 import type { Terminal } from './terminal.js';
-import { count, percent } from './text.js';
+import { count, duration, percent } from './text.js';
+import { showsWork } from './work.js';
 
-/** Chooses the ranks of a job of `r: auto`, tells why, and puts the method on the model with them. */
-export async function chooseRanks(model: Model, job: Job, terminal: Terminal): Promise<Job> {
+/**
+ * Chooses by the data the ranks of a job of `r: auto`, or those and the start of one of EVA, tells why, and puts the method
+ * on the model. Returns the job to run; undefined where the signal ended it before.
+ */
+export async function chooseRanks(
+  model: Model,
+  job: Job,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<Job | undefined> {
+  if (job.eva) return startEva(model, job, terminal, signal);
   if (!job.ranks) return job;
   terminal.say(`ranks     looking at the gradient of ${job.ranks.rankBatches} batches ...`);
   const { job: chosen, plan } = await planJobRanks(model, job);
@@ -20,9 +31,40 @@ export async function chooseRanks(model: Model, job: Job, terminal: Terminal): P
   return chosen;
 }
 
+/** The same job: its ranks follow from the data again when it goes on. */
+async function startEva(
+  model: Model,
+  job: Job,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<Job | undefined> {
+  const started = performance.now();
+  terminal.say(
+    `eva       looking at the inputs of layers, of ${count(job.eva!.evaBatches)} batches at most ...`,
+  );
+  try {
+    const { choices, parameters, batches, tokens, settled } = await startJobEva(model, job, {
+      onProgress: showsWork(terminal),
+      signal,
+    });
+    terminal.emit({ kind: 'eva', parameters, choices, batches, tokens, settled });
+    const seconds = (performance.now() - started) / 1000;
+    terminal.say(
+      `eva       ${count(tokens)} tokens of ${batches} ${batches === 1 ? 'batch' : 'batches'} in ${duration(seconds)}` +
+        `${settled ? '' : ', not settled yet'}; what ranks explain of the variance of a layer's input:`,
+    );
+    for (const line of rankLines({ choices })) terminal.say(`  ${line}`);
+    return job;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    terminal.say('stopped before the first step');
+    return undefined;
+  }
+}
+
 /**
- * A line for each kind of layer: its ranks from the first layer to the last ("-": left alone), and which part of the
- * gradient's singular values, summed, they can follow.
+ * A line for each kind of layer: its ranks from the first layer to the last ("-": left alone), and which part of what
+ * there is to follow they can, of the gradient's singular values, summed, or the input's variance.
  */
 export function rankLines({ choices }: Pick<RankPlan, 'choices'>): string[] {
   const kinds = new Map<string, { ranks: string[]; kept: number; all: number }>();

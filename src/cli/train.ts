@@ -117,7 +117,8 @@ export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHook
     terminal.say('stopping after this step, with a checkpoint; Ctrl-C again stops at once');
   });
   try {
-    const chosen = await chooseRanks(model, job, terminal);
+    const chosen = await chooseRanks(model, job, terminal, interrupted.signal);
+    if (!chosen) return exitCodes.interrupted;
     return await trainModel(model, chosen, folder, terminal, { ...hooks, signal: interrupted.signal });
   } finally {
     release();

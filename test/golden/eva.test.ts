@@ -85,7 +85,7 @@ describe.each(cases)('%s', (name) => {
     expect(found.config.rankPattern).toEqual(expected.rank_pattern);
     expect(found.config.alphaPattern).toEqual(expected.alpha_pattern);
     const names = started.names.filter((key) => key.endsWith('lora_A.weight'));
-    expect([...found.starts.keys()].map(peftFileName).sort()).toEqual(names.sort());
+    expect([...found.starts.keys()].map((tensor) => peftFileName(tensor)).sort()).toEqual(names.sort());
     for (const [tensor, { data, dims }] of found.starts) {
       const theirs = await started.read(peftFileName(tensor));
       expect(theirs).toHaveLength(data.length);
