@@ -11,7 +11,7 @@ export const evaShape = {
   evaBatches: z
     .int()
     .positive()
-    .default(32)
+    .default(16)
     .describe(
       'with --init-lora-weights eva: the most batches of training rows to look at; fewer once tau is reached',
     ),

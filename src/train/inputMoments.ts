@@ -1,5 +1,6 @@
 /** Where the inputs of a model's layers lie: their mean and scatter over tokens, by a forward pass alone. */
 import { UserError } from '../base/errors.js';
+import { type F32Tensor, f32 } from '../base/tensor.js';
 import { type CompiledGraph, compile } from '../graph/emit.js';
 import { gather, input, matmul, mul, sub, sum } from '../graph/ops/index.js';
 import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
@@ -16,8 +17,8 @@ export interface Moments {
   tokens: number;
   /** [in] */
   mean: Float64Array;
-  /** Σ (x − mean)(x − mean)ᵀ, [in, in] */
-  scatter: Float32Array;
+  /** Σ (x − mean)(x − mean)ᵀ, [in, in]; it may be lent. */
+  readonly scatter: F32Tensor;
 }
 
 /** Sites by their input, in the model's order: queries, keys and values of a layer have the same. */
@@ -67,7 +68,7 @@ export class InputMoments {
     this.inputs = entered.map(({ in: size }) => ({
       tokens: 0,
       mean: new Float64Array(size),
-      scatter: new Float32Array(size * size),
+      scatter: f32(new Float32Array(size * size), [size, size]),
     }));
   }
 
@@ -118,7 +119,7 @@ export class InputMoments {
       const mean = found[`mean.${i}`].data as Float32Array;
       if (!mean.every(Number.isFinite))
         throw new UserError(`the input of ${this.entered[i].name} is not finite`);
-      addMoments(moments, { tokens, mean, scatter: found[`scatter.${i}`].data as Float32Array });
+      addMoments(moments, { tokens, mean, scatter: found[`scatter.${i}`] as F32Tensor });
     }
   }
 
@@ -133,12 +134,13 @@ export function addMoments(
   { tokens, mean, scatter }: Omit<Moments, 'mean'> & { mean: ArrayLike<number> },
 ): void {
   const size = to.mean.length;
+  const [sum, added] = [to.scatter.data, scatter.data];
   const together = to.tokens + tokens;
   const apart = Float64Array.from(to.mean, (m, i) => mean[i] - m);
   const weight = (to.tokens * tokens) / together;
   for (let i = 0, at = 0; i < size; i++) {
     const factor = weight * apart[i];
-    for (let j = 0; j < size; j++, at++) to.scatter[at] += scatter[at] + factor * apart[j];
+    for (let j = 0; j < size; j++, at++) sum[at] += added[at] + factor * apart[j];
   }
   for (let i = 0; i < size; i++) to.mean[i] += (tokens / together) * apart[i];
   to.tokens = together;

@@ -1,7 +1,7 @@
 /** The directions in which the inputs of layers vary most. */
-import { type Eigen, leadingEigen, type SymmetricOperator } from '../base/linalg/eigen.js';
+import { type Eigen, leading, leadingEigen, type SymmetricOperator } from '../base/linalg/eigen.js';
 import { type Matrix, matrix, toFloat32 } from '../base/linalg/matrix.js';
-import { f32 } from '../base/tensor.js';
+import { type F32Tensor, f32 } from '../base/tensor.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { compile } from '../graph/emit.js';
 import { input, matmul } from '../graph/ops/index.js';
@@ -23,6 +23,8 @@ export interface Directions {
   readonly eigen: Eigen;
   /** Which part of the variance each explains. */
   readonly ratios: readonly number[];
+  /** Rows to look on from, these and some more. */
+  readonly followed: Matrix;
 }
 
 export interface Principal {
@@ -44,9 +46,9 @@ export interface PrincipalOptions extends SessionOptions, WorkOptions {
   onBatch?(done: number): void;
 }
 
-/** After each batch, and at the end. */
-const ROUGH = { tolerance: 0.03, iterations: 8 };
-const FINE = { tolerance: 1e-3, iterations: 40 };
+/** After each batch, where the directions of the last are a good start; and at the end. */
+const ROUGH = { tolerance: 0.01, iterations: 2 };
+const FINE = { tolerance: 0.01, iterations: 16 };
 
 /**
  * Looks at batch after batch until no direction in use moves any more, and gives those of all tokens seen. Memory: a
@@ -66,7 +68,7 @@ export async function principalInputs(
   const found: Directions[] = [];
   const look = async (i: number, precision: typeof ROUGH) => {
     await turns.take();
-    const start = found[i]?.eigen.vectors;
+    const start = found[i]?.followed;
     found[i] = await directionsOf(moments.inputs[i], groups[i].components, products, { start, ...precision });
   };
   try {
@@ -102,15 +104,18 @@ export async function principalInputs(
 }
 
 async function directionsOf(
-  { scatter, mean: { length: size } }: Moments,
+  { scatter }: Moments,
   components: number,
   products: Products,
   options: { start?: Matrix; tolerance: number; iterations: number },
 ): Promise<Directions> {
-  const eigen = await leadingEigen(await products.of(scatter, size), components, options);
+  const followed = await leadingEigen(products.operator(scatter), components, options);
+  const size = scatter.dims[0];
   let variance = 0;
-  for (let i = 0; i < size; i++) variance += scatter[i * (size + 1)];
-  return { eigen, ratios: Array.from(eigen.values, (value) => (variance > 0 ? value / variance : 0)) };
+  for (let i = 0; i < size; i++) variance += scatter.data[i * (size + 1)];
+  const eigen = leading(followed, components);
+  const ratios = Array.from(eigen.values, (value) => (variance > 0 ? value / variance : 0));
+  return { eigen, ratios, followed: followed.vectors };
 }
 
 /** |cos| between rows of the same number, all of length 1 (or 0). */
@@ -122,24 +127,23 @@ function cosinesOf(a: Matrix, b: Matrix): number[] {
   });
 }
 
-/** Products of a large symmetric matrix with blocks, by the engine. */
+/** Products of rows with large symmetric matrices, by the engine. */
 class Products {
   private constructor(private readonly session: Session) {}
 
   static async create(runtime: Runtime, options: SessionOptions): Promise<Products> {
-    const product = matmul(input('matrix', 'float32', ['n', 'n']), input('block', 'float32', ['n', 'w']));
+    const product = matmul(input('rows', 'float32', ['k', 'n']), input('matrix', 'float32', ['n', 'n']));
     return new Products(await runtime.load(compile({ product }, options.device), options));
   }
 
-  /** The operator of a matrix [size, size], until the next one is asked for. */
-  async of(data: Float32Array, size: number): Promise<SymmetricOperator> {
-    await this.session.hold({ matrix: f32(data, [size, size]) });
+  /** Of a symmetric matrix [n, n], which is lent and comes back. */
+  operator(lent: F32Tensor): SymmetricOperator {
     return {
-      size,
-      multiply: async (block) => {
-        const fed = f32(toFloat32(block), [block.rows, block.columns]);
-        const { product } = await this.session.run({ block: fed });
-        return matrix(block.rows, block.columns, (product as { data: Float32Array }).data);
+      size: lent.dims[0],
+      multiply: async (rows) => {
+        const fed = f32(toFloat32(rows), [rows.rows, rows.columns]);
+        const { product } = await this.session.run({ rows: fed, matrix: lent }, ['matrix']);
+        return matrix(rows.rows, rows.columns, (product as F32Tensor).data);
       },
     };
   }

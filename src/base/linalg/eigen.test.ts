@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Rng } from '../rng.js';
-import { leadingEigen } from './eigen.js';
+import { leading, leadingEigen } from './eigen.js';
 import { energy, type Matrix, matrix, multiply, multiplyTransposed, scaleRows, transpose } from './matrix.js';
 import { qr } from './qr.js';
 
@@ -19,14 +19,15 @@ function symmetric(values: number[]): { a: Matrix; rows: Matrix } {
   return { a: multiplyTransposed(rows, scaleRows(rows, values)), rows };
 }
 
-const operatorOf = (a: Matrix) => ({ size: a.rows, multiply: (block: Matrix) => multiply(a, block) });
+const operatorOf = (a: Matrix) => ({ size: a.rows, multiply: (rows: Matrix) => multiply(rows, a) });
 
 describe.each([20, 100])('the largest eigenvalues of %d × itself', (n) => {
   const values = Array.from({ length: n }, (_, i) => 100 * 0.8 ** i);
   const { a, rows } = symmetric(values);
 
   it('and their vectors', async () => {
-    const found = await leadingEigen(operatorOf(a), 6, { tolerance: 1e-9, iterations: 200 });
+    const all = await leadingEigen(operatorOf(a), 6, { tolerance: 1e-9, iterations: 200 });
+    const found = leading(all, 6);
     expect(found.vectors).toMatchObject({ rows: 6, columns: n });
     for (let k = 0; k < 6; k++) {
       expect(found.values[k]).toBeCloseTo(values[k], 7);
@@ -41,7 +42,7 @@ describe.each([20, 100])('the largest eigenvalues of %d × itself', (n) => {
     const flat = symmetric(values.map((value, i) => (i < 3 ? value : 0))).a;
     const found = await leadingEigen(operatorOf(flat), 5);
     expect([...found.values.slice(0, 3)].map(Math.round)).toEqual([100, 80, 64]);
-    for (const value of found.values.slice(3)) expect(value).toBeLessThan(1e-9);
+    for (const value of found.values.slice(3, 5)) expect(value).toBeLessThan(1e-9);
   });
 });
 
@@ -51,9 +52,9 @@ it('vectors of nearly the same matrix are found sooner from the old ones', async
   let products = 0;
   const operator = {
     size: 100,
-    multiply(block: Matrix) {
+    multiply(rows: Matrix) {
       products++;
-      return multiply(a, block);
+      return multiply(rows, a);
     },
   };
   const first = await leadingEigen(operator, 8);
