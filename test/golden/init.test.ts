@@ -1,46 +1,24 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
-import { readJson } from '../../src/formats/io/node.js';
 import { peftFileName } from '../../src/formats/peft.js';
 import { readSafetensorsHeader } from '../../src/formats/safetensors.js';
-import { NodeRuntime } from '../../src/graph/runtime/node.js';
 import { type Adapter, createAdapter } from '../../src/methods/adapter.js';
-import { loadAdapterFolder, writeAdapterFolder } from '../../src/methods/files.js';
 import { methodNamed } from '../../src/methods/index.js';
-import { type BaseModel, openModel } from '../../src/models/base.js';
-import { trainLoop } from '../../src/train/loop.js';
-import { LossStep, TrainStep } from '../../src/train/step.js';
-import {
-  golden,
-  openTensors,
-  ReferenceBatch,
-  relativeError,
-  runSchema,
-  takeRows,
-  trainOptions,
-  worstRelativeError,
-} from './reference.js';
+import { openModel } from '../../src/models/base.js';
+import { configOf, Fixture, LIMITS, openSuite, signed } from './fixture.js';
+import { golden, openTensors, relativeError, runSchema } from './reference.js';
 
 // Methods that start LoRA in a part of the base, against PEFT, which changes the base for them
 // (scripts/parity/make_init_fixtures.py).
 
 const expectedSchema = runSchema.extend({
   method: z.string(),
-  base: z.string(),
   options: z.record(z.string(), z.unknown()),
 });
 
-const runtime = new NodeRuntime();
-const scratch = mkdtempSync(join(tmpdir(), 'lowrank-golden-init-'));
-afterAll(async () => {
-  await runtime.close();
-  rmSync(scratch, { recursive: true });
-});
-
+const { runtime, scratch } = openSuite('init');
 const cases = readdirSync(golden('fixtures-init'));
 
 it('has a fixture of each', () => {
@@ -49,132 +27,75 @@ it('has a fixture of each', () => {
 });
 
 describe.each(cases)('%s', (name) => {
-  const folder = golden(`fixtures-init/${name}`);
-  let model: BaseModel;
-  let batch: ReferenceBatch;
-  let tensors: Awaited<ReturnType<typeof openTensors>>;
+  let fixture: Fixture<z.output<typeof expectedSchema>>;
   let started: Awaited<ReturnType<typeof openTensors>>;
-  let expected: z.output<typeof expectedSchema>;
-
   beforeAll(async () => {
-    expected = await readJson(join(folder, 'expected.json'), expectedSchema);
-    const base = golden(`fixtures/${expected.base}`);
-    model = await openModel(base);
-    batch = await ReferenceBatch.read(join(base, 'batch.json'));
-    tensors = await openTensors(join(folder, 'expected.safetensors'));
-    started = await openTensors(join(folder, 'start.safetensors'));
+    fixture = await Fixture.open(runtime, `fixtures-init/${name}`, expectedSchema);
+    started = await openTensors(join(fixture.folder, 'start.safetensors'));
   });
 
   function start(): Promise<Adapter> {
-    const method = methodNamed(expected.method);
-    return createAdapter(method, method.parse(name, expected.options), model);
+    const method = methodNamed(fixture.expected.method);
+    return createAdapter(method, method.parse(name, fixture.expected.options), fixture.model);
   }
 
-  async function logitsError(on: Adapter | undefined, reference: string): Promise<number> {
-    const step = await LossStep.create(runtime, model, on, { logits: true });
-    const { logits } = await step.run(batch.everywhere());
-    await step.close();
-    const wanted = takeRows(await tensors.read(reference), model.config.vocabSize, batch.realRows);
-    return relativeError(logits!.data, wanted);
+  /** A singular vector and its negative are as good: how `tensor` of PEFT's start is turned into ours. */
+  async function turnOf(tensor: string, adapter: Adapter) {
+    const { dims, data } = adapter.values.get(tensor)!;
+    const theirs = await started.read(peftFileName(tensor));
+    return { ours: data, theirs, ...signed(dims, tensor.endsWith('lora_A'), data, theirs) };
   }
-
-  /**
-   * `theirs` with the signs that `ours` has: a singular vector and its negative are as good. One sign for each of the r
-   * directions: rows of A, columns of B.
-   */
-  function signsOf(ours: Float32Array, theirs: Float32Array, directionOf: (i: number) => number): number[] {
-    const dots: number[] = [];
-    for (const [i, x] of ours.entries()) dots[directionOf(i)] = (dots[directionOf(i)] ?? 0) + x * theirs[i];
-    return dots.map(Math.sign);
-  }
-  const direction =
-    (tensor: string, [, columns]: readonly number[]) =>
-    (i: number) =>
-      tensor.endsWith('lora_A') ? Math.floor(i / columns) : i % columns;
 
   it('A and B start as in PEFT, up to the sign of a direction', async () => {
     const adapter = await start();
-    const trained = adapter.trainables.filter((t) => t.trains !== false);
-    expect(trained.map((t) => peftFileName(t.name)).sort()).toEqual([...started.names].sort());
-    for (const { name: tensor, shape } of trained) {
-      const ours = adapter.values.get(tensor)!.data;
-      const theirs = await started.read(peftFileName(tensor));
-      const of = direction(tensor, shape);
-      const signs = signsOf(ours, theirs, of);
-      expect(
-        relativeError(
-          ours,
-          theirs.map((x, i) => x * signs[of(i)]),
-        ),
-        tensor,
-      ).toBeLessThan(1e-4);
-      if (expected.method === 'olora') expect(signs.every((sign) => sign === 1)).toBe(true);
+    const trained = adapter.trainables.filter((t) => t.trains !== false).map((t) => t.name);
+    expect(trained.map((tensor) => peftFileName(tensor)).sort()).toEqual([...started.names].sort());
+    for (const tensor of trained) {
+      const { ours, theirs, signs, turn } = await turnOf(tensor, adapter);
+      expect(relativeError(ours, turn(theirs)), tensor).toBeLessThan(1e-4);
+      if (fixture.expected.method === 'olora') expect(signs.every((sign) => sign === 1)).toBe(true);
     }
   });
 
   it('training starts at the base', async () => {
-    expect(await logitsError(await start(), 'start_logits')).toBeLessThan(1e-5);
-    expect(await logitsError(undefined, 'start_logits')).toBeLessThan(1e-5);
+    expect(await fixture.logitsError('start_logits', await start())).toBeLessThan(LIMITS.logits);
+    expect(await fixture.logitsError('start_logits')).toBeLessThan(LIMITS.logits);
   });
 
   it('loss and gradients', async () => {
     const adapter = await start();
-    const step = await TrainStep.create(runtime, model, adapter);
-    const micro = batch.supervised();
-    const { loss, grads } = await step.run(micro, 1 / micro.targetRows.length);
-    await step.close();
-    expect(Math.abs(loss - expected.loss) / expected.loss).toBeLessThan(1e-5);
-    expect(grads.size).toBe(tensors.names.filter((n) => n.startsWith('grad.')).length);
-    for (const [tensor, grad] of grads) {
-      const of = direction(tensor, grad.dims);
-      const start = await started.read(peftFileName(tensor));
-      const signs = signsOf(adapter.values.get(tensor)!.data, start, of);
-      const theirs = await tensors.read(`grad.${peftFileName(tensor)}`);
-      expect(
-        relativeError(
-          grad.data,
-          theirs.map((x, i) => x * signs[of(i)]),
-        ),
-        tensor,
-      ).toBeLessThan(2e-4);
-    }
+    await fixture.expectGradients(adapter, fixture.expected.loss, {
+      like: async (tensor, theirs) => (await turnOf(tensor, adapter)).turn(theirs),
+      limit: 2e-4,
+    });
   });
 
   it('losses of 20 AdamW steps, and a LoRA of twice the rank at their end', async () => {
     const adapter = await start();
-    const examples = batch.examples();
-    const options = trainOptions(expected.recipe, examples.length);
-    const losses: number[] = [];
-    for await (const event of trainLoop({ runtime, model, adapter, examples, options })) {
-      if (event.kind === 'step') losses.push(event.loss);
-    }
-    expect(worstRelativeError(losses, expected.losses)).toBeLessThan(1e-3);
-    expect(await logitsError(adapter, 'trained_logits')).toBeLessThan(2e-3);
+    await fixture.expectRun(adapter, fixture.expected);
+    expect(await fixture.logitsError('trained_logits', adapter)).toBeLessThan(LIMITS.trained);
 
     const saved = join(scratch, name);
-    await mkdir(saved);
-    await writeAdapterFolder(saved, adapter, `fixtures/${expected.base}`);
-    const loaded = await loadAdapterFolder(saved, model);
+    const loaded = await fixture.saved(adapter, saved, `fixtures/${fixture.expected.base}`);
     expect(loaded.method.name).toBe('lora');
-    expect(await logitsError(loaded, 'trained_logits')).toBeLessThan(2e-3);
+    expect(await fixture.logitsError('trained_logits', loaded)).toBeLessThan(LIMITS.trained);
     const shapes = async (at: string) => {
       const { tensors: found } = await readSafetensorsHeader(join(at, 'adapter_model.safetensors'));
       return Object.fromEntries([...found].map(([key, { shape }]) => [key, shape]));
     };
-    expect(await shapes(saved)).toEqual(await shapes(join(folder, 'adapter')));
-    const config = (at: string) => readJson(join(at, 'adapter_config.json'), z.looseObject({}));
-    const theirs = await config(join(folder, 'adapter'));
+    expect(await shapes(saved)).toEqual(await shapes(fixture.adapterFolder));
+    const theirs = await configOf(fixture.adapterFolder);
     // PEFT has the names of modules in place of the rule that chose them.
-    expect({ ...(await config(saved)), target_modules: 0 }).toMatchObject({
+    expect({ ...(await configOf(saved)), target_modules: 0 }).toMatchObject({
       ...theirs,
       target_modules: 0,
       lora_alpha: expect.closeTo(Number(theirs.lora_alpha), 9),
     });
   });
 
-  it("PEFT's conversion computes here what PEFT computed", async () => {
-    const loaded = await loadAdapterFolder(join(folder, 'adapter'), model);
-    expect(await logitsError(loaded, 'trained_logits')).toBeLessThan(1e-5);
+  it("PEFT's conversion computes here what PEFT computed, and is written back as it was", async () => {
+    expect(await fixture.logitsError('trained_logits', await fixture.load())).toBeLessThan(LIMITS.logits);
+    await fixture.expectSameFiles(join(scratch, `${name}-copy`));
   });
 });
 

@@ -1,18 +1,14 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdirSync } from 'node:fs';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
-import { readJson, writeFolderAtomic } from '../../src/formats/io/node.js';
-import { adapterSites, peftFileName, readAdapter, writeAdapter } from '../../src/formats/peft.js';
-import { NodeRuntime } from '../../src/graph/runtime/node.js';
+import { adapterSites, readAdapter } from '../../src/formats/peft.js';
 import { type Adapter, sitesOf } from '../../src/methods/adapter.js';
-import { loadAdapterFolder, writeAdapterFolder } from '../../src/methods/files.js';
-import { writeMergedModel } from '../../src/methods/merge.js';
-import { type BaseModel, openModel } from '../../src/models/base.js';
-import { TrainStep } from '../../src/train/step.js';
-import { golden, logitsOf, openTensors, ReferenceBatch, relativeError, takeRows } from './reference.js';
+import { loadAdapterFolder } from '../../src/methods/files.js';
+import { openModel } from '../../src/models/base.js';
+import { Fixture, LIMITS, openSuite } from './fixture.js';
+import { golden } from './reference.js';
 
 // Each folder of fixtures-options/ is an adapter with one of LoRA's options on one of the tiny models of fixtures/, with
 // what PEFT computes (scripts/parity/make_option_fixtures.py).
@@ -22,13 +18,7 @@ const expectedSchema = z.object({ method: z.string(), base: z.string(), loss: z.
 /** Biases of layers that have none in the model: PEFT cannot merge them either. */
 const UNMERGEABLE = ['smollm2-lora-bias'];
 
-const runtime = new NodeRuntime();
-const scratch = mkdtempSync(join(tmpdir(), 'lowrank-golden-options-'));
-afterAll(async () => {
-  await runtime.close();
-  rmSync(scratch, { recursive: true });
-});
-
+const { runtime, scratch } = openSuite('options');
 const cases = readdirSync(golden('fixtures-options'));
 
 it('has its fixtures', () => {
@@ -52,81 +42,39 @@ it("refuses the adapter of an embedding that is not the base's", async () => {
 });
 
 describe.each(cases)('%s', (name) => {
-  const folder = golden(`fixtures-options/${name}`);
-  let model: BaseModel;
+  let fixture: Fixture<z.output<typeof expectedSchema>>;
   let adapter: Adapter;
-  let batch: ReferenceBatch;
-  let tensors: Awaited<ReturnType<typeof openTensors>>;
-  let expected: z.output<typeof expectedSchema>;
-
   beforeAll(async () => {
-    expected = await readJson(join(folder, 'expected.json'), expectedSchema);
-    const base = golden(`fixtures/${expected.base}`);
-    model = await openModel(base);
-    adapter = await loadAdapterFolder(join(folder, 'adapter'), model);
-    batch = await ReferenceBatch.read(join(base, 'batch.json'));
-    tensors = await openTensors(join(folder, 'expected.safetensors'));
+    fixture = await Fixture.open(runtime, `fixtures-options/${name}`, expectedSchema);
+    adapter = await fixture.load();
   });
 
-  async function logitsError(of: BaseModel, on: Adapter | undefined): Promise<number> {
-    const logits = await logitsOf(runtime, of, on, batch);
-    const wanted = takeRows(await tensors.read('adapted_logits'), model.config.vocabSize, batch.realRows);
-    return relativeError(logits, wanted);
-  }
-
-  it('is read and written back as PEFT wrote it', async () => {
-    const [theirs, ours] = [join(folder, 'adapter'), join(scratch, `${name}-adapter`)];
-    const { config, tensors: read } = await readAdapter(theirs);
-    await mkdir(ours);
-    await writeAdapter(ours, config, read);
-    const [mine, original] = await Promise.all(
-      [ours, theirs].map((at) => readFile(join(at, 'adapter_model.safetensors'))),
-    );
-    expect(mine.equals(original)).toBe(true);
-    const json = (at: string) => readJson(join(at, 'adapter_config.json'), z.unknown());
-    expect(await json(ours)).toEqual(await json(theirs));
-  });
+  it('is read and written back as PEFT wrote it', () =>
+    fixture.expectSameFiles(join(scratch, `${name}-adapter`)));
 
   it('loaded, saved and loaded it is the same', async () => {
-    expect(adapter.method.name).toBe(expected.method);
+    expect(adapter.method.name).toBe(fixture.expected.method);
     const saved = join(scratch, `${name}-saved`);
-    await writeFolderAtomic(saved, (temporary) => writeAdapterFolder(temporary, adapter, 'base'));
-    const again = await loadAdapterFolder(saved, model);
+    const again = await fixture.saved(adapter, saved);
     expect(again.values).toEqual(adapter.values);
     expect(again.config).toEqual(adapter.config);
-    const { tensors: read } = await readAdapter(saved);
-    expect(new Set(adapterSites(read))).toEqual(sitesOf(adapter.trainables));
+    const { tensors } = await readAdapter(saved);
+    expect(new Set(adapterSites(tensors))).toEqual(sitesOf(adapter.trainables));
   });
 
   it('logits', async () => {
-    expect(await logitsError(model, adapter)).toBeLessThan(1e-5);
+    expect(await fixture.logitsError('adapted_logits', adapter)).toBeLessThan(LIMITS.logits);
   });
 
-  it('loss and the gradient of all that trains', async () => {
-    const step = await TrainStep.create(runtime, model, adapter);
-    const micro = batch.supervised();
-    const { loss, grads } = await step.run(micro, 1 / micro.targetRows.length);
-    await step.close();
-    expect(Math.abs(loss - expected.loss) / expected.loss).toBeLessThan(1e-5);
-
-    const reference = tensors.names.filter((n) => n.startsWith('grad.'));
-    const sites = sitesOf(adapter.trainables);
-    const inFile = (trainable: string) => `grad.${peftFileName(trainable, sites)}`;
-    expect([...grads.keys()].map(inFile).sort()).toEqual(reference.sort());
-    for (const [trainable, grad] of grads) {
-      const error = relativeError(grad.data, await tensors.read(inFile(trainable)));
-      expect(error, trainable).toBeLessThan(1e-4);
-    }
-  });
+  it('loss and the gradient of all that trains', () =>
+    fixture.expectGradients(adapter, fixture.expected.loss));
 
   it('a merged model, written and read back', async () => {
-    const merged = join(scratch, name);
-    const writing = writeMergedModel(merged, runtime, model, adapter, { dtype: 'float32' });
+    const merging = fixture.mergedError('adapted_logits', adapter, join(scratch, name));
     if (UNMERGEABLE.includes(name)) {
-      await expect(writing).rejects.toThrow(/has no bias in this model.*leave it unmerged/);
+      await expect(merging).rejects.toThrow(/has no bias in this model.*leave it unmerged/);
       return;
     }
-    await writing;
-    expect(await logitsError(await openModel(merged), undefined)).toBeLessThan(1e-5);
+    expect(await merging).toBeLessThan(LIMITS.logits);
   });
 });

@@ -35,6 +35,8 @@ const recipeSchema = z.strictObject({
 
 /** The part of expected.json that every golden has. */
 export const runSchema = z.object({
+  /** The model in fixtures/; absent: the one that the folder is named after. */
+  base: z.string().optional(),
   loss: z.number(),
   recipe: recipeSchema,
   losses: z.array(z.number()),
