@@ -28,6 +28,7 @@ describe('jobs', () => {
   it.each([
     {},
     { r: 'auto', rankMax: 4 },
+    { initLoraWeights: 'eva', evaConfig: { rho: 1.5 }, evaBatches: 3, method: 'dora' },
     { r: 3, useRslora: true, evalData: 'e', maxSteps: 9 },
     { method: 'full' },
   ])('written flat, read back, are the same: %j', (options) => {
@@ -39,6 +40,8 @@ describe('jobs', () => {
   it.each([
     [{ data: 'd', output: 'o' }, 'the option "model" is missing'],
     [{ ...needed, rankBudget: 9 }, 'the option "rankBudget" is for r "auto" only'],
+    [{ ...needed, evaBatches: 9 }, 'the option "evaBatches" is for initLoraWeights "eva" only'],
+    [{ ...needed, initLoraWeights: 'eva', r: 'auto' }, 'init_lora_weights "eva" chooses the ranks itself'],
     [{ ...needed, method: 'vera', r: 'auto' }, 'r "auto" is not for method vera'],
     [{ ...needed, method: 'full', r: 8 }, 'the option "r" is not for method full'],
   ])('%j are refused', (given, message) => {

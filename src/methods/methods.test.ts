@@ -188,8 +188,25 @@ describe('lora', () => {
     [{ use_dora: true }, 'c: use_dora is a method of its own here, "dora"'],
     [{ lora_alph: 4 }, 'did you mean "lora_alpha"?'],
     [{ r: 0 }, 'c: key "r"'],
+    [{ eva_config: {} }, 'c: eva_config is for init_lora_weights "eva"'],
+    [
+      { init_lora_weights: 'eva', eva_config: { rho: 0.5 } },
+      'c: key "eva_config.rho": rho: expected at least 1',
+    ],
+    [
+      { init_lora_weights: 'eva', eva_config: { roh: 2 } },
+      'unknown key "eva_config.roh", did you mean "rho"?',
+    ],
+    [{ init_lora_weights: 'eva', lora_bias: true }, 'c: lora_bias needs init_lora_weights true or false'],
   ])('refuses %j', (c, message) => {
     expect(() => select(c)).toThrow(message);
+  });
+  it('starts as EVA has it only where that was planned', () => {
+    for (const tensor of select({ initLoraWeights: 'eva', targetModules: ['q_proj', 'embed_tokens'] })) {
+      const start = () => tensor.init!(new Rng(0, tensor.name), async () => new Float32Array());
+      if (tensor.name.endsWith('.lora_B')) expect(start()).toEqual(new Float32Array(8 * 16));
+      else expect(start).toThrow('out of the data: plan it first (model.planEva)');
+    }
   });
   it('starts no r beyond what a matrix allows, though it reads one', async () => {
     const [a] = select({ r: 17, targetModules: ['q_proj'] });

@@ -76,7 +76,7 @@ export async function principalInputs(
     let used: readonly number[] = [];
     const hasSettled = (i: number) =>
       found[i] !== undefined &&
-      Array.from({ length: used[i] }, (_, k) => cosines[i][k] ?? 0).every((c) => c >= tau);
+      Array.from({ length: used[i] }, (_, k) => cosines[i][k] ?? -1).every((c) => c >= tau);
     let settled = false;
     let done = 0;
     for (const batch of batches) {
