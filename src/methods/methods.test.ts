@@ -194,8 +194,8 @@ describe('lora', () => {
       'c: key "eva_config.rho": rho: expected at least 1',
     ],
     [
-      { init_lora_weights: 'eva', eva_config: { roh: 2 } },
-      'unknown key "eva_config.roh", did you mean "rho"?',
+      { init_lora_weights: 'eva', eva_config: { whitten: true } },
+      'unknown key "eva_config.whitten", did you mean "whiten"?',
     ],
     [{ init_lora_weights: 'eva', lora_bias: true }, 'c: lora_bias needs init_lora_weights true or false'],
   ])('refuses %j', (c, message) => {
