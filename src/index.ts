@@ -32,6 +32,7 @@ export type { VeraConfig } from './methods/vera.js';
 export { architectures } from './models/index.js';
 export type { DecoderConfig, Site } from './models/model.js';
 export type { FinishReason, GenerateInput, GenerateOptions } from './serve/generate.js';
+export type { EvaPlan } from './train/eva.js';
 export type { TrainEvent } from './train/loop.js';
 export type { LrEvent, LrFound, LrRangeInput } from './train/lrFinder.js';
 export type { TrainInput, TrainOptions } from './train/options.js';
