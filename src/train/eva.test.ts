@@ -80,6 +80,13 @@ describe('a plan', () => {
     });
   });
 
+  it('is the same where the inputs of layers are looked at in parts', async () => {
+    const config = { r: 2, targetModules: 'all-linear', eva_config: { tau: 1 } };
+    const whole = await plan(config);
+    const told = await plan(config, examples, { partBytes: 5000 });
+    expect(told).toEqual(whole);
+  });
+
   it('tells how far it is, and ends at a signal', async () => {
     const told: number[] = [];
     const stopped = new AbortController();

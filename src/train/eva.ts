@@ -21,6 +21,8 @@ export interface EvaOptions {
   batchSize: number;
   microBatchTokens: number;
   seed: number;
+  /** Scatter matrices in memory at a time; of a model with more, parts are looked at one after the other. Default 1 GB. */
+  partBytes?: number;
 }
 
 /** Where the targets start, and the configuration that gives each the rank that its inputs ask for. */
@@ -38,9 +40,6 @@ export interface EvaPlan {
   settled: boolean;
 }
 
-/** Scatter matrices in memory at a time; of a model with more, parts are looked at one after the other. */
-const PART_BYTES = 1e9;
-
 /**
  * EVA (Paischer et al., arXiv:2410.07170): A starts as the directions in which a layer's inputs vary most over the
  * training data, and ranks go, one after another, to the directions that explain the largest part of their layer's
@@ -54,7 +53,7 @@ export async function planEva(
   model: BaseModel,
   config: LoraConfig,
   examples: ExampleSource,
-  { batches: most, ...order }: EvaOptions,
+  { batches: most, partBytes = 1e9, ...order }: EvaOptions,
   { onProgress, signal, ...session }: SessionOptions & WorkOptions = {},
 ): Promise<EvaPlan> {
   const { evaConfig } = config;
@@ -67,7 +66,7 @@ export async function planEva(
     return { sites: entered, components: Math.min(Math.max(...components), entered[0].in) };
   });
 
-  const parts = inParts(groups);
+  const parts = inParts(groups, partBytes);
   const shown = inputExamples(examples, evaConfig.use_label_mask);
   const total = Math.min(most, Math.ceil(examples.length / order.batchSize));
   const found: Directions[] = [];
@@ -177,15 +176,15 @@ function checkTokens(groups: readonly InputGroup[], tokens: number): void {
   );
 }
 
-/** Groups whose scatter matrices are in memory together. */
-function inParts(groups: readonly InputGroup[]): InputGroup[][] {
+/** Groups whose scatter matrices, of `most` bytes, are in memory together. */
+function inParts(groups: readonly InputGroup[], most: number): InputGroup[][] {
   const parts: InputGroup[][] = [];
   let left = 0;
   for (const group of groups) {
     const bytes = 4 * group.sites[0].in ** 2;
     if (parts.length === 0 || bytes > left) {
       parts.push([]);
-      left = PART_BYTES;
+      left = most;
     }
     parts[parts.length - 1].push(group);
     left -= bytes;
@@ -221,7 +220,7 @@ function inputExamples(examples: ExampleSource, onlyLearned: boolean): ExampleSo
 function* firstBatches(
   examples: ExampleSource,
   count: number,
-  order: Omit<EvaOptions, 'batches'>,
+  order: Pick<EvaOptions, 'batchSize' | 'microBatchTokens' | 'seed'>,
 ): Generator<Batch> {
   let given = 0;
   for (const batch of batchesOf(examples, { ...order, epoch: 0 })) {

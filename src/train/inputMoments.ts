@@ -61,7 +61,7 @@ export class InputMoments {
     private readonly graph: CompiledGraph,
     private readonly session: Session,
     model: BaseModel,
-    /** Of each input: a site, and its size. */
+    /** Of each input: a site that it enters. */
     private readonly entered: readonly Site[],
   ) {
     this.sequence = new SequenceFeeds(model.config);

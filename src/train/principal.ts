@@ -37,7 +37,7 @@ export interface Principal {
   readonly settled: boolean;
 }
 
-export interface PrincipalOptions extends SessionOptions, WorkOptions {
+export interface PrincipalOptions extends SessionOptions, Pick<WorkOptions, 'signal'> {
   /** Cosine to what a direction was a batch before, from which on it has settled. */
   tau: number;
   /** How many directions of each group are in use, given what is found so far. */
@@ -52,14 +52,14 @@ const FINE = { tolerance: 0.01, iterations: 16 };
 
 /**
  * Looks at batch after batch until no direction in use moves any more, and gives those of all tokens seen. Memory: a
- * group takes 8·in² bytes.
+ * group takes 8·in² bytes, half of them only while a batch is added.
  */
 export async function principalInputs(
   runtime: Runtime,
   model: BaseModel,
   groups: readonly InputGroup[],
   batches: Iterable<Batch>,
-  { tau, inUse, onBatch, signal, onProgress: _, ...session }: PrincipalOptions,
+  { tau, inUse, onBatch, signal, ...session }: PrincipalOptions,
 ): Promise<Principal> {
   const sites = groups.flatMap((group) => group.sites);
   const moments = await InputMoments.create(runtime, model, sites, session);
