@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import peft
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
 
-import reference as ref
+import fixtures as fx
 
-GOLDEN = Path(__file__).resolve().parents[2] / "test" / "golden"
-FIXTURES = GOLDEN / "fixtures-combine"
+FIXTURES = fx.GOLDEN / "fixtures-combine"
 MODEL = "smollm2"
 
 # b scales by alpha / sqrt(r) and has modules that a has not; a scales its modules unequally; c is of another rank.
@@ -57,16 +55,6 @@ def randomize(adapted: PeftModel, name: str, seed: int) -> None:
                 parameter.copy_(torch.empty_like(parameter).normal_(0, 0.3, generator=generator))
 
 
-def save(adapted: PeftModel) -> None:
-    adapted.save_pretrained(FIXTURES)
-    (FIXTURES / "README.md").unlink()
-    for name in ADAPTERS:
-        path = FIXTURES / name / "adapter_config.json"
-        config = json.loads(path.read_text()) | {"base_model_name_or_path": f"fixtures/{MODEL}"}
-        config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set: its order is not reproducible
-        path.write_text(json.dumps(config, indent=1) + "\n")
-
-
 def result(adapted: PeftModel, case: str) -> dict[str, torch.Tensor]:
     tensors = {}
     for module_name, module in adapted.base_model.model.named_modules():
@@ -85,7 +73,7 @@ def result(adapted: PeftModel, case: str) -> dict[str, torch.Tensor]:
 def main() -> None:
     shutil.rmtree(FIXTURES, ignore_errors=True)
     FIXTURES.mkdir()
-    base = ref.load(GOLDEN / "fixtures" / MODEL)
+    base = fx.load_base(MODEL)
     adapted: PeftModel | None = None
     for seed, (name, options) in enumerate(ADAPTERS.items()):
         config = LoraConfig(task_type="CAUSAL_LM", **options)
@@ -94,7 +82,10 @@ def main() -> None:
         else:
             adapted.add_adapter(name, config)
         randomize(adapted, name, seed)
-    save(adapted)
+    adapted.save_pretrained(FIXTURES)
+    (FIXTURES / "README.md").unlink()
+    for name in ADAPTERS:
+        fx.clean_config(FIXTURES / name, MODEL)
     expected: dict[str, torch.Tensor] = {}
     for case, options in CASES.items():
         adapted.add_weighted_adapter(adapter_name=case, **options)

@@ -18,21 +18,17 @@ Everything is float32 with eager attention on one thread. Runs in about ten seco
 
 from __future__ import annotations
 
-import argparse
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
+import fixtures as fx
 import reference as ref
 
-FIXTURES = Path(__file__).resolve().parents[2] / "test" / "golden" / "fixtures"
 VOCAB = 96
 LENGTHS = (16, 11, 7)
 PROMPTS = (6, 4, 2)
@@ -180,13 +176,7 @@ def attach_adapter(name: str, case: Case, folder: Path, generator: torch.Generat
         for key, parameter in ref.adapter_parameters(model).items():
             scale = 0.1 if ".lora_B." in key else parameter.shape[1] ** -0.5
             parameter.normal_(0, scale, generator=generator)
-    adapter = folder / "adapter"
-    model.save_pretrained(adapter)
-    (adapter / "README.md").unlink()
-    path = adapter / "adapter_config.json"
-    config = json.loads(path.read_text()) | {"base_model_name_or_path": f"fixtures/{name}"}
-    config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set: its order is not reproducible
-    path.write_text(json.dumps(config, indent=1) + "\n")
+    fx.save_adapter(model, name, folder / "adapter")
     return model.eval()
 
 
@@ -217,7 +207,8 @@ def check_sharpness(
     assert all(gradient.norm() > 1e-4 for key, gradient in expected.items() if key.startswith("grad.")), name
 
 
-def make(name: str, case: Case, folder: Path, seed: int) -> None:
+def make(name: str, folder: Path, seed: int) -> None:
+    case = CASES[name]
     generator = torch.Generator().manual_seed(seed)
     write_model(case, folder, generator)
     batch = ref.Batch.of([random_ids(length, generator) for length in LENGTHS], list(PROMPTS))
@@ -228,7 +219,7 @@ def make(name: str, case: Case, folder: Path, seed: int) -> None:
         expected = {"base_logits": ref.logits_of(model, batch)}
     expected["adapted_logits"] = ref.logits_of(model, batch)
     loss, gradients = ref.gradients_of(model, batch)
-    expected |= {f"grad.{key}": gradient for key, gradient in gradients.items()}
+    expected |= fx.named_gradients(gradients)
     greedy = generation(model, generator)
     log = ref.train(model, batch, RECIPE)
     # Training changed the adapter in place: merge the one that was saved.
@@ -236,34 +227,8 @@ def make(name: str, case: Case, folder: Path, seed: int) -> None:
     expected["merged_logits"] = ref.logits_of(saved.merge_and_unload(), batch)
     check_sharpness(name, case, folder, expected, batch)
 
-    save_file({key: tensor.contiguous() for key, tensor in expected.items()}, folder / "expected.safetensors")
-    ref.write_json(
-        folder / "expected.json",
-        {"versions": ref.versions(), "loss": loss, "recipe": RECIPE, **log, "greedy": greedy},
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the golden fixtures of the tiny models.")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"which ones: {', '.join(CASES)} (default: all)")
-    args = parser.parse_args()
-    unknown = set(args.cases) - set(CASES)
-    if unknown:
-        parser.error(f"no case called {', '.join(sorted(unknown))}; known: {', '.join(CASES)}")
-    ref.be_deterministic()
-    FIXTURES.mkdir(parents=True, exist_ok=True)
-    for seed, (name, case) in enumerate(CASES.items()):
-        if args.cases and name not in args.cases:
-            continue
-        with tempfile.TemporaryDirectory(dir=FIXTURES, prefix=".new-") as scratch:
-            folder = Path(scratch) / name
-            folder.mkdir()
-            make(name, case, folder, seed)
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            shutil.rmtree(FIXTURES / name, ignore_errors=True)
-            folder.rename(FIXTURES / name)
-        print(f"{name}: {size / 1000:.0f} kB")
+    fx.write_expected(folder, expected, {"loss": loss, "recipe": RECIPE, **log, "greedy": greedy})
 
 
 if __name__ == "__main__":
-    main()
+    fx.main("fixtures", CASES, make)

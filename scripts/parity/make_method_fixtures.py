@@ -14,22 +14,16 @@ The model and the batch are those of fixtures/<model>. Runs in a few seconds.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, VeraConfig, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
-from safetensors.torch import save_file
 
+import fixtures as fx
 import reference as ref
 
-GOLDEN = Path(__file__).resolve().parents[2] / "test" / "golden"
-FIXTURES = GOLDEN / "fixtures-methods"
 LORAPLUS_RATIO = 4.0
 
 COMMON = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
@@ -45,12 +39,12 @@ RECIPES = {
     "loraplus": ref.RECIPE | {"learning_rate": 4e-3},
 }
 # qwen2: biases on q, k and v. smollm2: none, a tied head, one head of keys.
-CASES = [("qwen2", "dora"), ("smollm2", "dora"), ("qwen2", "vera"), ("smollm2", "vera"), ("qwen2", "loraplus")]
+CASES = ["qwen2-dora", "smollm2-dora", "qwen2-vera", "smollm2-vera", "qwen2-loraplus"]
 
 
 def attach(model: str, config: PeftConfig, generator: torch.Generator) -> PeftModel:
     # PEFT notes the base in the configuration it is given.
-    adapted = get_peft_model(ref.load(GOLDEN / "fixtures" / model), copy.copy(config))
+    adapted = get_peft_model(fx.load_base(model), copy.copy(config))
     with torch.no_grad():
         for key, parameter in ref.adapter_parameters(adapted).items():
             noise = torch.empty_like(parameter).normal_(0, 1, generator=generator)
@@ -61,15 +55,6 @@ def attach(model: str, config: PeftConfig, generator: torch.Generator) -> PeftMo
             else:
                 parameter.add_(0.1 * noise)
     return adapted.eval()
-
-
-def save_adapter(adapted: PeftModel, model: str, folder: Path) -> None:
-    adapted.save_pretrained(folder)
-    (folder / "README.md").unlink()
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text()) | {"base_model_name_or_path": f"fixtures/{model}"}
-    config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set: its order is not reproducible
-    path.write_text(json.dumps(config, indent=1) + "\n")
 
 
 def optimizer_of(method: str, adapted: PeftModel, recipe: dict) -> torch.optim.Optimizer | None:
@@ -87,17 +72,18 @@ def optimizer_of(method: str, adapted: PeftModel, recipe: dict) -> torch.optim.O
     )
 
 
-def make(model: str, method: str, folder: Path, seed: int) -> None:
+def make(name: str, folder: Path, seed: int) -> None:
+    model, method = name.split("-")
     generator = torch.Generator().manual_seed(seed)
-    batch = ref.Batch.read(GOLDEN / "fixtures" / model / "batch.json")
+    batch = fx.batch_of(model)
     adapted = attach(model, METHODS[method], generator)
-    save_adapter(adapted, model, folder / "adapter")
+    fx.save_adapter(adapted, model, folder / "adapter")
     expected = {"adapted_logits": ref.logits_of(adapted, batch)}
     with adapted.disable_adapter():
         base = ref.logits_of(adapted, batch)
     loss, gradients = ref.gradients_of(adapted, batch)
-    expected |= {f"grad.{key}": gradient for key, gradient in gradients.items()}
-    saved = PeftModel.from_pretrained(ref.load(GOLDEN / "fixtures" / model), folder / "adapter").eval()
+    expected |= fx.named_gradients(gradients)
+    saved = fx.load_adapter(model, folder / "adapter")
     expected["merged_logits"] = ref.logits_of(saved.merge_and_unload(), batch)
     # The fixture is worth something only if it can tell right from wrong.
     assert ref.relative_error(expected["adapted_logits"], base) > 0.05, "idle adapter"
@@ -108,36 +94,8 @@ def make(model: str, method: str, folder: Path, seed: int) -> None:
     log = ref.train(adapted, batch, recipe, optimizer_of(method, adapted, recipe))
     assert log["losses"][-1] < 0.9 * log["losses"][0], "training does nothing"
     extra = {"loraplus_lr_ratio": LORAPLUS_RATIO} if method == "loraplus" else {}
-    save_file({key: tensor.contiguous() for key, tensor in expected.items()}, folder / "expected.safetensors")
-    ref.write_json(
-        folder / "expected.json",
-        {"versions": ref.versions(), "method": method, "base": model, **extra, "loss": loss, "recipe": recipe, **log},
-    )
-
-
-def main() -> None:
-    names = [f"{model}-{method}" for model, method in CASES]
-    parser = argparse.ArgumentParser(description="Make the golden fixtures of LoRA's descendants.")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"which ones: {', '.join(names)} (default: all)")
-    args = parser.parse_args()
-    unknown = set(args.cases) - set(names)
-    if unknown:
-        parser.error(f"no case called {', '.join(sorted(unknown))}; known: {', '.join(names)}")
-    ref.be_deterministic()
-    FIXTURES.mkdir(parents=True, exist_ok=True)
-    for seed, (model, method) in enumerate(CASES):
-        name = f"{model}-{method}"
-        if args.cases and name not in args.cases:
-            continue
-        with tempfile.TemporaryDirectory(dir=FIXTURES, prefix=".new-") as scratch:
-            folder = Path(scratch) / name
-            folder.mkdir()
-            make(model, method, folder, seed)
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            shutil.rmtree(FIXTURES / name, ignore_errors=True)
-            folder.rename(FIXTURES / name)
-        print(f"{name}: {size / 1000:.0f} kB")
+    fx.write_expected(folder, expected, {"method": method, "base": model, **extra, "loss": loss, "recipe": recipe, **log})
 
 
 if __name__ == "__main__":
-    main()
+    fx.main("fixtures-methods", CASES, make)

@@ -14,19 +14,15 @@ The model and the batch are those of fixtures/<model>. Runs in a few seconds.
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from safetensors.torch import save_file
+from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
+import fixtures as fx
 import reference as ref
 
-GOLDEN = Path(__file__).resolve().parents[2] / "test" / "golden"
-FIXTURES = GOLDEN / "fixtures-prefix"
 RECIPE = ref.RECIPE | {"learning_rate": 5e-2}
 CASES = {
     "qwen2-prefix": {"num_virtual_tokens": 4},
@@ -57,51 +53,32 @@ class WithoutVirtual(torch.nn.Module):
         return SimpleNamespace(logits=logits[:, -input_ids.shape[1] :])
 
 
-def make(name: str, options: dict, seed: int) -> None:
+def make(name: str, folder: Path, seed: int) -> None:
     torch.manual_seed(seed)
-    model = name.split("-")[0]
-    folder = FIXTURES / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    batch = ref.Batch.read(GOLDEN / "fixtures" / model / "batch.json")
-    kind = PromptTuningConfig if name.endswith("prompt") else PrefixTuningConfig
-    config = kind(task_type="CAUSAL_LM", **options)
-    adapted = get_peft_model(ref.load(GOLDEN / "fixtures" / model), config).eval()
+    model, method = name.split("-")
+    options = CASES[name]
+    batch = fx.batch_of(model)
+    kind = PromptTuningConfig if method == "prompt" else PrefixTuningConfig
+    adapted = get_peft_model(fx.load_base(model), kind(task_type="CAUSAL_LM", **options)).eval()
+    fx.save_adapter(adapted, model, folder / "adapter")
+
     projection = options.get("prefix_projection", False)
-    encoder = adapted.prompt_encoder["default"]
-    parts = dict(encoder.named_parameters())
-    names = {part: NAMES[part] if projection else "prompt_embeddings" for part in parts}
-    # The trained parameters under the one name by which reference.py finds them.
-    ref.adapter_parameters = lambda _: parts
-
-    adapted.save_pretrained(folder / "adapter")
-    (folder / "adapter" / "README.md").unlink()
-    path = folder / "adapter" / "adapter_config.json"
-    config = json.loads(path.read_text()) | {"base_model_name_or_path": f"fixtures/{model}"}
-    path.write_text(json.dumps(config, indent=1) + "\n")
-
-    expected = {name: parts[part].detach().clone() for part, name in names.items()} if projection else {}
+    our_name = lambda parameter: NAMES[parameter.split("prompt_encoder.")[1]] if projection else "prompt_embeddings"
+    expected = {our_name(key): value for key, value in fx.snapshot(adapted).items()} if projection else {}
     adapted = WithoutVirtual(adapted)
     loss, gradients = ref.gradients_of(adapted, batch)
-    expected |= {f"grad.{names[part]}": gradient for part, gradient in gradients.items()}
-    loaded = WithoutVirtual(PeftModel.from_pretrained(ref.load(GOLDEN / "fixtures" / model), folder / "adapter")).eval()
+    expected |= fx.named_gradients({our_name(key): gradient for key, gradient in gradients.items()})
+    loaded = WithoutVirtual(fx.load_adapter(model, folder / "adapter")).eval()
     expected["logits"] = ref.logits_of(loaded, batch)
-    base = ref.logits_of(ref.load(GOLDEN / "fixtures" / model), batch)
+    base = ref.logits_of(fx.load_base(model), batch)
     assert ref.relative_error(expected["logits"], base) > 0.05, "idle adapter"
     assert ref.relative_error(ref.logits_of(adapted, batch), expected["logits"]) < 1e-5, "saving changes it"
 
     log = ref.train(adapted, batch, RECIPE)
     assert log["losses"][-1] < 0.98 * log["losses"][0], "training does nothing"
-    save_file({key: tensor.contiguous() for key, tensor in expected.items()}, folder / "expected.safetensors")
-    ref.write_json(
-        folder / "expected.json",
-        {"versions": ref.versions(), "method": name.split("-")[1], "base": model, "options": options, "loss": loss, "recipe": RECIPE, **log},
-    )
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{name}: {size / 1000:.0f} kB, losses {log['losses'][0]:.3f} to {log['losses'][-1]:.3f}")
+    facts = {"method": method, "base": model, "options": options, "loss": loss, "recipe": RECIPE, **log}
+    fx.write_expected(folder, expected, facts)
 
 
 if __name__ == "__main__":
-    ref.be_deterministic()
-    for seed, (name, options) in enumerate(CASES.items()):
-        make(name, options, seed)
+    fx.main("fixtures-prefix", CASES, make)

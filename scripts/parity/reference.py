@@ -1,12 +1,13 @@
 """The reference side of the parity suite: one LoRA job in plain PyTorch + PEFT, deterministic and in float32.
 
-make_fixtures.py (tiny models) and live_smollm2.py (a real one) both stand on it, so that the two compare the same thing.
+The make_*.py (tiny models, by way of fixtures.py) and live_smollm2.py (a real one) stand on it, so that all compare the same thing.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,9 +27,6 @@ MODULES = (
     "mlp.up_proj",
     "mlp.down_proj",
 )
-
-# The tensors that LoRA, DoRA and VeRA train.
-TRAINED = ("lora_A", "lora_B", "lora_magnitude_vector", "vera_lambda_b", "vera_lambda_d")
 
 # 20 steps on one batch; each golden file holds its own copy, learning rate added, beside the losses that it gave.
 RECIPE = {
@@ -124,13 +122,16 @@ def supervised_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     return F.cross_entropy(logits.flatten(0, 1)[batch.rows], batch.next_ids)
 
 
+def file_name(parameter: str) -> str:
+    """A parameter's name in the adapter's file."""
+    if ".lora_magnitude_vector." in parameter:
+        return parameter.removesuffix(".default.weight")
+    return parameter.replace(".modules_to_save.default", "").replace(".default", "")
+
+
 def adapter_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """What an adapter trains at every site, by the names in adapter_model.safetensors."""
-    return {
-        name.replace(".default", "").replace("magnitude_vector.weight", "magnitude_vector"): parameter
-        for name, parameter in model.named_parameters()
-        if any(f".{part}." in name for part in TRAINED)
-    }
+    """What an adapter trains, by the names in adapter_model.safetensors."""
+    return {file_name(name): parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def gradients_of(model: torch.nn.Module, batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
@@ -142,11 +143,17 @@ def gradients_of(model: torch.nn.Module, batch: Batch) -> tuple[float, dict[str,
 
 
 def train(
-    model: torch.nn.Module, batch: Batch, recipe: dict, optimizer: torch.optim.Optimizer | None = None
+    model: torch.nn.Module,
+    batch: Batch,
+    recipe: dict,
+    optimizer: torch.optim.Optimizer | None = None,
+    penalty: Callable[[], torch.Tensor] | None = None,
+    after: Callable[[int], None] = lambda step: None,
 ) -> dict[str, list[float]]:
     """The recipe's steps on one batch; the loss, gradient norm (before clipping) and learning rate of every step.
 
-    Changes the adapter in place. `optimizer` stands in for plain AdamW.
+    Changes the adapter in place. `optimizer` stands in for plain AdamW; `penalty` is added to what is minimized, and logged
+    apart; `after` is called after the optimizer's step with how many are done, the gradients still there.
     """
     parameters = list(adapter_parameters(model).values())
     optimizer = optimizer or torch.optim.AdamW(
@@ -158,16 +165,22 @@ def train(
         foreach=False,
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, recipe["warmup_steps"], recipe["steps"])
-    log = {"losses": [], "grad_norms": [], "learning_rates": []}
-    for _ in range(recipe["steps"]):
+    log = {"losses": [], "grad_norms": [], "learning_rates": []} | ({"penalties": []} if penalty else {})
+    for step in range(1, recipe["steps"] + 1):
         loss = supervised_loss(model, batch)
-        loss.backward()
+        total = loss
+        if penalty:
+            added = penalty()
+            total = loss + added
+            log["penalties"].append(added.item())
+        total.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, recipe["max_grad_norm"], foreach=False)
         log["losses"].append(loss.item())
         log["grad_norms"].append(norm.item())
         log["learning_rates"].append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
+        after(step)
         optimizer.zero_grad()
     return log
 
