@@ -15,19 +15,13 @@ PCA is exact. Runs in a few seconds.
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 from peft import EvaConfig, LoraConfig, get_peft_model, initialize_lora_eva_weights
-from safetensors.torch import save_file
 
+import fixtures as fx
 import reference as ref
-
-GOLDEN = Path(__file__).resolve().parents[2] / "test" / "golden"
-FIXTURES = GOLDEN / "fixtures-eva"
 
 CASES = {
     "qwen2-plain": (
@@ -61,16 +55,17 @@ def inputs_of(batch: ref.Batch) -> dict[str, torch.Tensor]:
     return {"input_ids": batch.ids, "attention_mask": batch.mask, "labels": labels}
 
 
-def make(name: str, options: dict, eva: dict, folder: Path) -> None:
+def make(name: str, folder: Path, seed: int) -> None:
+    options, eva = CASES[name]
     model = name.split("-")[0]
-    batch = ref.Batch.read(GOLDEN / "fixtures" / model / "batch.json")
-    base = ref.load(GOLDEN / "fixtures" / model)
+    batch = fx.batch_of(model)
+    base = fx.load_base(model)
     base_logits = ref.logits_of(base, batch)
     config = LoraConfig(**options, init_lora_weights="eva", eva_config=EvaConfig(**eva), task_type="CAUSAL_LM")
     adapted = get_peft_model(base, config)
     initialize_lora_eva_weights(adapted, [inputs_of(batch)], show_progress_bar=False)
     adapted.eval()
-    start = {key: value.detach().clone() for key, value in ref.adapter_parameters(adapted).items()}
+    start = fx.snapshot(adapted)
     expected = {"start_logits": ref.logits_of(adapted, batch)}
     assert ref.relative_error(expected["start_logits"], base_logits) < 1e-5
     chosen = adapted.peft_config["default"]
@@ -80,53 +75,28 @@ def make(name: str, options: dict, eva: dict, folder: Path) -> None:
         if "lora_A" in key
     }
     assert len(set(ranks.values())) > 1, "nothing was redistributed"
+    patterns = {"rank_pattern": chosen.rank_pattern, "alpha_pattern": chosen.alpha_pattern}
 
     loss, _ = ref.gradients_of(adapted, batch)
     log = ref.train(adapted, batch, RECIPE)
     assert log["losses"][-1] < 0.9 * log["losses"][0], "training does nothing"
     expected["trained_logits"] = ref.logits_of(adapted, batch)
-    adapted.save_pretrained(folder / "adapter", save_embedding_layers=False)
-    (folder / "adapter" / "README.md").unlink()
-    path = folder / "adapter" / "adapter_config.json"
-    saved = json.loads(path.read_text()) | {"base_model_name_or_path": f"fixtures/{model}"}
-    saved["target_modules"] = sorted(saved["target_modules"])
-    path.write_text(json.dumps(saved, indent=1) + "\n")
-
+    fx.save_adapter(adapted, model, folder / "adapter", save_embedding_layers=False)
     # B is zero.
-    kept = {key: tensor.contiguous() for key, tensor in start.items() if "lora_B" not in key}
-    save_file(kept, folder / "start.safetensors")
-    save_file({key: tensor.contiguous() for key, tensor in expected.items()}, folder / "expected.safetensors")
-    use_dora = options.pop("use_dora", False)
-    ref.write_json(
-        folder / "expected.json",
-        {
-            "versions": ref.versions(),
-            "method": "dora" if use_dora else "lora",
-            "base": model,
-            "options": options | {"init_lora_weights": "eva", "eva_config": eva},
-            "ranks": ranks,
-            "rank_pattern": chosen.rank_pattern,
-            "alpha_pattern": chosen.alpha_pattern,
-            "loss": loss,
-            "recipe": RECIPE,
-            **log,
-        },
-    )
-
-
-def main() -> None:
-    ref.be_deterministic()
-    FIXTURES.mkdir(parents=True, exist_ok=True)
-    for name, (options, eva) in CASES.items():
-        with tempfile.TemporaryDirectory(dir=FIXTURES, prefix=".new-") as scratch:
-            folder = Path(scratch) / name
-            folder.mkdir()
-            make(name, dict(options), eva, folder)
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            shutil.rmtree(FIXTURES / name, ignore_errors=True)
-            folder.rename(FIXTURES / name)
-        print(f"{name}: {size / 1000:.0f} kB")
+    fx.save_tensors(folder / "start.safetensors", {key: value for key, value in start.items() if "lora_B" not in key})
+    own = {key: value for key, value in options.items() if key != "use_dora"}
+    facts = {
+        "method": "dora" if options.get("use_dora") else "lora",
+        "base": model,
+        "options": own | {"init_lora_weights": "eva", "eva_config": eva},
+        "ranks": ranks,
+        **patterns,
+        "loss": loss,
+        "recipe": RECIPE,
+        **log,
+    }
+    fx.write_expected(folder, expected, facts)
 
 
 if __name__ == "__main__":
-    main()
+    fx.main("fixtures-eva", CASES, make)
