@@ -8,12 +8,12 @@ import { type Adapter, sitesOf } from '../../src/methods/adapter.js';
 import { loadAdapterFolder } from '../../src/methods/files.js';
 import { openModel } from '../../src/models/base.js';
 import { Fixture, LIMITS, openSuite } from './fixture.js';
-import { golden } from './reference.js';
+import { golden, runSchema } from './reference.js';
 
 // Each folder of fixtures-options/ is an adapter with one of LoRA's options on one of the tiny models of fixtures/, with
 // what PEFT computes (scripts/parity/make_option_fixtures.py).
 
-const expectedSchema = z.object({ method: z.string(), base: z.string(), loss: z.number() });
+const expectedSchema = runSchema.extend({ method: z.string() });
 
 /** Biases of layers that have none in the model: PEFT cannot merge them either. */
 const UNMERGEABLE = ['smollm2-lora-bias'];
@@ -68,6 +68,10 @@ describe.each(cases)('%s', (name) => {
 
   it('loss and the gradient of all that trains', () =>
     fixture.expectGradients(adapter, fixture.expected.loss));
+
+  it('losses of 20 AdamW steps', async () => {
+    await fixture.expectRun(await fixture.load(), fixture.expected);
+  });
 
   it('a merged model, written and read back', async () => {
     const merging = fixture.mergedError('adapted_logits', adapter, join(scratch, name));
