@@ -136,9 +136,9 @@ class DataSet {
     for await (const row of all) {
       yield row;
       rows++;
+      await turns.take();
       if (!isFile) work.onProgress?.({ what, done: rows, total: Number.POSITIVE_INFINITY, unit: 'rows' });
       else if (read.total > 0) work.onProgress?.({ what, ...read, unit: 'bytes', rows });
-      await turns.take();
     }
   }
 

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { camelCase } from '../base/names.js';
+import type { WorkOptions } from '../base/work.js';
 import { checkJson } from '../formats/io/json.js';
 import type { Method } from '../methods/method.js';
 import type { RankPlan } from '../train/ranks.js';
@@ -44,8 +45,12 @@ export function trainOptionsOf(job: Job) {
 }
 
 /** A job of `r: auto` with the ranks that its data suggest written out, and how they came about. */
-export async function planJobRanks(model: Model, job: Job): Promise<{ job: Job; plan: RankPlan }> {
+export async function planJobRanks(
+  model: Model,
+  job: Job,
+  work: WorkOptions,
+): Promise<{ job: Job; plan: RankPlan }> {
   const { method, methodOptions, ranks } = job;
-  const plan = await model.planRanks(method, methodOptions, { ...trainOptionsOf(job), ...ranks });
+  const plan = await model.planRanks(method, methodOptions, { ...trainOptionsOf(job), ...ranks, ...work });
   return { job: { ...job, methodOptions: { ...plan.config }, ranks: undefined }, plan };
 }

@@ -28,9 +28,8 @@ export type JobEvent =
       heldOut?: { before: number; after: number; step: number };
     };
 
-export interface RunOptions {
+export interface RunOptions extends WorkOptions {
   resume?: boolean;
-  signal?: AbortSignal;
   /** What to type to do the same again, for run.json. */
   command: string;
 }
@@ -55,7 +54,7 @@ export async function* runJob(
   model: Model,
   job: Job,
   folder: RunFolder,
-  { resume, signal, command }: RunOptions,
+  { resume, command, ...work }: RunOptions,
 ): AsyncGenerator<JobEvent, void, void> {
   const { data, evalData, evalSplit, lossOn, maxLength, train, samples } = job;
   const known = resume ? await readUnfinishedRun(folder.path) : undefined;
@@ -71,7 +70,7 @@ export async function* runJob(
     maxLength,
     run: folder.path,
     resume,
-    signal,
+    ...work,
     onData: (stats) => {
       counts = stats;
     },

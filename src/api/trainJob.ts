@@ -1,10 +1,11 @@
+import type { WorkOptions } from '../base/work.js';
 import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
 import { parseTrainOptions, type TrainInput, type TrainOptions } from '../train/options.js';
 import type { DataSource } from './data.js';
 import { parseSampleOptions, type SampleInput, type SampleOptions } from './samples.js';
 
 /** What training is given besides hyper-parameters. */
-export interface TrainJobOptions extends TrainInput, SampleInput {
+export interface TrainJobOptions extends TrainInput, SampleInput, WorkOptions {
   data: DataSource;
   evalData?: DataSource;
   /** Without evalData: rows of `data` held out by the seed, as a share below 1 or a number from 1 on. */
@@ -16,7 +17,6 @@ export interface TrainJobOptions extends TrainInput, SampleInput {
   /** Run folder: checkpoints go there. */
   run?: string;
   resume?: boolean;
-  signal?: AbortSignal;
   onData?: (stats: { train: EncodeStats; eval?: EncodeStats }) => void;
 }
 
@@ -24,6 +24,7 @@ export interface TrainJobOptions extends TrainInput, SampleInput {
 export interface TrainJobParts extends Pick<TrainJobOptions, 'maxLength' | 'onData'> {
   sources: Pick<TrainJobOptions, 'data' | 'evalData' | 'evalSplit'>;
   lossOn: NonNullable<TrainJobOptions['lossOn']>;
+  work: WorkOptions;
   hyper: TrainOptions;
   samples: SampleOptions;
 }
@@ -32,13 +33,14 @@ export interface TrainJobParts extends Pick<TrainJobOptions, 'maxLength' | 'onDa
 export function parseTrainJob(options: TrainJobOptions): TrainJobParts {
   const { data, evalData, evalSplit, lossOn = 'completion', maxLength, onData, ...rest } = options;
   const { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens, ...more } = rest;
-  const { run, resume, signal, ...hyper } = more;
+  const { run, resume, onProgress, signal, ...hyper } = more;
   const place = 'training options';
   return {
     sources: { data, evalData, evalSplit },
     lossOn,
     maxLength,
     onData,
+    work: { onProgress, signal },
     hyper: parseTrainOptions(place, hyper),
     samples: parseSampleOptions(place, { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens }),
   };

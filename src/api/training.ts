@@ -122,7 +122,8 @@ export async function planRanksOn(
   return onExamples(engine, rest, (examples, order) => {
     const { rankBudget: budget, rankMax: maxRank, rankBatches: batches } = ranks;
     const limits = { budget, maxRank, batches, ...order };
-    return planRanks(engine.runtime, engine.base, lora, examples, limits, engine.session);
+    const session = { ...engine.session, onProgress: rest.onProgress, signal: rest.signal };
+    return planRanks(engine.runtime, engine.base, lora, examples, limits, session);
   });
 }
 
@@ -131,14 +132,14 @@ export async function planEvaOn(
   engine: Engine,
   name: MethodName,
   config: object,
-  options: TrainJobOptions & EvaInput & WorkOptions,
+  options: TrainJobOptions & EvaInput,
 ): Promise<EvaPlan> {
-  const { evaBatches, onProgress, ...rest } = options;
+  const { evaBatches, ...rest } = options;
   const { evaBatches: batches } = parseEvaOptions({ evaBatches });
   const asked = { ...config, initLoraWeights: 'eva' };
   const lora = methodNamed(name).parse(`${name} configuration`, asked) as LoraConfig;
   return onExamples(engine, rest, (examples, order) => {
-    const session = { ...engine.session, onProgress, signal: rest.signal };
+    const session = { ...engine.session, onProgress: rest.onProgress, signal: rest.signal };
     return planEva(engine.runtime, engine.base, lora, examples, { batches, ...order }, session);
   });
 }
@@ -167,11 +168,11 @@ export async function evaluateOn(
   engine: Engine,
   adapter: Adapter | undefined,
   data: DataSource,
-  { maxLength, lossOn = 'completion' }: Partial<EncodeRowsOptions>,
+  { maxLength, lossOn = 'completion', ...work }: Partial<EncodeRowsOptions> & WorkOptions,
 ): Promise<Evaluation> {
   const { runtime, base, session } = engine;
   const limits = { maxLength: exampleLimit(base, maxLength), lossOn };
-  const { examples, stats, close } = await loadExamples(data, tokenizerOf(engine), limits);
+  const { examples, stats, close } = await loadExamples(data, tokenizerOf(engine), limits, work);
   try {
     const step = await LossStep.create(runtime, base, adapter, session);
     try {
@@ -186,10 +187,13 @@ export async function evaluateOn(
   }
 }
 
-async function examplesOf(engine: Engine, { sources, hyper, lossOn, maxLength, onData }: TrainJobParts) {
+async function examplesOf(
+  engine: Engine,
+  { sources, hyper, lossOn, maxLength, onData, work }: TrainJobParts,
+) {
   const limits = { lossOn, maxLength: exampleLimit(engine.base, maxLength) };
   const wanted = { ...sources, seed: hyper.seed };
-  const { train, evaluation } = await loadTrainingExamples(wanted, tokenizerOf(engine), limits);
+  const { train, evaluation } = await loadTrainingExamples(wanted, tokenizerOf(engine), limits, work);
   onData?.({ train: train.stats, eval: evaluation?.stats });
   const close = async () => {
     await train.close();

@@ -5,6 +5,7 @@ import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { adaptersOption, jsonOption, modelOption, modelOrBase } from './options.js';
 import { count } from './text.js';
+import { showsWork } from './work.js';
 
 const shape = {
   model: modelOption,
@@ -30,7 +31,7 @@ export const evaluate: CommandSpec = {
     const model = await loadModel(name, { base, device, threads, ...locating(terminal) });
     try {
       await model.loadAdapters(adapter, locating(terminal));
-      const result = await model.evaluate(data, { maxLength, lossOn });
+      const result = await model.evaluate(data, { maxLength, lossOn, onProgress: showsWork(terminal) });
       terminal.emit({ model: name, adapter, data, ...result });
       terminal.say(`loss        ${result.loss.toFixed(4)} nats a token`);
       terminal.say(`perplexity  ${result.perplexity.toFixed(3)}`);

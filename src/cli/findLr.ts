@@ -4,6 +4,7 @@ import { flattenJob, type Job } from '../api/job.js';
 import { claimLrReport, writeLrReport } from '../api/lrReport.js';
 import type { Model } from '../api/model.js';
 import { openJob } from '../api/run.js';
+import type { WorkOptions } from '../base/work.js';
 import type { LrEvent, LrFound, LrRange } from '../train/lrFinder.js';
 import { type ExitCode, exitCodes } from './command.js';
 import { locating } from './download.js';
@@ -34,12 +35,12 @@ export async function findLrForJob(
 ): Promise<ExitCode> {
   await claimLrReport(job.output, overwrite);
   const interrupted = new AbortController();
-  const model = await openJob(job, { ...locating(terminal), onProgress: showsWork(terminal) });
+  const onProgress = showsWork(terminal);
+  const model = await openJob(job, { ...locating(terminal), onProgress });
   const release = onInterrupt(() => interrupted.abort());
   try {
     const chosen = await chooseRanks(model, job, terminal, interrupted.signal);
-    if (!chosen) return exitCodes.interrupted;
-    const found = await test(model, chosen, range, terminal, interrupted.signal);
+    const found = await test(model, chosen, range, terminal, { onProgress, signal: interrupted.signal });
     if (found.end === 'interrupted') {
       terminal.say(`stopped behind step ${found.points.length}; nothing was written`);
       return exitCodes.interrupted;
@@ -50,6 +51,10 @@ export async function findLrForJob(
     const rate = rounded(found.steepest);
     if (rate !== undefined) terminal.say(`to train with it: ${command} --learning-rate ${rate}`);
     return exitCodes.ok;
+  } catch (error) {
+    if (!interrupted.signal.aborted || error !== interrupted.signal.reason) throw error;
+    terminal.say('stopped before the first step; nothing was written');
+    return exitCodes.interrupted;
   } finally {
     release();
     await model.close();
@@ -61,7 +66,7 @@ async function test(
   job: Job,
   range: LrRange,
   terminal: Terminal,
-  signal: AbortSignal,
+  work: WorkOptions,
 ): Promise<LrFound> {
   const { data, evalData, evalSplit, lossOn, maxLength, train } = job;
   const pace = new LogPace();
@@ -70,7 +75,7 @@ async function test(
   terminal.say(
     `tries ${range.lrSteps} learning rates from ${range.minLr} to ${range.maxLr}, for ${job.method}`,
   );
-  for await (const event of model.findLearningRate({ ...options, ...sources, signal })) {
+  for await (const event of model.findLearningRate({ ...options, ...sources, ...work })) {
     terminal.emit(event);
     if (event.kind === 'lrFound') return event;
     const { isLive, columns } = terminal;

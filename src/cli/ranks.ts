@@ -2,6 +2,7 @@ import { startJobEva } from '../api/eva.js';
 import type { Job } from '../api/job.js';
 import type { Model } from '../api/model.js';
 import { planJobRanks } from '../api/ranks.js';
+import type { WorkOptions } from '../base/work.js';
 import type { RankPlan } from '../train/ranks.js';
 import type { Terminal } from './terminal.js';
 import { count, duration, percent } from './text.js';
@@ -9,19 +10,20 @@ import { showsWork } from './work.js';
 
 /**
  * Chooses by the data the ranks of a job of `r: auto`, or those and the start of one of EVA, tells why, and puts the method
- * on the model. Returns the job to run; undefined where the signal ended it before.
+ * on the model. Returns the job to run. Throws the signal's reason where that ended it.
  */
 export async function chooseRanks(
   model: Model,
   job: Job,
   terminal: Terminal,
   signal: AbortSignal,
-): Promise<Job | undefined> {
-  if (job.eva) return startEva(model, job, terminal, signal);
+): Promise<Job> {
+  const work = { onProgress: showsWork(terminal), signal };
+  if (job.eva) return startEva(model, job, terminal, work);
   if (!job.ranks) return job;
   terminal.say(`ranks     looking at the gradient of ${job.ranks.rankBatches} batches ...`);
-  const { job: chosen, plan } = await planJobRanks(model, job);
-  await model.addMethod(chosen.method, chosen.methodOptions, { seed: chosen.train.seed });
+  const { job: chosen, plan } = await planJobRanks(model, job, work);
+  await model.addMethod(chosen.method, chosen.methodOptions, { seed: chosen.train.seed, ...work });
   const { choices, budget, parameters } = plan;
   terminal.emit({ kind: 'ranks', budget, parameters, choices });
   terminal.say(
@@ -32,34 +34,20 @@ export async function chooseRanks(
 }
 
 /** The same job: its ranks follow from the data again when it goes on. */
-async function startEva(
-  model: Model,
-  job: Job,
-  terminal: Terminal,
-  signal: AbortSignal,
-): Promise<Job | undefined> {
+async function startEva(model: Model, job: Job, terminal: Terminal, work: WorkOptions): Promise<Job> {
   const started = performance.now();
   terminal.say(
     `eva       looking at the inputs of layers, of ${count(job.eva!.evaBatches)} batches at most ...`,
   );
-  try {
-    const { choices, parameters, batches, tokens, settled } = await startJobEva(model, job, {
-      onProgress: showsWork(terminal),
-      signal,
-    });
-    terminal.emit({ kind: 'eva', parameters, choices, batches, tokens, settled });
-    const seconds = (performance.now() - started) / 1000;
-    terminal.say(
-      `eva       ${count(tokens)} tokens of ${batches} ${batches === 1 ? 'batch' : 'batches'} in ${duration(seconds)}` +
-        `${settled ? '' : ', not settled yet'}; what ranks explain of the variance of a layer's input:`,
-    );
-    for (const line of rankLines({ choices })) terminal.say(`  ${line}`);
-    return job;
-  } catch (error) {
-    if (!signal.aborted) throw error;
-    terminal.say('stopped before the first step');
-    return undefined;
-  }
+  const { choices, parameters, batches, tokens, settled } = await startJobEva(model, job, work);
+  terminal.emit({ kind: 'eva', parameters, choices, batches, tokens, settled });
+  const seconds = (performance.now() - started) / 1000;
+  terminal.say(
+    `eva       ${count(tokens)} tokens of ${batches} ${batches === 1 ? 'batch' : 'batches'} in ${duration(seconds)}` +
+      `${settled ? '' : ', not settled yet'}; what ranks explain of the variance of a layer's input:`,
+  );
+  for (const line of rankLines({ choices })) terminal.say(`  ${line}`);
+  return job;
 }
 
 /**

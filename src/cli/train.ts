@@ -105,6 +105,15 @@ interface TrainJobHooks {
   finished?: (model: Model) => Promise<void>;
 }
 
+/** What a run is at: until its first event, from there to the end of its first step, and behind that. */
+type Phase = 'preparing' | 'starting' | 'training';
+
+const STOPPING: Readonly<Record<Phase, string>> = {
+  preparing: 'stopping before the first step',
+  starting: 'stopping',
+  training: 'stopping after this step, with a checkpoint',
+};
+
 /** Runs a job to its end, telling of it. */
 export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHooks): Promise<ExitCode> {
   const inputs = [job.model, job.data, ...(job.evalData ? [job.evalData] : [])];
@@ -112,14 +121,21 @@ export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHook
   // Ctrl-C while the model is fetched or converted stops at once: there is nothing to save.
   const model = await openJob(job, { ...locating(terminal), onProgress: showsWork(terminal) });
   const interrupted = new AbortController();
+  let phase: Phase = 'preparing';
+  const onPhase = (next: Phase) => {
+    phase = next;
+  };
   const release = onInterrupt(() => {
     interrupted.abort();
-    terminal.say('stopping after this step, with a checkpoint; Ctrl-C again stops at once');
+    terminal.say(`${STOPPING[phase]}; Ctrl-C again stops at once`);
   });
   try {
     const chosen = await chooseRanks(model, job, terminal, interrupted.signal);
-    if (!chosen) return exitCodes.interrupted;
-    return await trainModel(model, chosen, folder, terminal, { ...hooks, signal: interrupted.signal });
+    const { signal } = interrupted;
+    return await trainModel(model, chosen, folder, terminal, { ...hooks, signal, onPhase });
+  } catch (error) {
+    if (!interrupted.signal.aborted || error !== interrupted.signal.reason) throw error;
+    return exitCodes.interrupted;
   } finally {
     release();
     await model.close();
@@ -138,13 +154,17 @@ async function trainModel(
     prepared,
     finished,
     signal,
-  }: TrainJobHooks & { signal: AbortSignal },
+    onPhase,
+  }: TrainJobHooks & { signal: AbortSignal; onPhase: (phase: Phase) => void },
 ): Promise<ExitCode> {
   tellModel(job, model, terminal);
   await prepared?.(model);
   const progress = new Progress(terminal);
   let stepped = false;
-  for await (const event of runJob(model, job, folder, { resume, command, signal })) {
+  const work = { onProgress: showsWork(terminal), signal };
+  for await (const event of runJob(model, job, folder, { resume, command, ...work })) {
+    if (event.kind === 'start') onPhase('starting');
+    if (event.kind === 'step') onPhase('training');
     terminal.emit(event);
     progress.show(event);
     if (event.kind === 'end') await tellCurves(folder, terminal);

@@ -1,6 +1,7 @@
 import { UserError } from '../base/errors.js';
 import { singularValues, thinQr } from '../base/linalg/index.js';
 import type { F32Tensor } from '../base/tensor.js';
+import type { WorkOptions } from '../base/work.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import { createAdapter } from '../methods/adapter.js';
 import { type LoraConfig, lora } from '../methods/lora.js';
@@ -63,7 +64,7 @@ export async function planRanks(
   config: LoraConfig,
   examples: ExampleSource,
   options: RankOptions,
-  session?: SessionOptions,
+  session?: SessionOptions & WorkOptions,
 ): Promise<RankPlan> {
   const sites = selectTargets(config, model.sites);
   const cost = (site: Site) => site.in + site.out;
@@ -141,7 +142,7 @@ export async function gradientSpectra(
   sites: readonly Site[],
   examples: ExampleSource,
   { maxRank, batches, batchSize, microBatchTokens, seed }: RankOptions,
-  session?: SessionOptions,
+  { onProgress, signal, ...session }: SessionOptions & WorkOptions = {},
 ): Promise<Map<string, readonly number[]>> {
   const rank = (site: Site) => Math.min(maxRank, site.in, site.out);
   const sketch = lora.parse('sketch', {
@@ -159,13 +160,18 @@ export async function gradientSpectra(
     for (const batch of batchesOf(examples, order)) {
       if (sample.push(batch) === batches) break;
     }
-    const columns = await meanGradient(step, sample, seed);
+    const total = 2 * sample.length;
+    const told = (before: number) => (done: number) => {
+      onProgress?.({ what: 'ranks', done: before + done, total, unit: 'gradients' });
+      signal?.throwIfAborted();
+    };
+    const columns = await meanGradient(step, sample, seed, told(0));
     for (const site of sites) {
       const b = adapter.values.get(`${site.name}.lora_B`)!;
       b.data.set(thinQr(columns.get(`${site.name}.lora_B`)!.data, site.out, rank(site)).q);
       adapter.values.get(`${site.name}.lora_A`)!.data.fill(0);
     }
-    const rows = await meanGradient(step, sample, seed);
+    const rows = await meanGradient(step, sample, seed, told(sample.length));
     return new Map(
       sites.map((site) => {
         const { data } = rows.get(`${site.name}.lora_A`)!;
@@ -181,12 +187,14 @@ async function meanGradient(
   step: TrainStep,
   batches: readonly Batch[],
   seed: number,
+  onBatch: (done: number) => void,
 ): Promise<Map<string, F32Tensor>> {
   let total: Map<string, F32Tensor> | undefined;
   for (const [i, batch] of batches.entries()) {
     const { grads } = await gradientOf(step, batch, seed, i);
     if (total) accumulate(total, grads);
     else total = grads;
+    onBatch(i + 1);
   }
   for (const { data } of total!.values()) for (let i = 0; i < data.length; i++) data[i] /= batches.length;
   return total!;

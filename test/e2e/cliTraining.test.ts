@@ -46,6 +46,24 @@ describe('generations on the way', () => {
   });
 });
 
+describe('reading a large file', () => {
+  it('stops at Ctrl-C with one sentence, and leaves nothing', async () => {
+    const row = (i: number) => JSON.stringify({ text: `${i} and ${'so on '.repeat(100)}` });
+    await writeFile(join(root, 'large.jsonl'), Array.from({ length: 100_000 }, (_, i) => row(i)).join('\n'));
+    const reading = start(root, ['train', '--model', 'model', '--data', 'large.jsonl', '--output', 'never']);
+    await reading.sees(/^trains /m);
+    reading.kill('SIGINT');
+    const { code, stdout, stderr } = await reading.outcome;
+    expect({ code, stderr }).toEqual({ code: 130, stderr: '' });
+    expect(stdout.trim().split('\n').at(-1)).toBe(
+      'stopping before the first step; Ctrl-C again stops at once',
+    );
+    expect(stdout).not.toContain('data ');
+    expect(await readdir(root)).not.toContain('never');
+    await rm(join(root, 'large.jsonl'));
+  });
+});
+
 describe('run.json', () => {
   it('tells what a run was made of, and of each process; other rows do not go on', async () => {
     await writeFile(join(root, 'rows.jsonl'), await read('train.jsonl'));

@@ -1,6 +1,5 @@
 /** Rows to token ids, and which of them the model learns to produce. */
 import { UserError } from '../../base/errors.js';
-import { Turns } from '../../base/work.js';
 import { type ChatSegment, chatSegments, renderChat } from '../../formats/chat.js';
 import type { Tokenizer } from '../../formats/tokenizerCore.js';
 import type { Row } from './rows.js';
@@ -78,7 +77,6 @@ export async function* encodeEach(
     supervisedTokens: 0,
     longest: 0,
   };
-  const turns = new Turns();
   for await (const row of rows) {
     stats.rows++;
     const sequences = encode(row);
@@ -101,7 +99,6 @@ export async function* encodeEach(
       stats.supervisedTokens += example.supervised.reduce((sum, target) => sum + target, 0);
       yield example;
     }
-    await turns.take();
   }
   if (stats.examples === 0) {
     throw new UserError(

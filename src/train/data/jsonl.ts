@@ -7,7 +7,7 @@ import { type Row, RowChecker } from './row.js';
 
 /** A longer line or record is no row of text but some other file. */
 export const MAX_LINE_BYTES = 64 * 2 ** 20;
-const CHUNK_BYTES = 2 ** 18;
+const CHUNK_BYTES = 2 ** 16;
 
 /** Told how many bytes of a file's `total` are behind the rows that were read, nearly. */
 export type OnBytes = (done: number, total: number) => void;
