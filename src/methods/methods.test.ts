@@ -274,3 +274,30 @@ describe('the table', () => {
     expect(full.select({}, model).map((t) => t.name)).toEqual([...model.parameters.keys()]);
   });
 });
+
+describe('LoRA+', () => {
+  const given = { r: 2, targetModules: ['q_proj', 'embed_tokens'], loraplusLrRatio: 4 };
+  const groups = (more: object) => {
+    const method = methodNamed('loraplus');
+    const parsed = method.parse('c', { ...given, ...more });
+    const factors = method
+      .select(parsed, model)
+      .map((t) => [t.name.split('.').at(-1)!, method.learningRateFactor!(parsed, t, 1e-3)] as const);
+    return Object.fromEntries(factors);
+  };
+  it('has the groups of PEFT: A, B and vectors, embeddings at a rate of their own', () => {
+    expect(groups({ loraplusLrEmbedding: 5e-5, modulesToSave: ['norm'] })).toEqual({
+      lora_A: 1,
+      lora_B: 4,
+      lora_embedding_A: expect.closeTo(0.05, 12),
+      lora_embedding_B: expect.closeTo(0.05, 12),
+      weight: 4,
+    });
+    expect(groups({ targetModules: ['q_proj'], loraBias: true })).toEqual({
+      lora_A: 1,
+      lora_B: 4,
+      lora_bias: 4,
+    });
+    expect(groups({}).lora_embedding_A).toBeCloseTo(1e-3, 12);
+  });
+});

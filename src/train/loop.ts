@@ -96,11 +96,14 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   adapter.method.onStart?.(adapter.config, { steps });
   adapter.state = emptyState();
   checkPatience(options, (job.evalExamples?.length ?? 0) > 0);
+  const { method, config } = adapter;
+  const byName = new Map(adapter.trainables.map((trainable) => [trainable.name, trainable]));
   const optimizer = new AdamW({
     betas: [options.adamBeta1, options.adamBeta2],
     eps: options.adamEpsilon,
     weightDecay: options.weightDecay,
-    learningRateFactor: (name) => adapter.method.learningRateFactor?.(adapter.config, name) ?? 1,
+    learningRateFactor: (name) =>
+      method.learningRateFactor?.(config, byName.get(name)!, options.learningRate) ?? 1,
   });
 
   const tensors: RunTensors = { adapter, optimizer, best: new Map() };
