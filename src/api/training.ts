@@ -5,6 +5,8 @@ import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import type { Adapter } from '../methods/adapter.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import type { LoraConfig } from '../methods/lora.js';
+import { prefixLength } from '../methods/pastKeys.js';
+import { virtualCount } from '../methods/virtualTokens.js';
 import { type BaseModel, parameterCount } from '../models/base.js';
 import { formatOf } from '../models/quantized.js';
 import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
@@ -51,7 +53,7 @@ export async function* trainOn(
   const { base, generator, tokenizer } = engine;
   const parts = parseTrainJob(options);
   const { hyper, samples, sources } = parts;
-  const { train, evaluation, limits, close } = await examplesOf(engine, parts);
+  const { train, evaluation, limits, close } = await examplesOf(engine, parts, adapter);
   try {
     const fingerprint = JSON.stringify({
       method: adapter.method.name,
@@ -98,7 +100,7 @@ export async function* findLearningRateOn(
   const { minLr, maxLr, lrSteps, ...rest } = options;
   const range = parseLrRange('learning-rate range', { minLr, maxLr, lrSteps });
   const parts = parseTrainJob(rest);
-  const { train, close } = await examplesOf(engine, parts);
+  const { train, close } = await examplesOf(engine, parts, adapter);
   try {
     await engine.generator.drop();
     const job = { ...loopOn(engine, adapter, options.signal), examples: train.examples };
@@ -171,7 +173,7 @@ export async function evaluateOn(
   { maxLength, lossOn = 'completion', ...work }: Partial<EncodeRowsOptions> & WorkOptions,
 ): Promise<Evaluation> {
   const { runtime, base, session } = engine;
-  const limits = { maxLength: exampleLimit(base, maxLength), lossOn };
+  const limits = { maxLength: exampleLimit(base, adapter, maxLength), lossOn };
   const { examples, stats, close } = await loadExamples(data, tokenizerOf(engine), limits, work);
   try {
     const step = await LossStep.create(runtime, base, adapter, session);
@@ -190,8 +192,9 @@ export async function evaluateOn(
 async function examplesOf(
   engine: Engine,
   { sources, hyper, lossOn, maxLength, onData, work }: TrainJobParts,
+  adapter?: Adapter,
 ) {
-  const limits = { lossOn, maxLength: exampleLimit(engine.base, maxLength) };
+  const limits = { lossOn, maxLength: exampleLimit(engine.base, adapter, maxLength) };
   const wanted = { ...sources, seed: hyper.seed };
   const { train, evaluation } = await loadTrainingExamples(wanted, tokenizerOf(engine), limits, work);
   onData?.({ train: train.stats, eval: evaluation?.stats });
@@ -214,9 +217,24 @@ function tokenizerOf({ tokenizer, base }: Engine) {
   return { tokenizer, folder: base.folder };
 }
 
-function exampleLimit({ config: { maxPositions } }: BaseModel, wanted: number | undefined): number {
-  if (wanted !== undefined && wanted > maxPositions) {
-    throw new UserError(`a maximum length of ${wanted} is more than the model's ${maxPositions} positions`);
+/** The most tokens of an example. Throws UserError where there are no positions for so many behind the adapter's. */
+export function exampleLimit(
+  { config: { maxPositions } }: Pick<BaseModel, 'config'>,
+  adapter: Adapter | undefined,
+  wanted: number | undefined,
+): number {
+  const virtual = virtualCount(adapter) + prefixLength(adapter);
+  const room = maxPositions - virtual;
+  const before = virtual > 0 ? ` behind the adapter's ${virtual} virtual tokens` : '';
+  if (room < 2) {
+    throw new UserError(
+      `the adapter's ${virtual} virtual tokens leave no room in the model's ${maxPositions} positions`,
+    );
   }
-  return wanted ?? Math.min(DEFAULT_MAX_LENGTH, maxPositions);
+  if (wanted !== undefined && wanted > room) {
+    throw new UserError(
+      `a maximum length of ${wanted}${before} is more than the model's ${maxPositions} positions: at most ${room} fit`,
+    );
+  }
+  return wanted ?? Math.min(DEFAULT_MAX_LENGTH, room);
 }

@@ -49,10 +49,12 @@ export async function* generateTokens(
 ): AsyncGenerator<number, FinishReason, void> {
   if (prompt.length === 0) throw new UserError('the prompt is empty');
   const cache = step.newCache();
-  const room = config.maxPositions - step.promptLength(cache) - prompt.length;
+  const virtual = step.promptLength(cache);
+  const room = config.maxPositions - virtual - prompt.length;
   if (room <= 0) {
     throw new UserError(
-      `the prompt has ${prompt.length} tokens, the model takes fewer than ${config.maxPositions}`,
+      `the prompt has ${prompt.length} tokens${virtual > 0 ? ` and the adapter ${virtual} virtual ones before it` : ''}, ` +
+        `the model takes fewer than ${config.maxPositions}`,
     );
   }
   const rng = new Rng(options.seed, 'sample');
