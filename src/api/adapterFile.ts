@@ -1,16 +1,21 @@
 /** Adapters as people have them: PEFT folders, llama.cpp's GGUF files, mlx-lm folders. */
 import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { ARCHITECTURES } from '../formats/gguf/config.js';
+import { ARCHITECTURES, configOf } from '../formats/gguf/config.js';
 import { isAdapterGguf, type LoraBase, loraBase, readLoraGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
+import { readJson } from '../formats/io/node.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
 import { type Adapter as AdapterFiles, readAdapter } from '../formats/peft.js';
 import type { Adapter } from '../methods/adapter.js';
 import { fromReadFiles } from '../methods/files.js';
 import { loadOwnFolder, ownConfigOf } from '../methods/ownFiles.js';
 import type { BaseModel } from '../models/base.js';
+import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig } from '../models/model.js';
+import { type LocateOptions, locate } from './locate.js';
 
 /** Reads an adapter for a model. Throws UserError where it is broken or for another base. */
 export async function readAdapterFor(path: string, model: BaseModel): Promise<Adapter> {
@@ -68,4 +73,21 @@ export function llamaCppBase(place: string, config: DecoderConfig): LoraBase {
     vocab_size: config.vocabSize,
     tie_word_embeddings: config.tieWordEmbeddings,
   });
+}
+
+/** The layers of a base (a folder, a GGUF file or a hub id), from its configuration alone. */
+export async function openLoraBase(name: string, options: LocateOptions): Promise<LoraBase> {
+  const path = await locate(name, { kind: 'model', ...options });
+  if (!(await stat(path)).isDirectory()) {
+    const { architecture, config } = await configOf(await readGguf(path), 'float32');
+    return loraBase(path, architecture.modelType, config);
+  }
+  const place = join(path, 'config.json');
+  const config = parseModelConfig(place, await readJson(place, z.unknown()));
+  return llamaCppBase(path, config);
+}
+
+/** A GGUF adapter does not tell its base. */
+export function missingBase(path: string): UserError {
+  return new UserError(`${path}: which model is this adapter for? Name it by --base, a folder or GGUF file`);
 }

@@ -1,15 +1,19 @@
 import { stat } from 'node:fs/promises';
 import { UserError } from '../base/errors.js';
+import { readLoraGguf } from '../formats/gguf/lora.js';
 import { writeFolderAtomic } from '../formats/io/node.js';
-import { writeAdapter } from '../formats/peft.js';
+import { type Adapter, writeAdapter } from '../formats/peft.js';
 import { type CombineInput, combineAdapters, type Part, parseCombineOptions } from '../methods/combine.js';
-import { readAdapterFolder } from './adapterFile.js';
-import { type LocateOptions, locate } from './locate.js';
+import { ownConfigOf } from '../methods/ownFiles.js';
+import { missingBase, openLoraBase, readAdapterFolder } from './adapterFile.js';
+import { baseName, type LocateOptions, locate } from './locate.js';
 import { refuseForeign, refuseInput } from './replace.js';
 
 export interface CombineFilesOptions extends LocateOptions {
   /** One an adapter; default: 1 each. */
   weights?: readonly number[];
+  /** The model of GGUF adapters among them, which do not name it. */
+  base?: string;
   /** Replace an adapter that is at the output. */
   overwrite?: boolean;
 }
@@ -25,13 +29,13 @@ export interface Combined {
 }
 
 /**
- * Combines adapters (PEFT or mlx-lm folders, or hub ids) into one PEFT folder, without their base. Throws UserError where
+ * Combines adapters (PEFT or mlx-lm folders, hub ids, GGUF files) into one PEFT folder, without the weights of their base. Throws UserError where
  * one is more than LoRA, where they do not fit each other, or where `output` exists.
  */
 export async function combineIntoFolder(
   paths: readonly string[],
   output: string,
-  { weights, overwrite, onNotice, onDownload, ...given }: CombineFilesOptions & CombineInput = {},
+  { weights, base, overwrite, onNotice, onDownload, ...given }: CombineFilesOptions & CombineInput = {},
 ): Promise<Combined> {
   const options = parseCombineOptions('combination options', given);
   if (weights && weights.length !== paths.length) {
@@ -41,17 +45,24 @@ export async function combineIntoFolder(
   const parts: Part[] = [];
   for (const [i, path] of paths.entries()) {
     const at = await locate(path, { kind: 'adapter', onNotice, onDownload });
-    if (!(await stat(at)).isDirectory()) {
-      throw new UserError(`${path} is no folder: make a GGUF adapter one first, by convert --to peft`);
-    }
     await refuseInput(output, at);
-    parts.push({ name: path, adapter: await readAdapterFolder(at), weight: weights?.[i] ?? 1 });
+    const adapter = await read(at, base, { onNotice, onDownload });
+    parts.push({ name: path, adapter, weight: weights?.[i] ?? 1 });
   }
   const { config, tensors } = combineAdapters(parts, options);
   const other = parts.find((part) => part.adapter.config.base_model_name_or_path !== baseOf(parts[0]));
   if (other) onNotice?.(`${parts[0].name} is for ${baseOf(parts[0])} and ${other.name} for ${baseOf(other)}`);
   await writeFolderAtomic(output, (temporary) => writeAdapter(temporary, config, tensors), { overwrite });
   return { r: config.r, modules: tensors.size / 2, base: config.base_model_name_or_path };
+}
+
+async function read(at: string, base: string | undefined, options: LocateOptions): Promise<Adapter> {
+  const own = await ownConfigOf(at);
+  if (own) throw new UserError(`${at} is a ${own.peft_type} adapter, and only plain LoRA can be combined`);
+  if ((await stat(at)).isDirectory()) return readAdapterFolder(at);
+  if (base === undefined) throw missingBase(at);
+  const { config, tensors } = await readLoraGguf(at, await openLoraBase(base, options));
+  return { config: { ...config, base_model_name_or_path: await baseName(base) }, tensors };
 }
 
 function baseOf({ adapter }: Part): string | null {

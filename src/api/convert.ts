@@ -1,28 +1,24 @@
 /** Conversion between the files that people have: models into Hugging Face folders, adapters between PEFT, GGUF and mlx-lm. */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import type { StoredDType } from '../base/tensor.js';
-import { configOf } from '../formats/gguf/config.js';
 import {
   checkFits,
   isAdapterGguf,
   type LoraBase,
-  loraBase,
   readLoraGguf,
   writeLoraGguf,
 } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { ggufToHf } from '../formats/gguf/tohf.js';
-import { exists, readJson, writeFolderAtomic } from '../formats/io/node.js';
+import { exists, writeFolderAtomic } from '../formats/io/node.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
 import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import { writeMergedModel } from '../methods/merge.js';
 import { openModel } from '../models/base.js';
-import { parseModelConfig } from '../models/index.js';
-import { llamaCppBase } from './adapterFile.js';
+import { missingBase, openLoraBase } from './adapterFile.js';
 import { type LocateOptions, locate } from './locate.js';
 import { type OutputKind, refuseForeign, refuseInput } from './replace.js';
 
@@ -142,7 +138,7 @@ async function readFrom(
   source: 'peft' | 'mlx' | 'gguf-adapter',
   { base: given, ...options }: ConvertOptions,
 ): Promise<Read> {
-  const known = given === undefined ? undefined : await openBase(given, options);
+  const known = given === undefined ? undefined : await openLoraBase(given, options);
   if (source === 'gguf-adapter') {
     if (known === undefined) throw missingBase(path);
     return { adapter: await readLoraGguf(path, known), base: known, baseName: given! };
@@ -152,21 +148,5 @@ async function readFrom(
   const named = adapter.config.base_model_name_or_path;
   if (known !== undefined) return { adapter, base: known, baseName: given! };
   const atHand = named !== null && (named === 'demo' || (await exists(named)));
-  return { adapter, base: atHand ? await openBase(named, options) : undefined, baseName: named };
-}
-
-function missingBase(path: string): UserError {
-  return new UserError(`${path}: which model is this adapter for? Name it by --base, a folder or GGUF file`);
-}
-
-/** The layers of a base, from its configuration alone. */
-async function openBase(name: string, options: LocateOptions): Promise<LoraBase> {
-  const path = await locate(name, { kind: 'model', ...options });
-  if (!(await stat(path)).isDirectory()) {
-    const { architecture, config } = await configOf(await readGguf(path), 'float32');
-    return loraBase(path, architecture.modelType, config);
-  }
-  const place = join(path, 'config.json');
-  const config = parseModelConfig(place, await readJson(place, z.unknown()));
-  return llamaCppBase(path, config);
+  return { adapter, base: atHand ? await openLoraBase(named, options) : undefined, baseName: named };
 }

@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
-import { readAdapter } from '../formats/peft.js';
+import { convert } from '../api/convert.js';
+import { matrix, multiply } from '../base/linalg/matrix.js';
+import { type Adapter, adapterKey, adapterSites, readAdapter } from '../formats/peft.js';
+import { type PeftLoraConfig, scalingOf } from '../formats/peftConfig.js';
 import { loadAdapterFolder } from '../methods/files.js';
 import { openModel } from '../models/base.js';
 import { combine } from './combine.js';
@@ -42,6 +45,36 @@ it('writes an adapter that loads on the base', async () => {
   expect(JSON.parse(await readFile(join(output, 'adapter_config.json'), 'utf8')).peft_type).toBe('LORA');
 });
 
+/** s·B·A of a site. */
+function productOf({ config, tensors }: Adapter, site: string): Float64Array {
+  const [a, b] = (['lora_A', 'lora_B'] as const).map((part) => {
+    const { shape, data } = tensors.get(adapterKey(site, part))!;
+    return matrix(shape[0], shape[1], data);
+  });
+  return multiply(b, a).data.map((x) => x * scalingOf(config as PeftLoraConfig, site));
+}
+
+it('reads GGUF adapters as it reads folders, once their base is named', async () => {
+  const base = golden('fixtures/smollm2');
+  const gguf = join(folder, 'a.gguf');
+  await convert(a, gguf, { to: 'gguf', base });
+  const to = (name: string) => ['--combination', 'cat', '--output', join(folder, name)];
+  expect((await run(gguf, b, ...to('unnamed'))).stderr).toMatch(/a\.gguf: which model .* by --base/);
+  expect((await run(gguf, b, '--base', base, ...to('mixed'))).code).toBe(0);
+  expect((await run(a, b, ...to('folders'))).code).toBe(0);
+  const [mixed, folders] = await Promise.all(['mixed', 'folders'].map((at) => readAdapter(join(folder, at))));
+  expect(mixed.config).toEqual({ ...folders.config, base_model_name_or_path: base });
+  const sites = adapterSites(folders.tensors);
+  expect(adapterSites(mixed.tensors).sort()).toEqual(sites.sort());
+  for (const site of sites) {
+    const [one, other] = [productOf(mixed, site), productOf(folders, site)];
+    expect(
+      one.every((x, i) => Math.abs(x - other[i]) < 1e-6),
+      site,
+    ).toBe(true);
+  }
+});
+
 it.each([
   [['--weights', '1'], 1, /there are 2 adapters and 1 weights/],
   [['--weights', '1,x'], 2, /--weights: expected numbers such as 0.7,0.3, found "1,x"/],
@@ -52,6 +85,12 @@ it.each([
   const done = await run(a, b, '--output', join(folder, 'never'), ...options);
   expect(done.stderr).toMatch(message);
   expect(done.code).toBe(code);
+});
+
+it('refuses an adapter that is no LoRA by its kind', async () => {
+  const prefix = golden('fixtures-prefix/qwen2-prefix/adapter');
+  const done = await run(a, prefix, '--output', join(folder, 'never'));
+  expect(done.stderr).toMatch(/adapter is a PREFIX_TUNING adapter, and only plain LoRA can be combined/);
 });
 
 it('needs adapters, and overwrites none', async () => {

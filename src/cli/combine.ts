@@ -13,6 +13,9 @@ const shape = {
   adapters: z.array(text),
   output: outputOption,
   weights: text.optional().describe('one an adapter, as 0.7,0.3; they may be negative (default: 1 each)'),
+  base: text
+    .optional()
+    .describe('model of GGUF adapters, which do not name it: folder, .gguf file or hub id'),
   overwrite: overwriteOption,
   json: jsonOption,
 };
@@ -22,7 +25,7 @@ export const combine: CommandSpec = {
   name: 'combine',
   summary: 'make one LoRA adapter out of several, each with its weight',
   description:
-    "As PEFT's add_weighted_adapter. The base is not needed; adapters are PEFT or mlx-lm folders, or hub ids.\n" +
+    "As PEFT's add_weighted_adapter. Adapters are PEFT or mlx-lm folders, hub ids, or with --base GGUF files.\n" +
     'linear, ties, dare_* and magnitude_prune work on A and B apart, which is rough; those with svd work on the products.',
   positional,
   groups: { Options: shape, Combination: combineSchema.shape },
