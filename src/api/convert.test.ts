@@ -213,3 +213,12 @@ describe('refusals', () => {
     ).rejects.toThrow(/base.gguf is read from and is not overwritten/);
   });
 });
+
+it('tells of a way for what is no plain LoRA', async () => {
+  const golden = (name: string) => fileURLToPath(new URL(`../../test/golden/${name}`, import.meta.url));
+  const dora = golden('fixtures-methods/smollm2-dora/adapter');
+  const converted = convert(dora, `${dora}.gguf`, { to: 'gguf', base: golden('fixtures/smollm2') });
+  await expect(converted).rejects.toThrow(
+    /is a DoRA adapter, and llama\.cpp reads only LoRA; merged \(lowrank merge\)/,
+  );
+});

@@ -43,6 +43,7 @@ describe('jobs', () => {
     [{ ...needed, evaBatches: 9 }, 'the option "evaBatches" is for initLoraWeights "eva" only'],
     [{ ...needed, initLoraWeights: 'eva', r: 'auto' }, 'init_lora_weights "eva" chooses the ranks itself'],
     [{ ...needed, method: 'vera', r: 'auto' }, 'r "auto" is not for method vera'],
+    [{ ...needed, method: 'adalora', r: 'auto' }, 'it chooses the ranks itself while it trains, by target_r'],
     [{ ...needed, method: 'full', r: 8 }, 'the option "r" is not for method full'],
   ])('%j are refused', (given, message) => {
     expect(() => resolveJob(given)).toThrow(message);

@@ -6,7 +6,7 @@ import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
 import { type EvaSettings, evaShape, parseEvaOptions } from './eva.js';
 import { baseOption } from './quantize.js';
-import { parseRankOptions, type RankSettings, rankShape } from './ranks.js';
+import { parseRankOptions, type RankSettings, rankShape, requireRanks } from './ranks.js';
 import { type SampleOptions, sampleSchema, sampleShape } from './samples.js';
 
 const text = z.string().min(1);
@@ -127,13 +127,14 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
   const base = baseSchema.parse(given);
   const method = methodNamed(base.method);
   const own = new Set(Object.keys(method.options.shape).map(camelCase));
+  const auto = given.r === 'auto';
+  if (auto) requireRanks(method);
   const foreign = Object.keys(methodShape).find((name) => given[name] !== undefined && !own.has(name));
   if (foreign) throw new UserError(`the option "${foreign}" is not for method ${method.name}`);
   const pick = (names: Iterable<string>) =>
     Object.fromEntries(
       [...names].flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]]])),
     );
-  const auto = given.r === 'auto';
   const byEva = given.initLoraWeights === 'eva';
   if (auto && byEva)
     throw new UserError('init_lora_weights "eva" chooses the ranks itself: give r as a number');

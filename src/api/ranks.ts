@@ -27,14 +27,19 @@ const rankSchema = z.object(rankShape);
 export type RankInput = z.input<typeof rankSchema>;
 export type RankSettings = z.output<typeof rankSchema>;
 
-/** Checks the options of `r: auto`, and that the method's ranks may differ from layer to layer. */
-export function parseRankOptions(method: Method<unknown>, options: unknown): RankSettings {
+/** Throws UserError where a method's ranks may not differ from layer to layer, or are its own affair. */
+export function requireRanks(method: Method<unknown>): void {
   const names = Object.keys(method.options.shape).map(camelCase);
-  if (!['r', 'rankPattern', 'alphaPattern'].every((name) => names.includes(name))) {
-    throw new UserError(
-      `r "auto" is not for method ${method.name}: its layers cannot differ in rank; lora's can`,
-    );
-  }
+  if (['r', 'rankPattern', 'alphaPattern'].every((name) => names.includes(name))) return;
+  const reason = names.includes('targetR')
+    ? 'it chooses the ranks itself while it trains, by target_r'
+    : "its layers cannot differ in rank; lora's can";
+  throw new UserError(`r "auto" is not for method ${method.name}: ${reason}`);
+}
+
+/** Checks the options of `r: auto`, and that the method is one for it. */
+export function parseRankOptions(method: Method<unknown>, options: unknown): RankSettings {
+  requireRanks(method);
   return checkJson('rank options', options, rankSchema);
 }
 

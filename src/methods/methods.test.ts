@@ -212,7 +212,7 @@ describe('lora', () => {
     const [a] = select({ r: 17, targetModules: ['q_proj'] });
     expect(a.shape).toEqual([17, 16]);
     expect(() => a.init!(new Rng(0, 'a'), async () => new Float32Array())).toThrow(
-      'r 17 is larger than model.layers.0.self_attn.q_proj allows: its matrix is 16 × 16',
+      'r 17 is larger than model.layers.0.self_attn.q_proj allows: its matrix is 16 × 16; lower r to 16',
     );
   });
 });

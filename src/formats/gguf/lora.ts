@@ -106,7 +106,9 @@ export async function writeLoraGguf(
 ): Promise<void> {
   const { config, tensors } = adapter;
   if (config.peft_type !== 'LORA' || config.use_dora) {
-    throw new UserError(`${place} is a ${kindName(config)} adapter, and llama.cpp reads only LoRA`);
+    throw new UserError(
+      `${place} is a ${kindName(config)} adapter, and llama.cpp reads only LoRA; merged (lowrank merge), the whole model can be converted by llama.cpp's own script`,
+    );
   }
   refuseMore(place, tensors);
   checkFits(place, adapter, base);
