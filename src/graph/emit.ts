@@ -19,7 +19,7 @@ import {
   ValueInfoProtoSchema,
 } from '../formats/onnx/onnx-ml_pb.js';
 import type { Device, EmitContext, NodeOptions, OnnxAttrs } from './op.js';
-import { opOf, type WeightAttrs, weightDType } from './ops/index.js';
+import { opOf, type WeightAttrs } from './ops/index.js';
 import { rewrite, validate } from './rewrite.js';
 import { joinSiblings } from './siblings.js';
 import { type Node, reachable, type Tensor, type TensorType } from './tensor.js';
@@ -197,9 +197,7 @@ class Emitter implements EmitContext {
   }
 
   private weight(w: WeightAttrs): string {
-    const inGraph = weightDType(w);
-    const stored = w.stored === inGraph ? w.name : `${w.name}:${w.stored}`;
-    this.initializer(stored, w.stored, w.shape, {
+    this.initializer(w.name, w.stored, w.shape, {
       dataLocation: TensorProto_DataLocation.EXTERNAL,
       externalData: [
         { key: 'location', value: w.file },
@@ -207,7 +205,6 @@ class Emitter implements EmitContext {
         { key: 'length', value: String(w.length) },
       ],
     });
-    if (stored !== w.name) this.pushNode('Cast', [stored], [w.name], { to: TensorProto_DataType.FLOAT });
     return w.name;
   }
 
@@ -219,14 +216,15 @@ class Emitter implements EmitContext {
     return this.constant({ dtype: 'int64', dims: [], data: BigInt64Array.of(BigInt(value)) });
   }
 
-  runtimeOne(): string {
-    const known = this.shapes.get('one');
+  runtimeOne(signal = ''): string {
+    const key = `one ${signal}`;
+    const known = this.shapes.get(key);
     if (known) return known;
     const size = this.inputs.flatMap(({ shape }) => shape.filter((d) => typeof d === 'string'))[0];
     if (size === undefined) return this.int64([1]);
-    const name = this.dimension(size);
+    const name = signal ? this.node('Shape', [signal], { start: 0, end: 1 })[0] : this.dimension(size);
     const one = this.node('Div', [name, name])[0];
-    this.shapes.set('one', one);
+    this.shapes.set(key, one);
     return one;
   }
 
@@ -314,7 +312,7 @@ function attribute(name: string, value: OnnxAttrs[string] | GraphProto): Attribu
 }
 
 /** Without a shape: of any. */
-function valueInfo(name: string, dtype: DType, shape?: Shape): ValueInfoProto {
+function valueInfo(name: string, dtype: DType | StoredDType, shape?: Shape): ValueInfoProto {
   return create(ValueInfoProtoSchema, {
     name,
     type: {

@@ -22,7 +22,8 @@ export function frozenHeads(roots: readonly Tensor[]): Map<Node, Replacement> {
     const head = headOf(loss, (t) => uses.get(t) ?? [], new Set(roots));
     if (!head) continue;
     const { between, gradient } = head;
-    const [hidden, matrix] = loss.inputs[0].node.inputs;
+    const [hidden, read] = loss.inputs[0].node.inputs;
+    const matrix = read.node.op === 'widen' ? read.node.inputs[0] : read;
     const targets = loss.inputs[1];
     for (const node of between) replacements.set(node, () => []);
     let ofRows: Tensor;
@@ -46,6 +47,8 @@ interface Head {
   gradient?: Node;
 }
 
+const FROZEN: ReadonlySet<string> = new Set(['weight', 'widen']);
+
 function headOf(
   loss: Node,
   usersOf: (t: Tensor) => readonly Node[],
@@ -57,7 +60,7 @@ function headOf(
   /** The one node that uses a value that nobody else asks for. */
   const onlyUser = (t: Tensor): Node | undefined =>
     wanted.has(t) || usersOf(t).length !== 1 ? undefined : usersOf(t)[0];
-  if (!isProduct(logits.node, true) || matrix.node.op !== 'weight' || onlyUser(logits) !== loss) {
+  if (!isProduct(logits.node, true) || !FROZEN.has(matrix.node.op) || onlyUser(logits) !== loss) {
     return undefined;
   }
   const between = [logits.node];

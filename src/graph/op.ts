@@ -16,8 +16,11 @@ export interface EmitContext {
   int64(values: readonly number[]): string;
   /** A constant int64 without dimensions. */
   int64Scalar(value: number): string;
-  /** An int64 [1] that holds 1 and that the engine learns only when it runs: what needs it is not computed at load. */
-  runtimeOne(): string;
+  /**
+   * An int64 [1] that holds 1 and that the engine learns only when it runs: what needs it is not computed at load. With
+   * `signal`, a value of unknown height, it learns it no sooner than that, and takes it for no other's.
+   */
+  runtimeOne(signal?: string): string;
   /**
    * Runs `body` `turns` times (int64 without dimensions), given the turn's number; what it returns comes back stacked, one
    * row a turn, for values of the types of `results`. The body may use what was made before.

@@ -4,6 +4,7 @@ import {
   addmm,
   gather,
   matmul,
+  matmulHalf,
   matmulQuantized,
   mul,
   opOf,
@@ -12,6 +13,7 @@ import {
   scalar,
   sub,
   transpose,
+  widen,
 } from './ops/index.js';
 import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
 
@@ -23,6 +25,7 @@ import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
  * - the loss behind a frozen LM head, and that gradient, become one node that computes them some rows at a time;
  * - products with a quantized matrix work on its codes, and the squares of its rows are looked up; a frozen float32
  *   matrix's are summed without a matrix of them;
+ * - a matrix in half precision is widened for each product again, and of an embedding only the rows that are looked up;
  * - products with a thin matrix (LoRA's B, its gradient) are turned so that the long side is innermost;
  * - x + A·B of matrices becomes one addmm (ONNX Gemm): a node and a buffer less for every LoRA branch and
  *   residual.
@@ -54,7 +57,8 @@ export function rewrite(roots: readonly Tensor[]): Tensor[] {
     if (!outputs) {
       const replaced =
         headGradient(node, inputs) ??
-        quantizedProduct(node, inputs) ??
+        storedProduct(node, inputs) ??
+        halfRows(node, inputs) ??
         frozenSquares(node, inputs) ??
         thinProduct(node, inputs) ??
         sumOfProduct(node, inputs, uses);
@@ -101,16 +105,33 @@ function headGradient(node: Node, [g, embedding]: Tensor[]): Tensor | undefined 
   return mul(sub(matmul(p, embedding), gather(embedding, targets)), rowWeight);
 }
 
-/** op(A)·op(B) where one of them is dequantized: x·Wᵀ or x·W, and W·B as (Bᵀ·Wᵀ)ᵀ. */
-function quantizedProduct(node: Node, [a, b]: Tensor[]): Tensor | undefined {
+/** op(A)·op(B) where one of them is dequantized or widened: x·Wᵀ or x·W, and W·B as (Bᵀ·Wᵀ)ᵀ. */
+function storedProduct(node: Node, [a, b]: Tensor[]): Tensor | undefined {
   if (node.op !== 'matmul' || a.rank !== 2 || b.rank !== 2) return undefined;
   const { transA, transB, alpha } = node.attrs as { transA: boolean; transB: boolean; alpha: number };
   const scaled = (y: Tensor) => (alpha === 1 ? y : mul(y, scalar(alpha)));
   const product = (x: Tensor, w: Tensor, transposed: boolean) =>
-    matmulQuantized(x, w.node.inputs, { ...(w.node.attrs as QuantAttrs), transB: transposed });
-  if (b.node.op === 'dequantize') return scaled(product(transA ? swapLast(a) : a, b, transB));
-  if (a.node.op !== 'dequantize') return undefined;
+    w.node.op === 'widen'
+      ? matmulHalf(x, w.node.inputs[0], transposed)
+      : matmulQuantized(x, w.node.inputs, { ...(w.node.attrs as QuantAttrs), transB: transposed });
+  if (isStored(b)) return scaled(product(transA ? swapLast(a) : a, b, transB));
+  if (!isStored(a)) return undefined;
   return swapLast(scaled(product(transB ? b : swapLast(b), a, !transA)));
+}
+
+function isStored({ node }: Tensor): boolean {
+  return node.op === 'dequantize' || isPassing(node);
+}
+
+function isPassing({ op, attrs }: Node): boolean {
+  return op === 'widen' && (attrs as { passing: boolean }).passing;
+}
+
+/** Rows of a matrix in half precision. */
+function halfRows(node: Node, [x, index]: Tensor[]): Tensor | undefined {
+  return node.op === 'gather' && isPassing(x.node)
+    ? widen(gather(x.node.inputs[0], index), false)
+    : undefined;
 }
 
 /** ‖row‖² of a frozen matrix; of a quantized one it is known since then. */
@@ -119,7 +140,7 @@ function frozenSquares(node: Node, [squares]: Tensor[]): Tensor | undefined {
   const { axes, keepDims } = node.attrs as { axes: readonly number[]; keepDims: boolean };
   const [w, other] = squares.node.inputs;
   if (w !== other || String(axes) !== '1' || keepDims) return undefined;
-  if (w.node.op === 'weight') return rowSquares(w);
+  if (w.node.op === 'weight' || w.node.op === 'widen') return rowSquares(w);
   return w.node.op === 'dequantize' ? w.node.inputs[2] : undefined;
 }
 

@@ -5,7 +5,7 @@ import { type StoredDType, sizeOf } from '../base/tensor.js';
 import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
 import { parseJson } from '../formats/io/json.js';
 import { fileError } from '../formats/io/node.js';
-import { add, gather, input, matmul, weight } from '../graph/ops/index.js';
+import { add, gather, input, matmul, weight, widen } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { decoder, lmHead } from './decoder.js';
 import { parseModelConfig } from './index.js';
@@ -23,8 +23,11 @@ export interface BaseModel {
   quantized: ReadonlyMap<string, QuantizedTensor>;
   /** Reads, by checkpoint name, what a quantized matrix was quantized from; absent where that is not known. */
   original?: (name: string) => Promise<Float32Array>;
-  /** Serve: products with int4 and int8 matrices in 8-bit arithmetic. */
-  fastProducts?: boolean;
+  /**
+   * Decodes a few tokens at a time: matrices in half precision are widened once and kept so, and products with int4 and
+   * int8 matrices are in 8-bit arithmetic. Otherwise no matrix is wide for longer than its product.
+   */
+  serving?: boolean;
   /** Folder that all weight files lie under, links followed; the engine maps them from there. */
   weightsFolder: string;
   /** Every layer that can be adapted, in the model's order. */
@@ -131,17 +134,19 @@ export function frozenWeight(model: BaseModel, name: string, label = name): Tens
   const quantized = model.quantized.get(name);
   if (quantized) {
     const file = pathInside(model, quantized.info.file);
-    return quantizedWeight(name, quantized, { file, fast: model.fastProducts ?? false });
+    return quantizedWeight(name, quantized, { file, fast: model.serving ?? false });
   }
   const info = model.checkpoint.tensors.get(name)!;
-  return weight({
+  const stored = STORED[info.dtype]!;
+  const frozen = weight({
     name: label,
     shape: info.shape,
-    stored: STORED[info.dtype]!,
+    stored,
     file: pathInside(model, info.file),
     offset: info.offset,
     length: info.length,
   });
+  return stored === 'float32' ? frozen : widen(frozen, !model.serving);
 }
 
 /** What the engine knows a weights file by. */

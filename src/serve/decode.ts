@@ -143,7 +143,7 @@ function decodeGraph(
   device: Device | undefined,
 ): DecodeGraph {
   const { config } = model;
-  const served = { ...model, fastProducts: true };
+  const served = { ...model, serving: true };
   const { sites, params } =
     adapter && merged
       ? { sites: mergedSites(served, adapter), params: new Map<string, Tensor>() }

@@ -1,6 +1,7 @@
 import { apply, type EmitContext, fixed, type Op } from '../op.js';
-import type { Tensor } from '../tensor.js';
+import type { Tensor, TensorType } from '../tensor.js';
 import { gatherOp } from './gather.js';
+import { FLOAT } from './half.js';
 import { at, hostFrom } from './host.js';
 import { crossEntropyOp, likelihood } from './loss.js';
 import { matmulOp } from './matmul.js';
@@ -8,14 +9,17 @@ import { matmulOp } from './matmul.js';
 /** Rows of logits that exist at once. With fewer, reading the matrix costs more than its product. */
 const ROWS = 256;
 
+/** Elements of a half-precision matrix that exist in float32 at once. */
+const WIDENED = 2 ** 22;
+
 export interface HeadLossAttrs {
   /** Whether the second output is wanted. */
   gradient: boolean;
 }
 
 /**
- * The loss behind a frozen LM head, without ever holding the logits of all rows: hidden [n, d], the head's matrix [v, d] and
- * targets int32 [n] to the negative log-likelihoods [n] under softmax(hidden·Wᵀ), in nats, and the gradient of each
+ * The loss behind a frozen LM head, without ever holding the logits of all rows: hidden [n, d], the head's matrix [v, d]
+ * in any precision, and targets int32 [n] to the negative log-likelihoods [n] under softmax(hidden·Wᵀ), in nats, and the gradient of each
  * with respect to its row of hidden, [n, d]: softmax(hidden·Wᵀ)·W − W[target]. Made by a rewrite.
  */
 export const headLossOp: Op<HeadLossAttrs> = {
@@ -25,7 +29,12 @@ export const headLossOp: Op<HeadLossAttrs> = {
     return gradient ? [losses, { dtype: hidden.dtype, shape: hidden.shape }] : [losses];
   },
   emit: (ctx, [hidden, matrix, targets], { gradient }, node) => {
-    const part = (h: string, t: string) => emitPart(ctx, h, matrix, t, gradient);
+    const head =
+      node.inputs[1].dtype === 'float32' ? wideHead(ctx, matrix) : halfHead(ctx, matrix, node.inputs[1]);
+    const part = (h: string, t: string) => {
+      const [losses, p] = likelihood(ctx, head.logits(h), t);
+      return gradient ? [losses, ctx.node('Sub', [head.expected(p), head.rows(t)])[0]] : [losses];
+    };
     // Other providers would leave their device for every turn of a loop.
     if (ctx.device !== 'cpu') return part(hidden, targets);
 
@@ -85,18 +94,55 @@ export const headLossOp: Op<HeadLossAttrs> = {
   ),
 };
 
-function emitPart(
-  ctx: EmitContext,
-  hidden: string,
-  matrix: string,
-  targets: string,
-  gradient: boolean,
-): string[] {
-  const [logits] = ctx.node('Gemm', [hidden, matrix], { transB: 1 });
-  const [losses, p] = likelihood(ctx, logits, targets);
-  if (!gradient) return [losses];
-  const [expected] = ctx.node('MatMul', [p, matrix]);
-  return [losses, ctx.node('Sub', [expected, ctx.node('Gather', [matrix, targets], { axis: 0 })[0]])[0]];
+/** What a loss needs of the head's matrix W: hidden·Wᵀ, p·W, and W's rows of the targets. */
+interface Head {
+  logits(hidden: string): string;
+  expected(p: string): string;
+  rows(targets: string): string;
+}
+
+function wideHead(ctx: EmitContext, matrix: string): Head {
+  return {
+    logits: (hidden) => ctx.node('Gemm', [hidden, matrix], { transB: 1 })[0],
+    expected: (p) => ctx.node('MatMul', [p, matrix])[0],
+    rows: (targets) => ctx.node('Gather', [matrix, targets], { axis: 0 })[0],
+  };
+}
+
+/** Widens some rows of the matrix at a time, for each product again. */
+function halfHead(ctx: EmitContext, matrix: string, { shape }: TensorType): Head {
+  const [vocabulary, width] = shape as number[];
+  const height = Math.ceil(WIDENED / width);
+  const starts = Array.from({ length: Math.ceil(vocabulary / height) }, (_, i) => i * height);
+  const widen = (x: string) => ctx.node('Cast', [x], { to: FLOAT })[0];
+  const axis = ctx.int64([0]);
+  // The engine must not know where a piece begins before its turn comes: it would widen all of them at once.
+  const pieceAt = (start: number, signal: string) => {
+    const zero = ctx.node('Sub', [ctx.runtimeOne(signal), ctx.int64([1])])[0];
+    const from = ctx.node('Add', [ctx.int64([start]), zero])[0];
+    return widen(ctx.node('Slice', [matrix, from, ctx.int64([start + height]), axis])[0]);
+  };
+  return {
+    logits: (hidden) => {
+      const pieces: string[] = [];
+      for (const start of starts) {
+        const piece = pieceAt(start, pieces.at(-1) ?? hidden);
+        pieces.push(ctx.node('Gemm', [hidden, piece], { transB: 1 })[0]);
+      }
+      return ctx.node('Concat', pieces, { axis: 1 })[0];
+    },
+    expected: (p) => {
+      const sizes = starts.map((start) => Math.min(height, vocabulary - start));
+      const parts = ctx.node('Split', [p, ctx.int64(sizes)], { axis: 1 }, { outputs: starts.length });
+      let sum: string | undefined;
+      for (const [i, start] of starts.entries()) {
+        const piece = pieceAt(start, sum ?? p);
+        sum = ctx.node('Gemm', [parts[i], piece, ...(sum ? [sum] : [])])[0];
+      }
+      return sum!;
+    },
+    rows: (targets) => widen(ctx.node('Gather', [matrix, targets], { axis: 0 })[0]),
+  };
 }
 
 export function headLoss(

@@ -1,6 +1,7 @@
 import type { Op } from '../op.js';
 import * as elementwise from './elementwise.js';
 import { gatherOp, scatterAddRowsOp } from './gather.js';
+import { matmulHalfOp, widenOp } from './half.js';
 import { headLossOp } from './headLoss.js';
 import { constantOp, inputOp, weightOp } from './leaf.js';
 import { addAtOp, crossEntropyOp } from './loss.js';
@@ -53,6 +54,8 @@ export const ops = {
   headLoss: headLossOp,
   dequantize: dequantizeOp,
   matmulQuantized: matmulQuantizedOp,
+  widen: widenOp,
+  matmulHalf: matmulHalfOp,
 } satisfies Record<string, Op<unknown>>;
 
 export type OpName = keyof typeof ops;
@@ -81,8 +84,9 @@ export {
   sub,
 } from './elementwise.js';
 export { gather, scatterAddRows } from './gather.js';
+export { matmulHalf, widen } from './half.js';
 export { headLoss } from './headLoss.js';
-export { constant, input, scalar, type WeightAttrs, weight, weightDType } from './leaf.js';
+export { constant, input, scalar, type WeightAttrs, weight } from './leaf.js';
 export { addAt, crossEntropy } from './loss.js';
 export { addmm, matmul } from './matmul.js';
 export { rmsNorm, rope, softmax } from './nn.js';

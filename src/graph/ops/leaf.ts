@@ -43,13 +43,8 @@ export interface WeightAttrs {
   length: number;
 }
 
-/** Float32 in the graph whatever it is stored in, but for bytes (codes of a quantized matrix). */
-export function weightDType({ stored }: WeightAttrs): 'float32' | 'uint8' {
-  return stored === 'uint8' ? stored : 'float32';
-}
-
 /** A frozen weight that the engine maps from its file. */
-export const weightOp = leaf<WeightAttrs>((_, a) => [{ dtype: weightDType(a), shape: a.shape }]);
+export const weightOp = leaf<WeightAttrs>((_, a) => [{ dtype: a.stored, shape: a.shape }]);
 
 export function weight(attrs: WeightAttrs): Tensor {
   return apply('weight', weightOp, [], attrs)[0];

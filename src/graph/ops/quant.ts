@@ -4,6 +4,7 @@ import { type MatrixShape, type QuantFormat, quantCodecs } from '../../formats/q
 import { NF4_BLOCK } from '../../formats/quant/nf4.js';
 import { apply, type EmitContext, type Op, type Sample } from '../op.js';
 import type { Tensor, TensorType } from '../tensor.js';
+import { FLOAT } from './half.js';
 import { matmulOp } from './matmul.js';
 
 // Matrices that lie quantized on disk. The graph is built and differentiated with `dequantize`, as if they were
@@ -69,11 +70,11 @@ export const matmulQuantizedOp: Op<MatmulQuantizedAttrs> = {
     const [N, K] = shape;
     // Neither product of the engine has the transposed form: MatMulBnb4 takes transB=0 and computes transB=1 all
     // the same (1.30). So the matrix is made in float32, for this product alone.
-    if (!transB) return ctx.node('MatMul', [x, passingMatrix(ctx, codes, scales, format, shape)]);
+    if (!transB) return ctx.node('MatMul', [x, passingMatrix(ctx, codes, scales, format, shape, x)]);
     if (format === 'nf4') return ctx.node('MatMulBnb4', [x, codes, scales], { ...BNB4, K, N }, MICROSOFT);
     if (format === 'int8' && !fast) {
       // With many rows faster than MatMulNBits.
-      const w = passingMatrix(ctx, codes, scales, format, shape);
+      const w = passingMatrix(ctx, codes, scales, format, shape, x);
       return ctx.node('Gemm', [x, w], { transB: 1 });
     }
     const attrs = { K, N, bits: bitsOf(format), block_size: INT_BLOCK, accuracy_level: fast ? 4 : 1 };
@@ -119,15 +120,16 @@ function checkDims(codes: TensorType, scales: TensorType, format: QuantFormat, s
   }
 }
 
-/** The matrix in float32, made at every run for one product. */
+/** The matrix in float32, made at every run for its product with x. */
 function passingMatrix(
   ctx: EmitContext,
   codes: string,
   scales: string,
   format: QuantFormat,
   shape: MatrixShape,
+  x: string,
 ): string {
-  const one = ctx.runtimeOne();
+  const one = ctx.runtimeOne(x);
   if (format !== 'int8') return emitMatrix(ctx, codes, scales, format, shape, one);
   // Much faster than GatherBlockQuantized, but never computed at load, where emitMatrix may be.
   const blocks = shape[0] * blocksOfRow(shape[1]);
@@ -180,9 +182,6 @@ function rowsOfBlocks(ctx: EmitContext, blocks: string, [rows, columns]: MatrixS
   if (width === columns) return matrix;
   return ctx.node('Slice', [matrix, ctx.int64([0]), ctx.int64([columns]), ctx.int64([1])])[0];
 }
-
-/** TensorProto.FLOAT */
-const FLOAT = 1;
 
 function matrixOf(codes: HostTensor, scales: HostTensor, format: QuantFormat, shape: MatrixShape): F32Tensor {
   const quantized = { codes: codes.data as Uint8Array, scales: scales.data as Float32Array };
