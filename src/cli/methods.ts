@@ -44,7 +44,10 @@ export const methods: CommandSpec = {
       row.peft ?? '-',
     ]);
     const head = ['method', 'name', 'trains', 'at inference', 'merges', 'in PEFT'];
-    for (const line of table([head, ...cells])) terminal.say(line);
+    const { lines, left } = tableWithin([head, ...cells], terminal.columns);
+    for (const line of lines) terminal.say(line);
+    if (left.length > 0)
+      terminal.note(`no room for: ${left.join(', ')} (a wider terminal, a pipe or --json has all)`);
     for (const row of rows) {
       if ('trainable' in row && 'refused' in row.trainable)
         terminal.note(`${row.name}: ${row.trainable.refused}`);
@@ -52,6 +55,26 @@ export const methods: CommandSpec = {
     return exitCodes.ok;
   },
 };
+
+/** Columns of the table, the fullest choice first. */
+const CHOICES = [
+  [0, 1, 2, 3, 4, 5],
+  [0, 1, 2, 4, 5],
+  [0, 2, 4, 5],
+  [0, 1, 4, 5],
+  [0, 4, 5],
+];
+
+/** As many columns of a table, header first, as fit into a terminal's, and the names of those left out. */
+export function tableWithin(rows: readonly string[][], columns = Number.POSITIVE_INFINITY) {
+  const chosen = CHOICES.map((choice) => ({
+    lines: table(rows.map((row) => choice.map((at) => row[at]))),
+    left: rows[0].filter((_, at) => !choice.includes(at)),
+  }));
+  return (
+    chosen.find(({ lines }) => lines.every((line) => line.length <= columns)) ?? chosen[chosen.length - 1]
+  );
+}
 
 function trainableText(trainable: CountedMethodRow['trainable']): string {
   if ('refused' in trainable) return 'cannot';
