@@ -55,6 +55,7 @@ const VARIANTS = [
   { label: 'lora --init-lora-weights eva', method: 'lora', eva: true },
   { label: 'lora --base nf4', method: 'lora', base: 'nf4' },
   { label: 'dora --base nf4', method: 'dora', base: 'nf4' },
+  { label: 'loftq --base nf4', method: 'loftq', base: 'nf4' },
 ];
 
 if (args.child) {

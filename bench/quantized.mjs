@@ -30,7 +30,7 @@ const FORMATS = ['float32', 'nf4', 'int8', 'int4'];
 const folders = {};
 for (const format of FORMATS) {
   const base = format === 'float32' ? undefined : format;
-  folders[format] = await resolveBase(args.model, { base, onNotice: console.error });
+  folders[format] = (await resolveBase(args.model, { base, onNotice: console.error })).folder;
 }
 
 const results = {};

@@ -4,6 +4,13 @@ import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
 import { writeFolderAtomic } from '../formats/io/node.js';
+import {
+  type BaseAlternation,
+  type BaseRecipe,
+  readRecipe,
+  sameRecipe,
+  writeRecipe,
+} from '../formats/quant/recipe.js';
 import { loadTokenizer, type Tokenizer } from '../formats/tokenizer.js';
 import type { Device } from '../graph/op.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
@@ -15,7 +22,6 @@ import { type MethodName, methodNamed } from '../methods/index.js';
 import type { LoraConfig } from '../methods/lora.js';
 import { type MergeOptions, writeMergedModel } from '../methods/merge.js';
 import { type BaseModel, openModel, parameterCount } from '../models/base.js';
-import { formatOf } from '../models/quantized.js';
 import type { EncodeRowsOptions } from '../train/data/encode.js';
 import type { EvaPlan } from '../train/eva.js';
 import type { TrainEvent } from '../train/loop.js';
@@ -27,7 +33,7 @@ import type { EvaInput } from './eva.js';
 import { type GenerationEnd, Generator, type Prompt, type PromptOptions } from './generator.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
 import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
-import { type BaseOptions, otherBase, resolveBase } from './quantize.js';
+import { type BaseOptions, openBase, otherBase, quantizedFolder, recipeOf, resolveBase } from './quantize.js';
 import type { RankInput } from './ranks.js';
 import type { SampleEvent } from './samples.js';
 import {
@@ -54,15 +60,26 @@ export interface LoadOptions extends BaseOptions {
  * cache. Throws UserError naming the file where something is missing or unsupported.
  */
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
-  const folder = await resolveBase(path, options);
-  const base = await openModel(await realpath(folder));
+  const resolved = await resolveBase(path, options);
+  const { folder, original } = resolved;
+  const base = await openBase(resolved);
   const tokenizer = await loadTokenizer(folder);
   if (tokenizer.vocabSize > base.config.vocabSize) {
     throw new UserError(
       `${folder}: tokenizer.json has ${tokenizer.vocabSize} tokens, config.json a vocab_size of ${base.config.vocabSize}`,
     );
   }
-  return new Model(base, tokenizer, options, await baseName(path));
+  const source = { name: await baseName(path), original, recipe: await recipeOf(base) };
+  return new Model(base, tokenizer, options, source);
+}
+
+/** Where a model comes from. */
+export interface ModelSource {
+  /** What adapters record as their base; null where nothing that stays holds it. */
+  name: string | null;
+  /** Of a quantized one: where its original lies, if that is known, and how it was quantized. */
+  original?: string;
+  recipe?: BaseRecipe;
 }
 
 /** How an adapter is put on a model. */
@@ -90,8 +107,7 @@ export class Model {
     private current: BaseModel,
     readonly tokenizer: Tokenizer,
     { device, threads }: LoadOptions,
-    /** What adapters record as their base; null where nothing that stays holds it. */
-    private source: string | null,
+    private source: ModelSource,
   ) {
     this.session = { device, threads };
     this.adapters = new NamedAdapters(current);
@@ -136,7 +152,10 @@ export class Model {
     return this.addMethod('lora', config, options);
   }
 
-  /** As addLora, for any method of the table ("full" trains every weight). */
+  /**
+   * As addLora, for any method of the table ("full" trains every weight). LoftQ with loftqIter above 1 makes a quantized
+   * base of its own, once into the cache, and puts the model over it.
+   */
   async addMethod(
     method: MethodName,
     config: object,
@@ -144,20 +163,30 @@ export class Model {
   ): Promise<Adapter> {
     const found = methodNamed(method);
     const parsed = found.parse(`${method} configuration`, config);
+    const loftq = found.alternation?.(parsed, this.base);
+    if (loftq && !(await this.alternate(loftq, work))) {
+      throw new UserError(
+        `${method} with ${loftq.iterations} iterations quantizes the base anew: put it on a model without other adapters`,
+      );
+    }
     return this.use(await createAdapter(found, parsed, this.base, seed, work), name);
   }
 
   /**
    * Loads an adapter and makes it the active one: a PEFT folder, a GGUF file of llama.cpp, an mlx-lm folder, or a hub
-   * id. Throws UserError where it is for another base.
+   * id. One that LoftQ trained over a quantized base of its own brings that along, where the model has the format and no
+   * adapter yet. Throws UserError where it is for another base.
    */
   async loadAdapter(
     path: string,
     { name, ...options }: AdapterOptions & LocateOptions = {},
   ): Promise<Adapter> {
     const at = await locate(path, { kind: 'adapter', ...options });
+    const trained = await readRecipe(at);
+    const { recipe } = this.source;
+    if (trained?.loftq && trained.format === recipe?.format) await this.alternate(trained.loftq, options);
     const adapter = await readAdapterFor(at, this.base);
-    const other = await otherBase(at, formatOf(this.base));
+    const other = otherBase(at, trained, this.source.recipe);
     if (other) options.onNotice?.(other);
     return this.use(adapter, name);
   }
@@ -226,9 +255,12 @@ export class Model {
     { name, overwrite = false }: AdapterOptions & { overwrite?: boolean } = {},
   ): Promise<void> {
     const adapter = name === undefined ? this.adapters.single('saving') : this.adapters.get(name);
-    await writeFolderAtomic(folder, (temporary) => writeAdapterFolder(temporary, adapter, this.source), {
-      overwrite,
-    });
+    const { name: base, recipe } = this.source;
+    const write = async (temporary: string) => {
+      await writeAdapterFolder(temporary, adapter, base);
+      if (recipe) await writeRecipe(temporary, recipe);
+    };
+    await writeFolderAtomic(folder, write, { overwrite });
   }
 
   /** Writes a whole model folder with what is active merged in, readable by transformers. */
@@ -244,11 +276,7 @@ export class Model {
   async mergeAndUnload({ folder, ...options }: MergeOptions & { folder?: string } = {}): Promise<void> {
     const at = folder ?? join(await this.temporaryFolder(), 'model');
     await this.saveMerged(at, options);
-    await this.generator.drop();
-    this.current = await openModel(await realpath(at));
-    this.source = folder ?? null;
-    this.adapters = new NamedAdapters(this.current);
-    this.merged = false;
+    await this.replaceBase(await openModel(await realpath(at)), { name: folder ?? null });
   }
 
   /**
@@ -309,6 +337,32 @@ export class Model {
   async close(): Promise<void> {
     await this.runtime.close();
     for (const folder of this.folders.splice(0)) await rm(folder, { recursive: true, force: true });
+  }
+
+  /**
+   * Puts the model over its quantized base for LoftQ, made where the cache has none. Returns whether it is over it now:
+   * adapters keep the base that they were put on. Without the original nothing is changed, since LoftQ tells of that.
+   */
+  private async alternate(
+    loftq: BaseAlternation,
+    options: Pick<LocateOptions, 'onNotice'> & WorkOptions,
+  ): Promise<boolean> {
+    const { original, recipe } = this.source;
+    if (original === undefined || !recipe) return true;
+    const wanted = { format: recipe.format, loftq };
+    if (sameRecipe(wanted, recipe)) return true;
+    if (this.adapterNames.length > 0) return false;
+    const folder = await quantizedFolder(original, wanted, options);
+    await this.replaceBase(await openBase({ folder, original }), { ...this.source, recipe: wanted });
+    return true;
+  }
+
+  private async replaceBase(base: BaseModel, source: ModelSource): Promise<void> {
+    await this.generator.drop();
+    this.current = base;
+    this.source = source;
+    this.adapters = new NamedAdapters(base);
+    this.merged = false;
   }
 
   private async temporaryFolder(): Promise<string> {

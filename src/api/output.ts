@@ -1,7 +1,7 @@
 /** Jobs that write a model folder. */
 import type { MergeOptions } from '../methods/merge.js';
 import { loadModel } from './model.js';
-import { type BaseOptions, resolveBase } from './quantize.js';
+import type { BaseOptions } from './quantize.js';
 import { refuseForeign, refuseInput } from './replace.js';
 
 /**
@@ -12,13 +12,12 @@ export async function mergeIntoFolder(
   model: string,
   adapters: readonly string[],
   output: string,
-  { base: format, onNotice, onDownload, ...options }: MergeOptions & BaseOptions = {},
+  { base, onNotice, onDownload, ...options }: MergeOptions & BaseOptions = {},
 ): Promise<void> {
   await refuseForeign(output, 'hf', options.overwrite);
-  const base = await resolveBase(model, { base: format, onNotice, onDownload });
-  await refuseInput(output, base);
-  const loaded = await loadModel(base);
+  const loaded = await loadModel(model, { base, onNotice, onDownload });
   try {
+    await refuseInput(output, loaded.base.folder);
     await loaded.loadAdapters(adapters, { onNotice, onDownload });
     await loaded.saveMerged(output, options);
   } finally {

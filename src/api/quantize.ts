@@ -4,12 +4,22 @@ import { readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { ggufToHf } from '../formats/gguf/tohf.js';
-import { exists, readJson } from '../formats/io/node.js';
+import type { WorkProgress } from '../base/work.js';
+import { ggufEntries, ggufToHf } from '../formats/gguf/tohf.js';
+import { exists } from '../formats/io/node.js';
 import { type QuantFormat, quantFormats } from '../formats/quant/index.js';
-import { openModel } from '../models/base.js';
+import { type BaseRecipe, describeRecipe, readRecipe, sameRecipe } from '../formats/quant/recipe.js';
+import type { TensorEntry } from '../formats/safetensors.js';
+import { type BaseModel, openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
-import { quantizedEntries, quantizeFolder } from '../models/quantize.js';
+import {
+  floatEntries,
+  floatsOf,
+  noteRecipe,
+  type QuantizeOptions,
+  quantizedEntries,
+  quantizeFolder,
+} from '../models/quantize.js';
 import { formatOf } from '../models/quantized.js';
 import { cacheFolder, type LocateOptions, locate, resolveModelFolder } from './locate.js';
 
@@ -28,49 +38,91 @@ export interface BaseOptions extends LocateOptions {
   base?: QuantFormat;
 }
 
+/** A model folder, and where it lies what its layers were quantized from: a folder or a GGUF file. */
+export interface ResolvedBase {
+  folder: string;
+  original?: string;
+}
+
 /** As resolveModelFolder, and with `base` the folder of the quantized copy. */
-export async function resolveBase(path: string, { base, ...options }: BaseOptions = {}): Promise<string> {
-  if (base === undefined) return resolveModelFolder(path, options);
-  return quantizedFolder(await locate(path, { kind: 'model', ...options }), base, options.onNotice);
+export async function resolveBase(
+  path: string,
+  { base, ...options }: BaseOptions = {},
+): Promise<ResolvedBase> {
+  if (base === undefined) return { folder: await resolveModelFolder(path, options) };
+  const original = await locate(path, { kind: 'model', ...options });
+  const folder = await quantizedFolder(original, { format: base }, options);
+  return folder === original ? { folder } : { folder, original };
 }
 
-const runSchema = z.looseObject({ options: z.looseObject({ base: z.unknown().optional() }).optional() });
+/** Opens a base that was resolved, with a reader of its original. Throws UserError as openModel does. */
+export async function openBase({ folder, original }: ResolvedBase): Promise<BaseModel> {
+  const base = await openModel(await realpath(folder));
+  return original === undefined ? base : { ...base, original: readerOf(original) };
+}
+
+/** Reads a model's tensors by name; it is opened when it is first asked. */
+function readerOf(at: string): (name: string) => Promise<Float32Array> {
+  let opened: Promise<TensorEntry[]> | undefined;
+  return async (name) => {
+    opened ??= entriesOf(at);
+    return floatsOf((await opened).find((entry) => entry.name === name)!);
+  };
+}
+
+async function entriesOf(at: string): Promise<TensorEntry[]> {
+  return (await stat(at)).isDirectory() ? floatEntries(await openModel(await realpath(at))) : ggufEntries(at);
+}
+
+/** How an opened base was quantized; undefined where it was not. */
+export async function recipeOf(base: BaseModel): Promise<BaseRecipe | undefined> {
+  const format = formatOf(base);
+  return format && ((await readRecipe(base.folder)) ?? { format });
+}
 
 /**
- * What to tell of an adapter that was trained over another format than the model has: it was fitted to those weights,
- * their rounding included. Only a run's own folder knows (run.json).
+ * What to tell of an adapter that was trained over other weights than the model has: it was fitted to those, their
+ * rounding included.
  */
-export async function otherBase(
-  adapterFolder: string,
-  held: QuantFormat | undefined,
-): Promise<string | undefined> {
-  const place = join(adapterFolder, 'run.json');
-  if (!(await exists(place))) return undefined;
-  const trained = (await readJson(place, runSchema)).options?.base;
-  if (typeof trained !== 'string' || trained === held) return undefined;
-  return `${adapterFolder} was trained over ${trained} weights and these are ${held ?? 'not'}: the option base ${trained} gives the ones it fits`;
+export function otherBase(
+  adapter: string,
+  trained: BaseRecipe | undefined,
+  held: BaseRecipe | undefined,
+): string | undefined {
+  if (!trained || sameRecipe(trained, held)) return undefined;
+  const [over, these] = [describeRecipe(trained), held ? describeRecipe(held) : 'not'];
+  const needed =
+    trained.format === held?.format && trained.loftq
+      ? 'load it into a model without other adapters, opened by its original and this base'
+      : `the option base ${trained.format} gives the ones it fits`;
+  return `${adapter} was trained over ${over} weights and these are ${these}: ${needed}`;
 }
 
 /**
- * The folder of a model (a Hugging Face folder or a GGUF file on this disk) with its linear layers in `format`: from
+ * The folder of a model (a Hugging Face folder or a GGUF file on this disk) with its linear layers as `recipe` says: from
  * the cache, or quantized into it now. Throws UserError where the model holds another format already.
  */
 export async function quantizedFolder(
   at: string,
-  format: QuantFormat,
-  onNotice: (message: string) => void = () => {},
+  recipe: BaseRecipe,
+  {
+    onNotice,
+    onProgress = onNotice && inNotices(onNotice),
+    signal,
+  }: Pick<LocateOptions, 'onNotice'> & QuantizeOptions = {},
 ): Promise<string> {
   const isFolder = (await stat(at)).isDirectory();
   if (isFolder) {
     const held = formatOf(await openModel(await realpath(at)));
-    if (held === format) return at;
+    if (held === recipe.format) return at;
     if (held) throw new UserError(`${at} holds its layers in ${held} already; leave --base out`);
   }
-  const folder = join(cacheFolder(), `${format}-${await keyOf(at, isFolder)}`);
+  const kind = recipe.loftq ? `${recipe.format}-loftq` : recipe.format;
+  const folder = join(cacheFolder(), `${kind}-${await keyOf(at, isFolder, recipe)}`);
   if (await exists(folder)) return folder;
-  onNotice(`quantizing ${at} to ${format} once into ${folder}`);
+  onNotice?.(`quantizing ${at} to ${describeRecipe(recipe)} once into ${folder}`);
   try {
-    await quantize(at, isFolder, folder, format, onNotice);
+    await quantize(at, isFolder, folder, recipe, { onProgress, signal });
   } catch (error) {
     // Another process may have been quicker.
     if (!(await exists(folder))) throw error;
@@ -78,36 +130,40 @@ export async function quantizedFolder(
   return folder;
 }
 
+/** Progress as a notice every few seconds. */
+function inNotices(onNotice: (message: string) => void): (progress: WorkProgress) => void {
+  let told = performance.now();
+  return ({ done, total }) => {
+    const now = performance.now();
+    if (now - told < PROGRESS_SECONDS * 1000) return;
+    told = now;
+    onNotice(`quantized ${Math.floor((100 * done) / total)}%`);
+  };
+}
+
 async function quantize(
   at: string,
   isFolder: boolean,
   folder: string,
-  format: QuantFormat,
-  onNotice: (message: string) => void,
+  recipe: BaseRecipe,
+  options: QuantizeOptions,
 ): Promise<void> {
-  const started = performance.now();
-  let told = started;
-  const onProgress = (share: number) => {
-    const now = performance.now();
-    if (now - told < PROGRESS_SECONDS * 1000) return;
-    told = now;
-    onNotice(`quantized ${Math.floor(share * 100)}%`);
-  };
-  if (isFolder) return quantizeFolder(await openModel(await realpath(at)), folder, format, { onProgress });
+  if (isFolder) return quantizeFolder(await openModel(await realpath(at)), folder, recipe, options);
   await ggufToHf(at, folder, {
     dtype: 'float32',
-    store: (entries, config) =>
-      quantizedEntries(entries, parseModelConfig(at, config), format, { onProgress }),
+    store: (entries, config) => quantizedEntries(entries, parseModelConfig(at, config), recipe, options),
+    beside: (temporary) => noteRecipe(temporary, recipe),
   });
 }
 
-/** What changes when the model does: names, sizes and times of its files, links followed. */
-async function keyOf(at: string, isFolder: boolean): Promise<string> {
+/** What changes when the model does: names, sizes and times of its files, links followed; and LoftQ's part of a recipe. */
+async function keyOf(at: string, isFolder: boolean, { loftq }: BaseRecipe): Promise<string> {
   const files = isFolder ? (await readdir(at)).sort().map((file) => join(at, file)) : [at];
   const hash = createHash('sha256').update(`layout ${LAYOUT}`);
   for (const file of files) {
     const { size, mtimeMs } = await stat(file);
     hash.update(`\n${await realpath(file)} ${size} ${mtimeMs}`);
   }
+  if (loftq) hash.update(`\n${JSON.stringify([loftq.iterations, Object.entries(loftq.ranks).sort()])}`);
   return hash.digest('hex').slice(0, 16);
 }

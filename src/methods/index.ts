@@ -5,6 +5,7 @@ import { dora } from './dora.js';
 import { full } from './full.js';
 import { houlsby } from './houlsby.js';
 import { lin } from './lin.js';
+import { loftq } from './loftq.js';
 import { lora } from './lora.js';
 import { lorafa } from './lorafa.js';
 import { loraplus } from './loraplus.js';
@@ -24,6 +25,7 @@ export const methods = {
   dora,
   pissa,
   olora,
+  loftq,
   adalora,
   vera,
   bitfit,

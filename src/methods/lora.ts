@@ -60,7 +60,7 @@ export const loraOptions = z.strictObject({
   init_lora_weights: z
     .union([z.boolean(), z.enum(['gaussian', 'eva', 'orthogonal', 'mica'])], {
       error: ({ input }) => {
-        const own = /^(pissa|olora)/.exec(String(input))?.[1];
+        const own = /^(pissa|olora|loftq)/.exec(String(input))?.[1];
         const expected = 'expected true, false, "gaussian", "eva", "orthogonal" or "mica"';
         return own ? `${JSON.stringify(input)} is a method of its own here, "${own}"; ${expected}` : expected;
       },

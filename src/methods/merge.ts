@@ -6,6 +6,7 @@ import { writeCheckpoint } from '../formats/checkpoint.js';
 import { encodeF32 } from '../formats/float16.js';
 import { checkJson, parseJson } from '../formats/io/json.js';
 import { writeFileAtomic, writeFolderAtomic } from '../formats/io/node.js';
+import { RECIPE_FILE } from '../formats/quant/recipe.js';
 import {
   readTensorBytes,
   readTensorF32,
@@ -107,6 +108,8 @@ async function runChange(runtime: Runtime, weight: F32Tensor, change: Change): P
 
 /** What belongs to a model beside its weights: configuration, tokenizer, templates. */
 const COMPANIONS = /\.(json|jinja|model|txt)$/;
+/** Of the result this is another, or not true. */
+const OWN = ['config.json', RECIPE_FILE];
 
 async function copyModelFiles(
   from: string,
@@ -114,8 +117,7 @@ async function copyModelFiles(
   { dtype, ...changes }: { dtype?: StoredDType; tie_word_embeddings?: false },
 ): Promise<void> {
   for (const entry of await readdir(from)) {
-    if (!COMPANIONS.test(entry) || entry.endsWith('.safetensors.index.json') || entry === 'config.json')
-      continue;
+    if (!COMPANIONS.test(entry) || entry.endsWith('.safetensors.index.json') || OWN.includes(entry)) continue;
     await copyFile(join(from, entry), join(to, entry));
   }
   const place = join(from, 'config.json');

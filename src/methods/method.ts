@@ -2,6 +2,7 @@ import type * as z from 'zod';
 import type { Rng } from '../base/rng.js';
 import type { F32Tensor } from '../base/tensor.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
+import type { BaseAlternation } from '../formats/quant/recipe.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
@@ -130,6 +131,8 @@ export interface Method<C> {
   parse(place: string, config: unknown): C;
   /** Which tensors train, and how they start. Throws UserError where the config fits nothing. */
   select(config: C, model: Pick<BaseModel, 'sites' | 'parameters'>): Trainable[];
+  /** How the base has to be quantized for it; absent or undefined: plainly, or not at all. */
+  alternation?(config: C, model: Pick<BaseModel, 'sites' | 'parameters'>): BaseAlternation | undefined;
   /** What every layer attends to before the sequence; absent: nothing. Such a method trains nothing else. */
   readonly prefix?: Prefix<C>;
   /** How many trained tokens it puts before every sequence, by its `embedding`; absent: none. */

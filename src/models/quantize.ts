@@ -2,66 +2,100 @@
 import { copyFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
+import { Turns, type WorkOptions } from '../base/work.js';
 import { writeCheckpoint } from '../formats/checkpoint.js';
 import type { GgufEntry } from '../formats/gguf/weights.js';
 import { writeFolderAtomic } from '../formats/io/node.js';
-import {
-  type MatrixShape,
-  pack,
-  packedBytes,
-  type QuantFormat,
-  quantCodecs,
-} from '../formats/quant/index.js';
+import { type MatrixShape, pack, packedBytes, quantCodecs } from '../formats/quant/index.js';
+import { type Alternation, quantizeAlternately } from '../formats/quant/loftq.js';
+import { type BaseRecipe, describeRecipe, writeRecipe } from '../formats/quant/recipe.js';
 import { readTensorF32, type TensorEntry } from '../formats/safetensors.js';
 import { type BaseModel, describe } from './base.js';
-import type { DecoderConfig } from './model.js';
+import type { DecoderConfig, Site } from './model.js';
 
-export interface QuantizeOptions {
-  /** Told of each tensor read, with the share of all weights that is done. */
-  onProgress?: (share: number) => void;
-}
+/** Tells of matrices; a signal ends it. */
+export type QuantizeOptions = WorkOptions;
 
 /**
  * Entries with every linear layer's matrix quantized, as bitsandbytes and transformers choose them: not embeddings, not
- * the LM head. Blocks of llama.cpp that have the format's layout are taken as they are. `entries` are float32.
+ * the LM head. Blocks of llama.cpp that have the format's layout are taken as they are. `entries` are float32. Throws
+ * UserError where the recipe is for matrices that are not there.
  */
 export function quantizedEntries(
   entries: readonly (TensorEntry & Partial<GgufEntry>)[],
   config: DecoderConfig,
-  format: QuantFormat,
-  { onProgress }: QuantizeOptions = {},
+  recipe: BaseRecipe,
+  { onProgress, signal }: QuantizeOptions = {},
 ): TensorEntry[] {
-  const { sites } = describe(config);
-  const layers = sites.filter((s) => s.kind === 'linear' && s.name !== 'lm_head');
-  const chosen = new Set(layers.map((s) => `${s.name}.weight`));
+  const { format } = recipe;
   const codec = quantCodecs[format];
-  const total = entries.reduce((n, e) => n + elements(e), 0);
+  const chosen = quantizedSites(describe(config).sites);
+  const alternations = alternationsOf(recipe, chosen);
+  const turns = new Turns(signal);
+  const [what, total] = [`quantizing to ${describeRecipe(recipe)}`, chosen.size];
   let done = 0;
   return entries.map((entry) => {
-    const counted = (data: () => Promise<Uint8Array> | Uint8Array) => async () => {
-      const bytes = await data();
-      done += elements(entry);
-      onProgress?.(done / total);
-      return bytes;
-    };
-    if (!chosen.has(entry.name)) return { ...entry, data: counted(entry.data) };
-    const shape: MatrixShape = [entry.shape[0], entry.shape[1]];
+    const site = chosen.get(entry.name);
+    if (!site) return entry;
+    const shape: MatrixShape = [site.out, site.in];
+    const alternation = alternations.get(site.name);
     const quantized = async () => {
       const { blocks } = entry;
-      if (blocks && blocks.type === codec.gguf?.type) return codec.gguf.convert(await blocks.read());
-      const bytes = await entry.data();
-      const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+      if (!alternation && blocks && blocks.type === codec.gguf?.type) {
+        return codec.gguf.convert(await blocks.read());
+      }
+      const values = await floatsOf(entry);
       const broken = values.findIndex((v) => !Number.isFinite(v));
       if (broken >= 0) throw new UserError(`${entry.name} holds ${values[broken]}: it cannot be quantized`);
-      return codec.quantize(values, shape);
+      return alternation
+        ? quantizeAlternately(values, shape, format, alternation)
+        : codec.quantize(values, shape);
     };
-    const data = counted(async () => pack(format, await quantized(), shape));
+    const data = async () => {
+      await turns.take();
+      const bytes = pack(format, await quantized(), shape);
+      done++;
+      onProgress?.({ what, done, total, unit: 'matrices' });
+      return bytes;
+    };
     return { name: `${entry.name}.${format}`, dtype: 'U8', shape: [packedBytes(format, shape)], data };
   });
 }
 
-function elements({ shape }: TensorEntry): number {
-  return shape.reduce((a, b) => a * b, 1);
+/** The sites whose matrices are quantized, by the names of these. */
+function quantizedSites(sites: readonly Site[]): Map<string, Site> {
+  const layers = sites.filter((s) => s.kind === 'linear' && s.name !== 'lm_head');
+  return new Map(layers.map((s) => [`${s.name}.weight`, s]));
+}
+
+function alternationsOf({ loftq }: BaseRecipe, chosen: ReadonlyMap<string, Site>): Map<string, Alternation> {
+  const { iterations, ranks } = loftq ?? { iterations: 1, ranks: {} };
+  return new Map(
+    Object.entries(ranks).map(([name, r]) => {
+      const site = chosen.get(`${name}.weight`);
+      if (!site) throw new UserError(`LoftQ is for layers that are quantized, and ${name} is none`);
+      if (r > Math.min(site.in, site.out)) {
+        throw new UserError(
+          `LoftQ: rank ${r} is larger than ${name} allows: its matrix is ${site.out} × ${site.in}`,
+        );
+      }
+      return [name, { r, iterations }];
+    }),
+  );
+}
+
+/** An entry's values; it is float32. */
+export async function floatsOf(entry: TensorEntry): Promise<Float32Array> {
+  const bytes = await entry.data();
+  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+}
+
+/** A model's tensors in float32, each read when its data is asked for. */
+export function floatEntries({ checkpoint }: BaseModel): TensorEntry[] {
+  return [...checkpoint.tensors.values()].map((info) => {
+    const data = async () => new Uint8Array((await readTensorF32(info)).buffer);
+    return { name: info.name, dtype: 'F32', shape: info.shape, data };
+  });
 }
 
 /** What belongs to a model beside its weights: configuration, tokenizer, templates. */
@@ -74,17 +108,19 @@ const COMPANIONS = /^(?!.*\.safetensors\.index\.json$).*\.(json|jinja|model|txt)
 export async function quantizeFolder(
   model: BaseModel,
   folder: string,
-  format: QuantFormat,
+  recipe: BaseRecipe,
   options: QuantizeOptions = {},
 ): Promise<void> {
-  const entries = [...model.checkpoint.tensors.values()].map((info): TensorEntry => {
-    const data = async () => new Uint8Array((await readTensorF32(info)).buffer);
-    return { name: info.name, dtype: 'F32', shape: info.shape, data };
-  });
   await writeFolderAtomic(folder, async (temporary) => {
-    await writeCheckpoint(temporary, quantizedEntries(entries, model.config, format, options));
+    await writeCheckpoint(temporary, quantizedEntries(floatEntries(model), model.config, recipe, options));
     for (const file of await readdir(model.folder)) {
       if (COMPANIONS.test(file)) await copyFile(join(model.folder, file), join(temporary, file));
     }
+    await noteRecipe(temporary, recipe);
   });
+}
+
+/** Plain formats are seen in the tensors' names. */
+export async function noteRecipe(folder: string, recipe: BaseRecipe): Promise<void> {
+  if (recipe.loftq) await writeRecipe(folder, recipe);
 }

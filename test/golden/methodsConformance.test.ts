@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Rng } from '../../src/base/rng.js';
 import { type F32Tensor, f32, sizeOf } from '../../src/base/tensor.js';
 import { writeFolderAtomic } from '../../src/formats/io/node.js';
+import type { QuantFormat } from '../../src/formats/quant/index.js';
 import { NodeRuntime } from '../../src/graph/runtime/node.js';
 import { type Adapter, createAdapter, trainableCount } from '../../src/methods/adapter.js';
 import { loadAdapterFolder, writeAdapterFolder } from '../../src/methods/files.js';
@@ -13,6 +14,7 @@ import type { LoraConfig } from '../../src/methods/lora.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
 import type { Site } from '../../src/models/model.js';
+import { quantizeFolder } from '../../src/models/quantize.js';
 import { DecodeStep } from '../../src/serve/decode.js';
 import type { MicroBatch } from '../../src/train/data/batches.js';
 import type { Example } from '../../src/train/data/encode.js';
@@ -29,6 +31,8 @@ interface Subject {
   options: object;
   /** How many parameters train, by the method's formula. */
   count(sites: readonly Site[], model: BaseModel): number;
+  /** What its base is quantized to; absent: it is not. */
+  base?: QuantFormat;
   /** What the saved adapter is loaded as. */
   loadedAs?: MethodName;
   /** Parts whose gradient leaves something out on purpose, so that finite differences do not give it. */
@@ -84,6 +88,12 @@ const subjects: Record<MethodName, Subject> = {
   },
   olora: {
     options: { ...all, r: 2, loraAlpha: 4, loraDropout: 0.1, rankPattern: { k_proj: 3 } },
+    count: (sites) => total(sites.map((s) => (s.name.endsWith('k_proj') ? 3 : 2) * (s.in + s.out))),
+    loadedAs: 'lora',
+  },
+  loftq: {
+    options: { ...all, r: 2, loraAlpha: 6, loraDropout: 0.1, rankPattern: { k_proj: 3 } },
+    base: 'nf4',
     count: (sites) => total(sites.map((s) => (s.name.endsWith('k_proj') ? 3 : 2) * (s.in + s.out))),
     loadedAs: 'lora',
   },
@@ -225,13 +235,13 @@ const micro: MicroBatch = {
 };
 
 describe.each(MODELS)('%s', (folder) => {
-  let model: BaseModel;
+  let original: BaseModel;
   beforeAll(async () => {
-    model = await openModel(golden(`fixtures/${folder}`));
+    original = await openModel(golden(`fixtures/${folder}`));
   });
 
   it('bitfit needs biases', () => {
-    const select = () => methods.bitfit.select({}, model);
+    const select = () => methods.bitfit.select({}, original);
     if (folder === 'qwen2') expect(select()).toHaveLength(6);
     else expect(select).toThrow('bitfit trains biases and this model has none');
   });
@@ -244,6 +254,14 @@ describe.each(MODELS)('%s', (folder) => {
   );
   describe.each(fitting)('%s', (name, subject) => {
     const method = methodNamed(subject.method);
+    let model: BaseModel;
+    beforeAll(async () => {
+      model = original;
+      if (!subject.base) return;
+      const quantized = join(scratch, `${folder}-${name}-base`);
+      await quantizeFolder(original, quantized, { format: subject.base });
+      model = { ...(await openModel(quantized)), original: (tensor) => original.checkpoint.read(tensor) };
+    });
     const config = (more: object = {}) => method.parse('c', { ...subject.options, ...more });
     async function start(): Promise<Adapter> {
       if (!subject.planned) return createAdapter(method, config(), model, 5);

@@ -72,7 +72,7 @@ describe.each(MODELS)('%s', (fixture) => {
     beforeAll(async () => {
       base = await openModel(golden(`fixtures/${fixture}`));
       const folder = join(scratch, `${fixture}-${format}`);
-      await quantizeFolder(base, folder, format);
+      await quantizeFolder(base, folder, { format });
       quantized = await openModel(folder);
       await writeMergedModel(`${folder}-f32`, runtime, quantized, undefined);
       dequantized = await openModel(`${folder}-f32`);

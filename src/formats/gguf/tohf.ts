@@ -18,6 +18,8 @@ export interface GgufToHfOptions {
   maxShardBytes?: number;
   /** What to write of the entries instead of them as they are. */
   store?: (entries: readonly GgufEntry[], config: HfConfig) => TensorEntry[];
+  /** Writes what else belongs into the folder. */
+  beside?: (folder: string) => Promise<void>;
   /** Replace an existing output folder. */
   overwrite?: boolean;
 }
@@ -31,7 +33,7 @@ export interface GgufToHfOptions {
 export async function ggufToHf(
   ggufPath: string,
   outFolder: string,
-  { dtype, maxShardBytes, store, overwrite = false }: GgufToHfOptions = {},
+  { dtype, maxShardBytes, store, beside, overwrite = false }: GgufToHfOptions = {},
 ): Promise<void> {
   const gguf = await readGguf(ggufPath);
   const { architecture, config } = await configOf(gguf, dtype ?? commonDType(gguf));
@@ -48,9 +50,20 @@ export async function ggufToHf(
       await write('tokenizer.json', tokenizer);
       await write('tokenizer_config.json', tokenizerConfig);
       await writeCheckpoint(folder, store ? store(entries, config) : entries, { maxShardBytes });
+      await beside?.(folder);
     },
     { overwrite },
   );
+}
+
+/**
+ * The tensors of a model of the Llama family in float32, by Hugging Face's names, each read when its data is asked for.
+ * @throws UserError when the file is broken or holds something that is not converted.
+ */
+export async function ggufEntries(ggufPath: string): Promise<GgufEntry[]> {
+  const gguf = await readGguf(ggufPath);
+  const { architecture, config } = await configOf(gguf, 'float32');
+  return weightEntries(gguf, architecture, config, 'float32');
 }
 
 /** What config.json names where tensors keep their own types: the one of most elements. */
