@@ -247,6 +247,10 @@ class Emitter implements EmitContext {
     return names;
   }
 
+  float32(x: string): string {
+    return this.node('Cast', [x], { to: TensorProto_DataType.FLOAT })[0];
+  }
+
   scalar(value: number): string {
     return this.constant({ dtype: 'float32', dims: [], data: Float32Array.of(value) });
   }

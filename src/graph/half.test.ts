@@ -106,20 +106,45 @@ for (const stored of ['float16', 'bfloat16'] as const) {
   });
 }
 
-it('matrices are widened at every run where they may not stay, and at load otherwise', async () => {
-  const { half } = matrices('float16', [6, 8]);
-  const widened = async (passing: boolean) => {
-    const y = matmul(input('x', 'float32', ['n', 8]), widen(half, passing), { transB: true });
-    const profile = join(folder, `passing-${passing}`);
-    const session = await runtime.load(compile({ y }), { weightsFolder: folder, profile });
-    await session.run({ x: wave([4, 8]) });
+describe('the engine', () => {
+  const x = input('x', 'float32', ['n', 8]);
+  const uses: Record<string, (w: Tensor) => Tensor> = {
+    'a product with data': (w) => matmul(mul(x, x), w, { transB: true }),
+    'a product with parameters': (w) => matmul(input('a', 'float32', [3, 8]), w, { transB: true }),
+    'squares of rows': (w) => sum(mul(w, w), 1),
+  };
+
+  /** How often it widened the matrix in one run. */
+  async function casts(name: string, graph: Record<string, Tensor>): Promise<number> {
+    const profile = join(folder, name);
+    const session = await runtime.load(compile({ ...graph, total: sum(x, 0) }), {
+      weightsFolder: folder,
+      profile,
+    });
+    const feeds = { x: wave([4, 8]), a: wave([3, 8]) };
+    await session.run(name.includes('parameters') ? feeds : { x: feeds.x });
     await session.close();
-    const file = readdirSync(folder).find((entry) => entry.startsWith(`passing-${passing}_`))!;
-    const events: { cat: string; args: { op_name: string } }[] = JSON.parse(
+    const file = readdirSync(folder).find((entry) => entry.startsWith(`${name}_`))!;
+    const events: { cat: string; name: string; args: { op_name: string } }[] = JSON.parse(
       readFileSync(join(folder, file), 'utf8'),
     );
-    return events.some((event) => event.cat === 'Node' && event.args.op_name === 'Cast');
-  };
-  expect(await widened(true)).toBe(true);
-  expect(await widened(false)).toBe(false);
+    return events.filter(
+      ({ cat, name, args }) => cat === 'Node' && name.endsWith('kernel_time') && args.op_name === 'Cast',
+    ).length;
+  }
+
+  it.each(Object.keys(uses))('widens the matrix at every run for %s, where it may not stay', async (use) => {
+    const { half } = matrices('float16', [6, 8]);
+    expect(await casts(`${use} passing`, { y: uses[use](widen(half, true)) })).toBe(1);
+  });
+  it('widens it for each of them, and keeps nothing in between', async () => {
+    const { half } = matrices('float16', [6, 8]);
+    const graph = Object.entries(uses).map(([use, of]) => [use, of(widen(half, true))]);
+    expect(await casts('all parameters', Object.fromEntries(graph))).toBe(3);
+  });
+  it('widens it at load where it may stay', async () => {
+    const { half } = matrices('float16', [6, 8]);
+    const y = uses['a product with data'](widen(half, false));
+    expect(await casts('kept', { y })).toBe(0);
+  });
 });

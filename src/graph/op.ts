@@ -18,7 +18,8 @@ export interface EmitContext {
   int64Scalar(value: number): string;
   /**
    * An int64 [1] that holds 1 and that the engine learns only when it runs: what needs it is not computed at load. With
-   * `signal`, a value of unknown height, it learns it no sooner than that, and takes it for no other's.
+   * `signal`, a value of unknown height, it learns it no sooner than that, and takes it for no other's. Fixed heights tell
+   * nothing: pass `passingSignal`.
    */
   runtimeOne(signal?: string): string;
   /**
@@ -26,10 +27,17 @@ export interface EmitContext {
    * row a turn, for values of the types of `results`. The body may use what was made before.
    */
   loop(turns: string, results: readonly TensorType[], body: (turn: string) => string[]): string[];
+  /** A value of another type as float32. */
+  float32(x: string): string;
   /** A constant float32 scalar. */
   scalar(value: number): string;
   /** An int64 vector holding `shape`, read at run time where it is symbolic; `oneUnknown` allows a -1 (Reshape). */
   shapeVector(shape: Shape, oneUnknown?: boolean): string;
+}
+
+/** x as the signal of runtimeOne, where its height is one that the engine learns late. */
+export function passingSignal(x: string, { shape }: TensorType): string | undefined {
+  return typeof shape[0] === 'string' ? x : undefined;
 }
 
 export type OnnxAttrs = Record<string, number | string | readonly number[] | { float: number }>;

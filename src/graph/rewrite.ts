@@ -140,7 +140,8 @@ function frozenSquares(node: Node, [squares]: Tensor[]): Tensor | undefined {
   const { axes, keepDims } = node.attrs as { axes: readonly number[]; keepDims: boolean };
   const [w, other] = squares.node.inputs;
   if (w !== other || String(axes) !== '1' || keepDims) return undefined;
-  if (w.node.op === 'weight' || w.node.op === 'widen') return rowSquares(w);
+  if (w.node.op === 'weight') return rowSquares(w);
+  if (w.node.op === 'widen') return rowSquares(w.node.inputs[0]);
   return w.node.op === 'dequantize' ? w.node.inputs[2] : undefined;
 }
 

@@ -1,12 +1,9 @@
-import { apply, type EmitContext, type Op } from '../op.js';
+import { apply, type EmitContext, type Op, passingSignal } from '../op.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { matmulOp } from './matmul.js';
 
 // Weights that lie in half precision. The graph is built and differentiated with `widen`, as if they were float32. Where it
 // says so, the rewrites turn products into `matmulHalf`, which never holds more than one of the matrices in float32.
-
-/** TensorProto.FLOAT */
-export const FLOAT = 1;
 
 /**
  * float16 or bfloat16 to float32. The engine does it for weights when it loads, and keeps the result; `passing` asks for
@@ -17,7 +14,7 @@ export const widenOp: Op<{ passing: boolean }> = {
     if (x.dtype !== 'float16' && x.dtype !== 'bfloat16') throw new Error('needs half precision');
     return [{ dtype: 'float32', shape: x.shape }];
   },
-  emit: (ctx, [x]) => ctx.node('Cast', [x], { to: FLOAT }),
+  emit: (ctx, [x]) => [ctx.float32(x)],
   vjp: null,
   reference: ([x]) => [x],
   samples: [],
@@ -35,7 +32,7 @@ export const matmulHalfOp: Op<{ transB: boolean }> = {
     return [{ dtype: 'float32', shape: [x.shape[0], w.shape[outer]] }];
   },
   emit: (ctx, [x, w], { transB }, node) => {
-    const wide = passingFloat32(ctx, w, node.inputs[1], x);
+    const wide = passingFloat32(ctx, w, node.inputs[1], passingSignal(x, node.inputs[0]));
     return transB ? ctx.node('Gemm', [x, wide], { transB: 1 }) : ctx.node('MatMul', [x, wide]);
   },
   vjp: null,
@@ -47,8 +44,8 @@ export function matmulHalf(x: Tensor, w: Tensor, transB: boolean): Tensor {
   return apply('matmulHalf', matmulHalfOp, [x, w], { transB })[0];
 }
 
-/** A weight in float32 for its product with x: made when x is there, since the engine does not know the size until then. */
-function passingFloat32(ctx: EmitContext, w: string, { shape }: TensorType, x: string): string {
-  const sizes = ctx.node('Mul', [ctx.int64(shape as number[]), ctx.runtimeOne(x)])[0];
-  return ctx.node('Cast', ctx.node('Reshape', [w, sizes]), { to: FLOAT })[0];
+/** A weight in float32 for one product: made when the signal is there, since the engine does not know the size until then. */
+function passingFloat32(ctx: EmitContext, w: string, { shape }: TensorType, signal?: string): string {
+  const sizes = ctx.node('Mul', [ctx.int64(shape as number[]), ctx.runtimeOne(signal)])[0];
+  return ctx.float32(ctx.node('Reshape', [w, sizes])[0]);
 }

@@ -1,7 +1,6 @@
 import { apply, type EmitContext, fixed, type Op } from '../op.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { gatherOp } from './gather.js';
-import { FLOAT } from './half.js';
 import { at, hostFrom } from './host.js';
 import { crossEntropyOp, likelihood } from './loss.js';
 import { matmulOp } from './matmul.js';
@@ -114,13 +113,12 @@ function halfHead(ctx: EmitContext, matrix: string, { shape }: TensorType): Head
   const [vocabulary, width] = shape as number[];
   const height = Math.ceil(WIDENED / width);
   const starts = Array.from({ length: Math.ceil(vocabulary / height) }, (_, i) => i * height);
-  const widen = (x: string) => ctx.node('Cast', [x], { to: FLOAT })[0];
   const axis = ctx.int64([0]);
   // The engine must not know where a piece begins before its turn comes: it would widen all of them at once.
   const pieceAt = (start: number, signal: string) => {
     const zero = ctx.node('Sub', [ctx.runtimeOne(signal), ctx.int64([1])])[0];
     const from = ctx.node('Add', [ctx.int64([start]), zero])[0];
-    return widen(ctx.node('Slice', [matrix, from, ctx.int64([start + height]), axis])[0]);
+    return ctx.float32(ctx.node('Slice', [matrix, from, ctx.int64([start + height]), axis])[0]);
   };
   return {
     logits: (hidden) => {
@@ -141,7 +139,7 @@ function halfHead(ctx: EmitContext, matrix: string, { shape }: TensorType): Head
       }
       return sum!;
     },
-    rows: (targets) => widen(ctx.node('Gather', [matrix, targets], { axis: 0 })[0]),
+    rows: (targets) => ctx.float32(ctx.node('Gather', [matrix, targets], { axis: 0 })[0]),
   };
 }
 

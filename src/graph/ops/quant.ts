@@ -2,9 +2,8 @@ import { type F32Tensor, f32, type HostTensor } from '../../base/tensor.js';
 import { blocksOfRow, INT_BLOCK } from '../../formats/quant/blocks.js';
 import { type MatrixShape, type QuantFormat, quantCodecs } from '../../formats/quant/index.js';
 import { NF4_BLOCK } from '../../formats/quant/nf4.js';
-import { apply, type EmitContext, type Op, type Sample } from '../op.js';
+import { apply, type EmitContext, type Op, passingSignal, type Sample } from '../op.js';
 import type { Tensor, TensorType } from '../tensor.js';
-import { FLOAT } from './half.js';
 import { matmulOp } from './matmul.js';
 
 // Matrices that lie quantized on disk. The graph is built and differentiated with `dequantize`, as if they were
@@ -66,15 +65,16 @@ export const matmulQuantizedOp: Op<MatmulQuantizedAttrs> = {
     if (x.shape.length !== 2 || x.shape[1] !== inner) throw new Error(`x must be [rows, ${inner}]`);
     return [{ dtype: 'float32', shape: [x.shape[0], outer] }];
   },
-  emit: (ctx, [x, codes, scales], { format, shape, transB, fast }) => {
+  emit: (ctx, [x, codes, scales], { format, shape, transB, fast }, node) => {
     const [N, K] = shape;
+    const signal = passingSignal(x, node.inputs[0]);
     // Neither product of the engine has the transposed form: MatMulBnb4 takes transB=0 and computes transB=1 all
     // the same (1.30). So the matrix is made in float32, for this product alone.
-    if (!transB) return ctx.node('MatMul', [x, passingMatrix(ctx, codes, scales, format, shape, x)]);
+    if (!transB) return ctx.node('MatMul', [x, passingMatrix(ctx, codes, scales, format, shape, signal)]);
     if (format === 'nf4') return ctx.node('MatMulBnb4', [x, codes, scales], { ...BNB4, K, N }, MICROSOFT);
     if (format === 'int8' && !fast) {
       // With many rows faster than MatMulNBits.
-      const w = passingMatrix(ctx, codes, scales, format, shape, x);
+      const w = passingMatrix(ctx, codes, scales, format, shape, signal);
       return ctx.node('Gemm', [x, w], { transB: 1 });
     }
     const attrs = { K, N, bits: bitsOf(format), block_size: INT_BLOCK, accuracy_level: fast ? 4 : 1 };
@@ -120,16 +120,16 @@ function checkDims(codes: TensorType, scales: TensorType, format: QuantFormat, s
   }
 }
 
-/** The matrix in float32, made at every run for its product with x. */
+/** The matrix in float32, made at every run for one product. */
 function passingMatrix(
   ctx: EmitContext,
   codes: string,
   scales: string,
   format: QuantFormat,
   shape: MatrixShape,
-  x: string,
+  signal?: string,
 ): string {
-  const one = ctx.runtimeOne(x);
+  const one = ctx.runtimeOne(signal);
   if (format !== 'int8') return emitMatrix(ctx, codes, scales, format, shape, one);
   // Much faster than GatherBlockQuantized, but never computed at load, where emitMatrix may be.
   const blocks = shape[0] * blocksOfRow(shape[1]);
@@ -155,7 +155,7 @@ function emitMatrix(
   const [rows, columns] = shape;
   if (format === 'nf4') {
     // A product of 1 with all weights as one column dequantizes them in parallel; nothing else in the engine does.
-    const unit = ctx.node('Reshape', [ctx.node('Cast', [one], { to: FLOAT })[0], ctx.int64([1, 1])])[0];
+    const unit = ctx.node('Reshape', [ctx.float32(one), ctx.int64([1, 1])])[0];
     const attrs = { ...BNB4, K: 1, N: rows * columns };
     const [flat] = ctx.node('MatMulBnb4', [unit, codes, scales], attrs, MICROSOFT);
     return ctx.node('Reshape', [flat, ctx.int64(shape)])[0];

@@ -41,14 +41,17 @@ export const sumOp: Op<ReduceAttrs> = {
 };
 
 /**
- * Σ x² of each row of a frozen matrix [rows, columns]. Made by a rewrite. Computed at each run: an engine that is left to
+ * Σ x² of each row of a frozen matrix [rows, columns], in any precision. Made by a rewrite. Computed at each run: an engine that is left to
  * see that it never changes reads the matrix into memory of its own when it loads, and keeps it there.
  */
 export const rowSquaresOp: Op<null> = {
-  infer: ([x]) => [{ dtype: x.dtype, shape: [x.shape[0]] }],
-  emit: (ctx, [x], _, { inputs: [{ shape }] }) => {
-    const known = ctx.node('Mul', [ctx.int64(shape.map(Number)), ctx.runtimeOne()])[0];
-    return ctx.node('ReduceSumSquare', ctx.node('Reshape', [x, known]), { axes: [1], keepdims: 0 });
+  infer: ([x]) => [{ dtype: 'float32', shape: [x.shape[0]] }],
+  emit: (ctx, [x], _, { inputs: [{ dtype, shape }] }) => {
+    // -1, so that the engine does not take it for the matrix of a product and keeps that.
+    const known = ctx.node('Mul', [ctx.int64([-1, Number(shape[1])]), ctx.runtimeOne()])[0];
+    const [matrix] = ctx.node('Reshape', [x, known]);
+    const wide = dtype === 'float32' ? matrix : ctx.float32(matrix);
+    return ctx.node('ReduceSumSquare', [wide], { axes: [1], keepdims: 0 });
   },
   vjp: null,
   reference: ([x]) => [
