@@ -31,7 +31,6 @@ const SETTINGS = {
   dora: { rate: 1e-3, options: LORA },
   pissa: { rate: 2e-4, options: { r: 8, loraAlpha: 8, ...TARGETS } },
   olora: { rate: 2e-4, options: { r: 8, loraAlpha: 8, ...TARGETS } },
-  eva: { rate: 1e-3, options: LORA },
   loftq: { rate: 1e-3, options: LORA },
   adalora: {
     rate: 2e-3,
@@ -50,9 +49,10 @@ const DOC = 'docs/results.md';
 const HEADER =
   '| method | trainable | held-out loss before | after | tokens/s | peak memory GB | load s |\n|---|---|---|---|---|---|---|';
 
-/** Methods over a quantized base, and with ranks chosen by the data. */
+/** Methods over a quantized base, and with ranks or the start chosen by the data. */
 const VARIANTS = [
   { label: 'lora --r auto', method: 'lora', auto: true },
+  { label: 'lora --init-lora-weights eva', method: 'lora', eva: true },
   { label: 'lora --base nf4', method: 'lora', base: 'nf4' },
   { label: 'dora --base nf4', method: 'dora', base: 'nf4' },
   { label: 'loftq --base nf4', method: 'loftq', base: 'nf4' },
@@ -114,7 +114,7 @@ function row(label, r) {
 }
 
 /** One run, in the child process. */
-async function measure({ model: path, method, options, rate, base, auto, steps }) {
+async function measure({ model: path, method, options, rate, base, auto, eva, steps }) {
   const started = performance.now();
   const model = await loadModel(path, base ? { base } : {});
   const rows = wordnetRows(root);
@@ -127,8 +127,10 @@ async function measure({ model: path, method, options, rate, base, auto, steps }
     seed: 1,
   };
   try {
-    const config = auto ? (await model.planRanks(method, options, job)).config : options;
-    await model.addMethod(method, config, { seed: 1 });
+    const plan = auto
+      ? await model.planRanks(method, options, job)
+      : eva && (await model.planEva(method, options, job));
+    await model.addMethod(method, plan ? plan.config : options, { seed: 1, starts: plan?.starts });
   } catch (error) {
     return { refused: error.message };
   }

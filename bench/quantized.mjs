@@ -2,12 +2,13 @@
 // of its own; medians. Writes bench/results/quantized.json and the table of docs/quantization.md.
 // usage: npm run build && node bench/quantized.mjs [--model DIR] [--rounds 3] [--steps 3] [--only 1x64,2x256]
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { resolveBase } from '../dist/api/quantize.js';
+import { ggufToHf } from '../dist/index.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { values: args } = parseArgs({
@@ -19,26 +20,48 @@ const { values: args } = parseArgs({
   },
 });
 
-/** Rows × tokens, all supervised, and whether layers keep their input only. */
+/** Rows × tokens, all supervised. */
 const CASES = [
   { name: '1x64', batch: 1, seq: 64 },
   { name: '2x256', batch: 2, seq: 256 },
-  { name: '2x256 checkpointed', batch: 2, seq: 256, gradientCheckpointing: true },
+  { name: '4x256', batch: 4, seq: 256 },
 ].filter(({ name }) => !args.only || args.only.split(',').includes(name));
-const FORMATS = ['float32', 'nf4', 'int8', 'int4'];
+/** Bases, and whether layers keep their input only, as QLoRA has it. The first is what the others are compared with. */
+const SIDES = [
+  { base: 'float32' },
+  { base: 'float32', gradientCheckpointing: true },
+  { base: 'bfloat16' },
+  { base: 'nf4' },
+  { base: 'nf4', gradientCheckpointing: true },
+  { base: 'int8' },
+  { base: 'int4' },
+].map((side) => ({ ...side, label: side.gradientCheckpointing ? `${side.base}, checkpointed` : side.base }));
 
-const folders = {};
-for (const format of FORMATS) {
-  const base = format === 'float32' ? undefined : format;
-  folders[format] = (await resolveBase(args.model, { base, onNotice: console.error })).folder;
+const half = `${args.model}-bf16`;
+for (const [folder, dtype] of [
+  [args.model, 'float32'],
+  [half, 'bfloat16'],
+]) {
+  if (existsSync(folder)) continue;
+  await ggufToHf(join(root, '.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf'), folder, { dtype });
+}
+const folders = { float32: args.model, bfloat16: half };
+for (const base of ['nf4', 'int8', 'int4']) {
+  folders[base] = (await resolveBase(half, { base, onNotice: console.error })).folder;
 }
 
 const results = {};
 for (const { name, ...shape } of CASES) {
-  results[name] = Object.fromEntries(FORMATS.map((format) => [format, []]));
+  results[name] = Object.fromEntries(SIDES.map(({ label }) => [label, []]));
   for (let round = 0; round < Number(args.rounds); round++) {
-    for (const format of FORMATS) {
-      const job = { model: folders[format], mode: 'synthetic', ...shape, steps: Number(args.steps) };
+    for (const { label, base, gradientCheckpointing } of SIDES) {
+      const job = {
+        model: folders[base],
+        mode: 'synthetic',
+        ...shape,
+        gradientCheckpointing,
+        steps: Number(args.steps),
+      };
       const { stdout } = await promisify(execFile)(process.execPath, [
         join(root, 'bench/step.mjs'),
         JSON.stringify(job),
@@ -46,21 +69,21 @@ for (const { name, ...shape } of CASES) {
       const { stepSeconds, peakRssBytes, firstStepSeconds, loss } = JSON.parse(
         stdout.trim().split('\n').at(-1),
       );
-      results[name][format].push({ stepSeconds, peakRssBytes, firstStepSeconds, loss });
+      results[name][label].push({ stepSeconds, peakRssBytes, firstStepSeconds, loss });
       const memory = (peakRssBytes / 1e9).toFixed(2);
-      console.error(`${name} round ${round + 1} ${format}: ${stepSeconds.toFixed(2)} s, ${memory} GB`);
+      console.error(`${name} round ${round + 1} ${label}: ${stepSeconds.toFixed(2)} s, ${memory} GB`);
     }
   }
 }
 
 const rows = Object.entries(results).flatMap(([name, sides]) =>
-  FORMATS.map((format) => {
+  SIDES.map(({ label }) => {
     // Of each round's pair, so that the machine's swings cancel.
     const ratio = (key, invert) =>
-      median(sides[format].map((r, i) => (r[key] / sides.float32[i][key]) ** (invert ? -1 : 1))).toFixed(2);
-    const of = (key) => median(sides[format].map((r) => r[key]));
+      median(sides[label].map((r, i) => (r[key] / sides.float32[i][key]) ** (invert ? -1 : 1))).toFixed(2);
+    const of = (key) => median(sides[label].map((r) => r[key]));
     return (
-      `| ${name} | ${format} | ${of('stepSeconds').toFixed(2)} | ${ratio('stepSeconds', true)}× | ` +
+      `| ${name} | ${label} | ${of('stepSeconds').toFixed(2)} | ${ratio('stepSeconds', true)}× | ` +
       `${(of('peakRssBytes') / 1e9).toFixed(2)} | ${ratio('peakRssBytes')}× | ${of('loss').toFixed(3)} |`
     );
   }),

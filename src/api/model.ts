@@ -309,16 +309,12 @@ export class Model {
    * with addMethod: the plan's config, its starts among the options. Options as for train, of which the sizes of batches
    * and the seed count. Throws UserError where a target is an embedding, or the data are too few.
    */
-  planEva(
-    name: MethodName,
-    config: object,
-    options: TrainJobOptions & EvaInput & WorkOptions,
-  ): Promise<EvaPlan> {
+  planEva(name: MethodName, config: object, options: TrainJobOptions & EvaInput): Promise<EvaPlan> {
     return planEvaOn(this.engine(), name, config, options);
   }
 
   /** Mean loss and perplexity over the supervised tokens of a data set, and how much of it was cut or left out. */
-  evaluate(data: DataSource, options: Partial<EncodeRowsOptions> = {}): Promise<Evaluation> {
+  evaluate(data: DataSource, options: Partial<EncodeRowsOptions> & WorkOptions = {}): Promise<Evaluation> {
     return evaluateOn(this.engine(), this.adapter, data, options);
   }
 

@@ -52,6 +52,17 @@ describe('a quantized copy of a base', () => {
     await expect(folderOf(copy, { base: 'nf4' })).rejects.toThrow('holds its layers in int8 already');
   });
 
+  it('keeps embeddings and norms as they are stored', async () => {
+    const [original, quantized] = await Promise.all(
+      [embeddedModel, await folderOf(embeddedModel, { base: 'nf4' })].map((folder) => openModel(folder)),
+    );
+    for (const name of ['model.embed_tokens.weight', 'model.norm.weight']) {
+      expect(original.checkpoint.tensors.get(name)!.dtype).toBe('F16');
+      expect(quantized.checkpoint.tensors.get(name)!.dtype).toBe('F16');
+      expect(await quantized.checkpoint.read(name)).toEqual(await original.checkpoint.read(name));
+    }
+  });
+
   it('two at once make one', async () => {
     const both = await Promise.all([1, 2].map(() => folderOf(embeddedModel, { base: 'int4' })));
     expect(both[0]).toBe(both[1]);

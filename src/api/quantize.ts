@@ -24,7 +24,7 @@ import { formatOf } from '../models/quantized.js';
 import { cacheFolder, type LocateOptions, locate, resolveModelFolder } from './locate.js';
 
 /** Part of every key: another layout of the same weights must not find the old one. */
-const LAYOUT = 1;
+const LAYOUT = 2;
 const PROGRESS_SECONDS = 5;
 
 /** How the layers of a base may lie: an option of everything that loads a model. */

@@ -218,7 +218,9 @@ function startOf(
 ): NonNullable<Trainable['init']> {
   return (...readers) => {
     if (r <= Math.min(site.in, site.out)) return init(...readers);
-    throw new UserError(`r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`);
+    throw new UserError(
+      `r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}; lower r to ${Math.min(site.in, site.out)}`,
+    );
   };
 }
 

@@ -148,8 +148,8 @@ export interface Method<C> {
   merge?(config: C, context: MergeContext, weight: Tensor): Tensor;
   /** The same for the bias [out] of a linear site; absent or undefined: the config changes no bias. */
   mergeBias?(config: C): ((context: MergeContext, bias: Tensor) => Tensor) | undefined;
-  /** Factor of the learning rate for one tensor; absent: 1. */
-  learningRateFactor?(config: C, name: string): number;
+  /** Factor of the learning rate for one tensor; absent: 1. `learningRate` is the run's own, before its schedule. */
+  learningRateFactor?(config: C, tensor: Pick<Trainable, 'name' | 'shape'>, learningRate: number): number;
   /**
    * A scalar whose gradient is added to the loss's once a step; what is reported as the loss is without it.
    * `param` gives the method's tensors by their full `names`.

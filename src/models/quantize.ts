@@ -9,7 +9,7 @@ import { writeFolderAtomic } from '../formats/io/node.js';
 import { type MatrixShape, pack, packedBytes, quantCodecs } from '../formats/quant/index.js';
 import { type Alternation, quantizeAlternately } from '../formats/quant/loftq.js';
 import { type BaseRecipe, describeRecipe, writeRecipe } from '../formats/quant/recipe.js';
-import { readTensorF32, type TensorEntry } from '../formats/safetensors.js';
+import { readTensorBytes, readTensorF32, type TensorEntry } from '../formats/safetensors.js';
 import { type BaseModel, describe } from './base.js';
 import type { DecoderConfig, Site } from './model.js';
 
@@ -18,11 +18,11 @@ export type QuantizeOptions = WorkOptions;
 
 /**
  * Entries with every linear layer's matrix quantized, as bitsandbytes and transformers choose them: not embeddings, not
- * the LM head. Blocks of llama.cpp that have the format's layout are taken as they are. `entries` are float32. Throws
- * UserError where the recipe is for matrices that are not there.
+ * the LM head, which stay as they are stored. Blocks of llama.cpp that have the format's layout are taken as they are.
+ * `entries` are float32. Throws UserError where the recipe is for matrices that are not there.
  */
 export function quantizedEntries(
-  entries: readonly (TensorEntry & Partial<GgufEntry>)[],
+  entries: readonly (FloatEntry & Partial<GgufEntry>)[],
   config: DecoderConfig,
   recipe: BaseRecipe,
   { onProgress, signal }: QuantizeOptions = {},
@@ -36,7 +36,7 @@ export function quantizedEntries(
   let done = 0;
   return entries.map((entry) => {
     const site = chosen.get(entry.name);
-    if (!site) return entry;
+    if (!site) return entry.stored ?? entry;
     const shape: MatrixShape = [site.out, site.in];
     const alternation = alternations.get(site.name);
     const quantized = async () => {
@@ -90,11 +90,18 @@ export async function floatsOf(entry: TensorEntry): Promise<Float32Array> {
   return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
-/** A model's tensors in float32, each read when its data is asked for. */
-export function floatEntries({ checkpoint }: BaseModel): TensorEntry[] {
+/** A tensor in float32, and how its file has it. */
+export interface FloatEntry extends TensorEntry {
+  stored?: TensorEntry;
+}
+
+/** A model's tensors, each read when its data is asked for. */
+export function floatEntries({ checkpoint }: BaseModel): FloatEntry[] {
   return [...checkpoint.tensors.values()].map((info) => {
+    const { name, shape, dtype } = info;
     const data = async () => new Uint8Array((await readTensorF32(info)).buffer);
-    return { name: info.name, dtype: 'F32', shape: info.shape, data };
+    const stored = { name, dtype, shape, data: () => readTensorBytes(info) };
+    return { name, dtype: 'F32', shape, data, stored };
   });
 }
 
@@ -102,7 +109,7 @@ export function floatEntries({ checkpoint }: BaseModel): TensorEntry[] {
 const COMPANIONS = /^(?!.*\.safetensors\.index\.json$).*\.(json|jinja|model|txt)$/;
 
 /**
- * Writes a copy of a model folder with quantized matrices and float32 for the rest, whole or not at all. It opens as
+ * Writes a copy of a model folder with quantized matrices and the rest as it is stored, whole or not at all. It opens as
  * any model does. Throws UserError where the folder exists.
  */
 export async function quantizeFolder(

@@ -10,6 +10,7 @@ import { NodeRuntime } from '../../src/graph/runtime/node.js';
 import { type Adapter, createAdapter, trainableCount } from '../../src/methods/adapter.js';
 import { loadAdapterFolder, writeAdapterFolder } from '../../src/methods/files.js';
 import { type MethodName, methodNamed, methods } from '../../src/methods/index.js';
+import type { LoraConfig } from '../../src/methods/lora.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
 import type { Site } from '../../src/models/model.js';
@@ -17,6 +18,7 @@ import { quantizeFolder } from '../../src/models/quantize.js';
 import { DecodeStep } from '../../src/serve/decode.js';
 import type { MicroBatch } from '../../src/train/data/batches.js';
 import type { Example } from '../../src/train/data/encode.js';
+import { planEva } from '../../src/train/eva.js';
 import { type TrainEvent, trainLoop } from '../../src/train/loop.js';
 import { parseTrainOptions } from '../../src/train/options.js';
 import { LossStep, TrainStep } from '../../src/train/step.js';
@@ -37,6 +39,8 @@ interface Subject {
   inexact?: readonly string[];
   /** Not for a model without biases. */
   needsBiases?: true;
+  /** Starts out of the data. */
+  planned?: true;
 }
 
 const all = { targetModules: 'all-linear' };
@@ -183,6 +187,13 @@ const variants: Record<string, Subject & { method: MethodName }> = {
     loadedAs: 'vera',
     needsBiases: true,
   },
+  'lora, in the leading inputs': {
+    method: 'lora',
+    options: { r: 3, targetModules: ['o_proj'], initLoraWeights: 'eva' },
+    count: (sites) => total(onlyOf(sites, 'o_proj').map((s) => 3 * (s.in + s.out))),
+    loadedAs: 'lora',
+    planned: true,
+  },
   'lora, in the least directions': {
     method: 'lora',
     options: { r: 3, targetModules: ['v_proj', 'embed_tokens'], initLoraWeights: 'mica' },
@@ -252,7 +263,12 @@ describe.each(MODELS)('%s', (folder) => {
       model = { ...(await openModel(quantized)), original: (tensor) => original.checkpoint.read(tensor) };
     });
     const config = (more: object = {}) => method.parse('c', { ...subject.options, ...more });
-    const start = (more: object = {}) => createAdapter(method, config(more), model, 5);
+    async function start(): Promise<Adapter> {
+      if (!subject.planned) return createAdapter(method, config(), model, 5);
+      const order = { batches: 1, batchSize: examples.length, microBatchTokens: 64, seed: 5 };
+      const plan = await planEva(runtime, model, config() as LoraConfig, examples, order);
+      return createAdapter(method, plan.config, model, 5, plan);
+    }
 
     /** An adapter in the middle of its training: every value that trains moved at random. */
     async function moved(): Promise<Adapter> {
