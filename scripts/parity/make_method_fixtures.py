@@ -32,14 +32,16 @@ METHODS: dict[str, PeftConfig] = {
     "dora": LoraConfig(**LORA, use_dora=True),
     "vera": VeraConfig(**COMMON, r=12),
     "loraplus": LoraConfig(**LORA),
+    "lorafa": LoraConfig(**LORA),
 }
 RECIPES = {
     "dora": ref.RECIPE | {"learning_rate": 1e-2},
     "vera": ref.RECIPE | {"learning_rate": 2e-2},
     "loraplus": ref.RECIPE | {"learning_rate": 4e-3},
+    "lorafa": ref.RECIPE | {"learning_rate": 1e-2},
 }
 # qwen2: biases on q, k and v. smollm2: none, a tied head, one head of keys.
-CASES = ["qwen2-dora", "smollm2-dora", "qwen2-vera", "smollm2-vera", "qwen2-loraplus"]
+CASES = ["qwen2-dora", "smollm2-dora", "qwen2-vera", "smollm2-vera", "qwen2-loraplus", "smollm2-lorafa"]
 
 
 def attach(model: str, config: PeftConfig, generator: torch.Generator) -> PeftModel:
@@ -55,6 +57,13 @@ def attach(model: str, config: PeftConfig, generator: torch.Generator) -> PeftMo
             else:
                 parameter.add_(0.1 * noise)
     return adapted.eval()
+
+
+def freeze_a(adapted: PeftModel) -> None:
+    """The paper's method. PEFT's create_lorafa_optimizer besides multiplies B's gradient by an inverse of AAᵀ. Anything that
+    switches the adapter on lets A train again."""
+    for key, parameter in ref.adapter_parameters(adapted).items():
+        parameter.requires_grad = ".lora_A." not in key
 
 
 def optimizer_of(method: str, adapted: PeftModel, recipe: dict) -> torch.optim.Optimizer | None:
@@ -81,6 +90,8 @@ def make(name: str, folder: Path, seed: int) -> None:
     expected = {"adapted_logits": ref.logits_of(adapted, batch)}
     with adapted.disable_adapter():
         base = ref.logits_of(adapted, batch)
+    if method == "lorafa":
+        freeze_a(adapted)
     loss, gradients = ref.gradients_of(adapted, batch)
     expected |= fx.named_gradients(gradients)
     saved = fx.load_adapter(model, folder / "adapter")

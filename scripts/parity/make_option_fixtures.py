@@ -63,7 +63,13 @@ CASES: dict[str, tuple[str, dict]] = {
         {"vera": True, "target_modules": ["q_proj", "down_proj"], "layers_to_transform": [1]}
         | {"bias": "vera_only", "modules_to_save": ["norm"]},
     ),
+    "qwen2-patterns": (
+        "qwen2",
+        {"target_modules": ["q_proj", "k_proj", "down_proj"], "use_rslora": True}
+        | {"rank_pattern": {"layers.1.self_attn.q_proj": 2, "k_proj": 6}, "alpha_pattern": {"down_proj": 3}},
+    ),
 }
+
 
 def config_of(options: dict) -> PeftConfig:
     if "vera" in options:

@@ -19,7 +19,7 @@ const { runtime, scratch } = openSuite('methods');
 const cases = readdirSync(golden('fixtures-methods'));
 
 it('has a fixture of every method that PEFT has', () => {
-  for (const method of ['dora', 'vera', 'loraplus']) {
+  for (const method of ['dora', 'vera', 'loraplus', 'lorafa']) {
     expect(
       cases.some((name) => name.endsWith(`-${method}`)),
       method,
@@ -41,11 +41,9 @@ describe.each(cases)('%s', (name) => {
     const { method: named, loraplus_lr_ratio: loraplusLrRatio } = fixture.expected;
     if (loaded.method.name === named) return loaded;
     const method = methodNamed(named);
-    return {
-      ...loaded,
-      method,
-      config: method.parse(name, { ...(loaded.config as object), loraplusLrRatio }),
-    };
+    const ratio = loraplusLrRatio === undefined ? {} : { loraplusLrRatio };
+    const config = method.parse(name, { ...(loaded.config as object), ...ratio });
+    return { ...loaded, method, config, trainables: method.select(config, fixture.model) };
   }
 
   it('is read and written back as PEFT wrote it', () =>
