@@ -93,6 +93,10 @@ describe('trainable parameters of the LoRA paper', () => {
     expect(adapters(houlsby, layers, d, r)).toBe(parameters);
   });
 
+  it('RoBERTa-base, a bottleneck of 48 (Table 2: 0.9M): AdapterP', () => {
+    expect(adapters(pfeiffer, 12, 768, 48)).toBe(894_528);
+  });
+
   it.each([
     ['GPT-3', 96, 12_288],
     ['GPT-2 medium', 24, 1024],
