@@ -54,6 +54,13 @@ const VARIANTS = [
   { label: 'lora --r auto', method: 'lora', auto: true },
   { label: 'lora --init-lora-weights eva', method: 'lora', eva: true },
   { label: 'lora --base nf4', method: 'lora', base: 'nf4' },
+  // QLoRA as its paper and PEFT run it.
+  {
+    label: 'lora --base nf4 --gradient-checkpointing',
+    method: 'lora',
+    base: 'nf4',
+    gradientCheckpointing: true,
+  },
   { label: 'dora --base nf4', method: 'dora', base: 'nf4' },
   { label: 'loftq --base nf4', method: 'loftq', base: 'nf4' },
 ];
@@ -114,7 +121,17 @@ function row(label, r) {
 }
 
 /** One run, in the child process. */
-async function measure({ model: path, method, options, rate, base, auto, eva, steps }) {
+async function measure({
+  model: path,
+  method,
+  options,
+  rate,
+  base,
+  auto,
+  eva,
+  gradientCheckpointing,
+  steps,
+}) {
   const started = performance.now();
   const model = await loadModel(path, base ? { base } : {});
   const rows = wordnetRows(root);
@@ -123,6 +140,7 @@ async function measure({ model: path, method, options, rate, base, auto, eva, st
     evalData: rows.eval,
     learningRate: rate,
     maxSteps: steps,
+    gradientCheckpointing,
     warmupRatio: 0.1,
     seed: 1,
   };
