@@ -265,9 +265,8 @@ function tellSaved(
   const { card } = methodNamed(job.method);
   terminal.say(`adapter   ${folder} (${card.peft === null ? "lowrank's own format" : "PEFT's format"})`);
   terminal.say('to use it:');
-  terminal.say(`  ${commandLine(`generate --model ${model} --adapter ${output} --prompt ${text}`)}`);
+  const over = `--model ${model}${job.base === undefined ? '' : ` --base ${job.base}`} --adapter ${output}`;
+  terminal.say(`  ${commandLine(`generate ${over} --prompt ${text}`)}`);
   if (!card.merges) return;
-  terminal.say(
-    `  ${commandLine(`merge --model ${model} --adapter ${output} --output ${shellWord(`${folder}-merged`)}`)}`,
-  );
+  terminal.say(`  ${commandLine(`merge ${over} --output ${shellWord(`${folder}-merged`)}`)}`);
 }
