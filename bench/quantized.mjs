@@ -1,6 +1,7 @@
 // What a quantized base costs and saves: LoRA steps of one model over each format of --base, interleaved, each in a process
 // of its own; medians. Writes bench/results/quantized.json and the table of docs/quantization.md.
-// usage: npm run build && node bench/quantized.mjs [--model DIR] [--rounds 3] [--steps 3] [--only 1x64,2x256]
+// usage: npm run build && node bench/quantized.mjs [--model DIR] [--rounds 3] [--steps 3] [--only 1x64,2x256] [--sides nf4,int8]
+// --only and --sides leave the other rows as they are.
 import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -17,6 +18,7 @@ const { values: args } = parseArgs({
     rounds: { type: 'string', default: '3' },
     steps: { type: 'string', default: '3' },
     only: { type: 'string' },
+    sides: { type: 'string' },
   },
 });
 
@@ -26,16 +28,17 @@ const CASES = [
   { name: '2x256', batch: 2, seq: 256 },
   { name: '4x256', batch: 4, seq: 256 },
 ].filter(({ name }) => !args.only || args.only.split(',').includes(name));
-/** Bases, and whether layers keep their input only, as QLoRA has it. The first is what the others are compared with. */
+/** Bases, and of how many layers only the input is kept, as in QLoRA. The first is what the others are compared with. */
 const SIDES = [
-  { base: 'float32' },
-  { base: 'float32', gradientCheckpointing: true },
-  { base: 'bfloat16' },
-  { base: 'nf4' },
-  { base: 'nf4', gradientCheckpointing: true },
-  { base: 'int8' },
-  { base: 'int4' },
-].map((side) => ({ ...side, label: side.gradientCheckpointing ? `${side.base}, checkpointed` : side.base }));
+  { label: 'float32', base: 'float32' },
+  { label: 'float32 checkpointed', base: 'float32', gradientCheckpointing: true },
+  { label: 'bfloat16', base: 'bfloat16' },
+  { label: 'nf4', base: 'nf4' },
+  { label: 'nf4 checkpointed', base: 'nf4', gradientCheckpointing: true },
+  { label: 'nf4 22 of 30 checkpointed', base: 'nf4', gradientCheckpointing: true, checkpointedLayers: 22 },
+  { label: 'int8', base: 'int8' },
+  { label: 'int4', base: 'int4' },
+].filter(({ label }, i) => i === 0 || !args.sides || args.sides.split(',').includes(label));
 
 const half = `${args.model}-bf16`;
 for (const [folder, dtype] of [
@@ -50,16 +53,19 @@ for (const base of ['nf4', 'int8', 'int4']) {
   folders[base] = (await resolveBase(half, { base, onNotice: console.error })).folder;
 }
 
-const results = {};
+const path = join(root, 'bench/results/quantized.json');
+const known =
+  (args.only || args.sides) && existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).results : {};
+const results = { ...known };
 for (const { name, ...shape } of CASES) {
   results[name] = Object.fromEntries(SIDES.map(({ label }) => [label, []]));
   for (let round = 0; round < Number(args.rounds); round++) {
-    for (const { label, base, gradientCheckpointing } of SIDES) {
+    for (const { label, base, ...checkpointing } of SIDES) {
       const job = {
         model: folders[base],
         mode: 'synthetic',
         ...shape,
-        gradientCheckpointing,
+        ...checkpointing,
         steps: Number(args.steps),
       };
       const { stdout } = await promisify(execFile)(process.execPath, [
@@ -77,7 +83,7 @@ for (const { name, ...shape } of CASES) {
 }
 
 const rows = Object.entries(results).flatMap(([name, sides]) =>
-  SIDES.map(({ label }) => {
+  Object.keys(sides).map((label) => {
     // Of each round's pair, so that the machine's swings cancel.
     const ratio = (key, invert) =>
       median(sides[label].map((r, i) => (r[key] / sides.float32[i][key]) ** (invert ? -1 : 1))).toFixed(2);
@@ -94,7 +100,6 @@ const table = [
   ...rows,
 ].join('\n');
 console.log(table);
-const path = join(root, 'bench/results/quantized.json');
 const machine = { cpu: cpus()[0].model, cores: cpus().length, node: process.version };
 mkdirSync(dirname(path), { recursive: true });
 const { rounds, steps } = args;

@@ -24,6 +24,7 @@ const options = parseTrainOptions('job', {
   learningRate: 1e-4,
   microBatchTokens: job.microBatchTokens,
   gradientCheckpointing: job.gradientCheckpointing ?? false,
+  checkpointedLayers: job.checkpointedLayers,
   packing: job.packing ?? false,
 });
 

@@ -114,7 +114,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   const trainStep = await TrainStep.create(runtime, model, adapter, {
     ...job.session,
     packed: options.packing,
-    gradientCheckpointing: options.gradientCheckpointing,
+    gradientCheckpointing: options.gradientCheckpointing && (options.checkpointedLayers ?? true),
   });
   const penaltyStep = await PenaltyStep.create(runtime, adapter, job.session);
   const lossStep = job.evalExamples?.length

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import { schedules } from './schedule.js';
 
@@ -37,6 +38,11 @@ export const trainSchema = z.strictObject({
     .describe(
       'keep of each layer only its input, and compute the rest again going back: less memory, more time',
     ),
+  checkpointedLayers: z
+    .int()
+    .positive()
+    .optional()
+    .describe('do so for this many of the first layers, and keep what the last ones need (default: all)'),
   groupByLength: z
     .boolean()
     .default(true)
@@ -75,5 +81,9 @@ export type TrainInput = z.input<typeof trainSchema>;
 
 /** Checks hyper-parameters and fills in defaults. Throws UserError prefixed with `place`. */
 export function parseTrainOptions(place: string, options: unknown): TrainOptions {
-  return checkJson(place, options, trainSchema);
+  const parsed = checkJson(place, options, trainSchema);
+  if (parsed.checkpointedLayers !== undefined && !parsed.gradientCheckpointing) {
+    throw new UserError(`${place}: checkpointedLayers is for gradientCheckpointing only; switch that on`);
+  }
+  return parsed;
 }

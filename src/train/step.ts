@@ -52,8 +52,8 @@ export interface StepOptions extends SessionOptions {
 }
 
 export interface TrainStepOptions extends StepOptions {
-  /** Keeps of each layer only its input, and computes the rest again on the way back. */
-  gradientCheckpointing?: boolean;
+  /** Keeps of each layer, or this many of the first, only its input, and computes the rest again on the way back. */
+  gradientCheckpointing?: boolean | number;
 }
 
 /** A compiled step, bound to the values of an adapter. */
@@ -123,7 +123,7 @@ export class TrainStep extends Step {
       g.losses,
       expandTo(g.scale, g.losses),
       trained.map(([, param]) => param),
-      options.gradientCheckpointing ? g.boundaries : [],
+      checkpointsOf(g.boundaries, options.gradientCheckpointing),
     );
     const outputs: Record<string, Tensor> = { loss: g.loss };
     for (const [i, [name]] of trained.entries()) outputs[`grad.${name}`] = grads[i];
@@ -181,6 +181,12 @@ export class LossStep extends Step {
       logits: outputs.logits as F32Tensor | undefined,
     };
   }
+}
+
+/** The boundaries between which to compute again: of all layers, or of so many of the first. */
+function checkpointsOf(boundaries: readonly Tensor[], layers: boolean | number = false): readonly Tensor[] {
+  if (typeof layers === 'boolean') return layers ? boundaries : [];
+  return boundaries.slice(0, layers + 1);
 }
 
 function int32(data: Int32Array): HostTensor {
