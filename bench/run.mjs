@@ -2,16 +2,13 @@
 // usage: npm run bench -- [--model DIR] [--rounds 3] [--steps 4] [--only synthetic-2,data] [--out FILE]
 // Needs scripts/parity/setup.sh (PEFT) and scripts/fetch_models.py (the model, converted on first use).
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-import { loadTokenizer } from '../dist/formats/tokenizer.js';
 import { ggufToHf } from '../dist/index.js';
-import { encodeRows } from '../dist/train/data/encode.js';
-import { readRows } from '../dist/train/data/rows.js';
-import { wordnetRows } from './data.mjs';
+import { wordnetRows, writeIds } from './data.mjs';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -36,9 +33,9 @@ if (!existsSync(args.model)) {
 
 const model = args.model;
 const data = join(root, '.cache/bench/demo-ids.jsonl');
-await writeIds(join(root, 'assets/demo/train.jsonl'), data);
+await writeIds(join(root, 'assets/demo/train.jsonl'), data, model);
 const short = join(root, '.cache/bench/wordnet-ids.jsonl');
-await writeIds(wordnetRows(root).train, short);
+await writeIds(wordnetRows(root).train, short, model);
 const cases = [
   ...[1, 2, 8].map((batch) => ({
     name: `synthetic-${batch}`,
@@ -102,15 +99,6 @@ function summary(name, { lowrank, peft }) {
 }
 
 /** A prompt/completion set as token ids of this model, so that both sides train on the same tokens. */
-async function writeIds(from, to) {
-  const { examples } = await encodeRows(await readRows(from), await loadTokenizer(model), { maxLength: 512 });
-  mkdirSync(dirname(to), { recursive: true });
-  const rows = examples.map(({ ids, supervised }) =>
-    JSON.stringify({ ids: [...ids], supervised: [...supervised] }),
-  );
-  if (!existsSync(to) || readFileSync(to, 'utf8') !== rows.join('\n')) writeFileSync(to, rows.join('\n'));
-}
-
 function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[sorted.length >> 1];
