@@ -39,6 +39,7 @@ const SIDES = [
   { label: 'nf4', base: 'nf4' },
   { label: 'nf4 checkpointed', base: 'nf4', gradientCheckpointing: true },
   { label: 'nf4 22 of 30 checkpointed', base: 'nf4', gradientCheckpointing: true, checkpointedLayers: 22 },
+  { label: 'nf4 23 of 30 checkpointed', base: 'nf4', gradientCheckpointing: true, checkpointedLayers: 23 },
   { label: 'int8', base: 'int8' },
   { label: 'int4', base: 'int4' },
 ].filter(({ label }, i) => i === 0 || !args.sides || args.sides.split(',').includes(label));
