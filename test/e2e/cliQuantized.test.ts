@@ -1,7 +1,6 @@
-import { readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { makeWorkspace, run } from './cliSupport.js';
+import { makeWorkspace, readJsonFile, run, training } from './cliSupport.js';
 
 let root: string;
 beforeAll(async () => {
@@ -9,7 +8,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(root, { recursive: true, force: true }));
 
-const training = ['train', '--model', 'model', '--data', 'train.jsonl', '--threads', '1', '--max-steps', '2'];
+const short = [...training, '--max-steps', '2'];
 const lossOf = (stdout: string) => /loss\s+([\d.]+)/.exec(stdout)![1];
 
 it.each([
@@ -18,7 +17,7 @@ it.each([
   ['loftq with a base of its own', 'int8', ['--method', 'loftq', '--loftq-iter', '3']],
 ])('%s: what train tells to do generates, and merges to the same loss', async (name, base, more) => {
   const output = name.replaceAll(' ', '-');
-  const trained = await run(root, [...training, '--base', base, ...more, '--output', output]);
+  const trained = await run(root, [...short, '--base', base, ...more, '--output', output]);
   expect(trained.code, trained.stderr).toBe(0);
   const told = trained.stdout.match(/^ {2}.*lowrank (generate|merge) .*$/gm)!;
   expect(told).toHaveLength(2);
@@ -39,12 +38,12 @@ it.each([
   expect(await evaluated('--model', `${output}-merged`)).toBe(
     await evaluated('--model', 'model', '--base', base, '--adapter', output),
   );
-  const recipe = JSON.parse(await readFile(join(root, output, 'lowrank_base.json'), 'utf8'));
+  const recipe = await readJsonFile(root, output, 'lowrank_base.json');
   expect(recipe).toMatchObject({ format: base, ...(more.length > 2 && { loftq: { iterations: 3 } }) });
 });
 
 it('loftq without a quantized base is refused', async () => {
-  const refused = await run(root, [...training, '--method', 'loftq', '--output', 'none']);
+  const refused = await run(root, [...short, '--method', 'loftq', '--output', 'none']);
   expect(refused.code).toBe(1);
   expect(refused.stderr).toContain('give the original as the model, and a base of nf4, int8 or int4');
 });

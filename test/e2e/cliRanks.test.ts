@@ -1,7 +1,6 @@
-import { readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { jsonLines, makeWorkspace, run, start } from './cliSupport.js';
+import { jsonLines, makeWorkspace, readJsonFile, run, start, training } from './cliSupport.js';
 
 let root: string;
 beforeAll(async () => {
@@ -9,9 +8,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(root, { recursive: true, force: true }));
 
-const read = async (...path: string[]): Promise<Record<string, unknown>> =>
-  JSON.parse(await readFile(join(root, ...path), 'utf8')) as Record<string, unknown>;
-const training = ['train', '--model', 'model', '--data', 'train.jsonl', '--threads', '1'];
+const read = (...path: string[]) => readJsonFile(root, ...path);
 const auto = [
   '--r',
   'auto',

@@ -1,6 +1,6 @@
 /** What the tests of the command line share: a tiny model, rows to train on, and the built command as a child. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { cp, mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -27,6 +27,14 @@ const config = {
   max_position_embeddings: 128,
   tie_word_embeddings: true,
 };
+
+/** The start of a command that trains in such a folder. */
+export const training = ['train', '--model', 'model', '--data', 'train.jsonl', '--threads', '1'];
+
+/** An object that a command wrote. */
+export async function readJsonFile(...path: string[]): Promise<Record<string, unknown>> {
+  return JSON.parse(await readFile(join(...path), 'utf8')) as Record<string, unknown>;
+}
 
 /** A new folder with `model`, `train.jsonl` and `heldout.jsonl`. */
 export async function makeWorkspace(): Promise<string> {
