@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { lossCurveSvg } from './curveSvg.js';
 import { curvesOf, heldOutLossAt, trainLossAt } from './curves.js';
-import { type Metric, RunFolder, type RunRecord } from './runFolder.js';
+import type { Metric } from './metric.js';
+import { RunFolder, type RunRecord } from './runFolder.js';
 import { listRuns } from './runs.js';
 
 const step = (n: number, loss = 1 / n): Metric => ({

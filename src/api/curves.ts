@@ -1,5 +1,5 @@
 /** The courses of a run's losses. */
-import type { Metric } from './runFolder.js';
+import type { Metric } from './metric.js';
 
 /** A point of a curve. */
 export interface LossPoint {

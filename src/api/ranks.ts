@@ -1,12 +1,8 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { camelCase } from '../base/names.js';
-import type { WorkOptions } from '../base/work.js';
 import { checkJson } from '../formats/io/json.js';
 import type { Method } from '../methods/method.js';
-import type { RankPlan } from '../train/ranks.js';
-import type { Job } from './job.js';
-import type { Model } from './model.js';
 
 /** Options of `r: auto`. */
 export const rankShape = {
@@ -41,21 +37,4 @@ export function requireRanks(method: Method<unknown>): void {
 export function parseRankOptions(method: Method<unknown>, options: unknown): RankSettings {
   requireRanks(method);
   return checkJson('rank options', options, rankSchema);
-}
-
-/** What a job tells of its data and training, as Model.train takes it. */
-export function trainOptionsOf(job: Job) {
-  const { data, evalData, evalSplit, lossOn, maxLength, train } = job;
-  return { ...train, data, evalData, evalSplit, lossOn, maxLength };
-}
-
-/** A job of `r: auto` with the ranks that its data suggest written out, and how they came about. */
-export async function planJobRanks(
-  model: Model,
-  job: Job,
-  work: WorkOptions,
-): Promise<{ job: Job; plan: RankPlan }> {
-  const { method, methodOptions, ranks } = job;
-  const plan = await model.planRanks(method, methodOptions, { ...trainOptionsOf(job), ...ranks, ...work });
-  return { job: { ...job, methodOptions: { ...plan.config }, ranks: undefined }, plan };
 }

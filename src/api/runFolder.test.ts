@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { writeFolderAtomic } from '../formats/io/node.js';
-import { type Metric, RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
+import type { Metric } from './metric.js';
+import { RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
 
 let root: string;
 let path: string;

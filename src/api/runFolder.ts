@@ -4,11 +4,11 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { exists, fileError, readJson, writeFileAtomic, writeFolderAtomic } from '../formats/io/node.js';
 import { listCheckpoints } from '../train/checkpoint.js';
-import type { TrainEvent } from '../train/loop.js';
 import { EVENTS_FILE, EventFile } from '../train/tensorboard.js';
 import { lossCurveSvg } from './curveSvg.js';
 import { curvesOf } from './curves.js';
 import { LR_FILES } from './lrReport.js';
+import type { Metric } from './metric.js';
 import { environmentSchema, identitySchema } from './provenance.js';
 import type { SampleEvent } from './samples.js';
 
@@ -39,9 +39,6 @@ const runSchema = z.object({
 });
 /** What run.json says. */
 export type RunRecord = z.output<typeof runSchema>;
-
-/** An event that metrics.jsonl keeps. */
-export type Metric = Extract<TrainEvent, { kind: 'step' | 'eval' }>;
 
 const metricSchema = z.looseObject({
   kind: z.enum(['step', 'eval']),

@@ -1,7 +1,6 @@
-import { startJobEva } from '../api/eva.js';
 import type { Job } from '../api/job.js';
+import { planJobRanks, startJobEva } from '../api/jobPlans.js';
 import type { Model } from '../api/model.js';
-import { planJobRanks } from '../api/ranks.js';
 import type { WorkOptions } from '../base/work.js';
 import type { RankPlan } from '../train/ranks.js';
 import type { Terminal } from './terminal.js';

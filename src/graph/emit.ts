@@ -216,7 +216,7 @@ class Emitter implements EmitContext {
     return this.constant({ dtype: 'int64', dims: [], data: BigInt64Array.of(BigInt(value)) });
   }
 
-  runtimeOne(signal = ''): string {
+  opaqueOne(signal = ''): string {
     const key = `one ${signal}`;
     const known = this.shapes.get(key);
     if (known) return known;

@@ -23,7 +23,7 @@ export function frozenHeads(roots: readonly Tensor[]): Map<Node, Replacement> {
     if (!head) continue;
     const { between, gradient } = head;
     const [hidden, read] = loss.inputs[0].node.inputs;
-    const matrix = read.node.op === 'widen' ? read.node.inputs[0] : read;
+    const matrix = read.node.op === 'cast' ? read.node.inputs[0] : read;
     const targets = loss.inputs[1];
     for (const node of between) replacements.set(node, () => []);
     let ofRows: Tensor;
@@ -47,7 +47,7 @@ interface Head {
   gradient?: Node;
 }
 
-const FROZEN: ReadonlySet<string> = new Set(['weight', 'widen']);
+const FROZEN: ReadonlySet<string> = new Set(['weight', 'cast']);
 
 function headOf(
   loss: Node,
@@ -67,7 +67,7 @@ function headOf(
   if (usersOf(p).length === 0 && !wanted.has(p)) return { between };
 
   const difference = onlyUser(p);
-  if (difference?.op !== 'addAt' || difference.inputs[1] !== targets) return undefined;
+  if (difference?.op !== 'scatterAddScalar' || difference.inputs[1] !== targets) return undefined;
   if ((difference.attrs as { value: number }).value !== -1) return undefined;
   const weighted = onlyUser(difference.outputs[0]);
   if (weighted?.op !== 'mul' || weighted.inputs[0].node !== difference || weighted.inputs[1].shape[1] !== 1) {

@@ -6,6 +6,7 @@ import { f32, type StoredDType } from '../base/tensor.js';
 import { bf16ToF32, encodeF32, f16ToF32 } from '../formats/float16.js';
 import { compile } from './emit.js';
 import {
+  cast,
   crossEntropy,
   expandTo,
   gather,
@@ -15,7 +16,6 @@ import {
   scalar,
   sum,
   weight,
-  widen,
 } from './ops/index.js';
 import { NodeRuntime } from './runtime/node.js';
 import type { Tensor } from './tensor.js';
@@ -63,7 +63,7 @@ for (const stored of ['float16', 'bfloat16'] as const) {
         [`rows${label}`]: gather(w, ids),
         [`squares${label}`]: sum(mul(w, w), 1),
       });
-      const graph = compile({ ...of(widen(half, true), ' half'), ...of(full, ' full') });
+      const graph = compile({ ...of(cast(half, true), ' half'), ...of(full, ' full') });
       const session = await runtime.load(graph, { weightsFolder: folder });
       const out = await session.run({
         x: wave([4, 8]),
@@ -79,7 +79,7 @@ for (const stored of ['float16', 'bfloat16'] as const) {
       }
     });
 
-    it('gives the loss of a head that is widened in pieces, and its gradient', async () => {
+    it('gives the loss of a head that is cast in pieces, and its gradient', async () => {
       // More than 2²² elements, and more rows than a turn has.
       const { half, full } = matrices(stored, [70_000, 64]);
       const [h, t] = [input('h', 'float32', ['n', 64]), input('t', 'int32', ['n'])];
@@ -90,7 +90,7 @@ for (const stored of ['float16', 'bfloat16'] as const) {
           [`g ${label}`]: gradients(losses, expandTo(scalar(0.5), losses), [h])[0],
         };
       };
-      const graph = compile({ ...of(widen(half, true), 'half'), ...of(full, 'full') });
+      const graph = compile({ ...of(cast(half, true), 'half'), ...of(full, 'full') });
       const session = await runtime.load(graph, { weightsFolder: folder });
       const data = Int32Array.from({ length: 300 }, (_, i) => (i * 7919) % 70_000);
       const out = await session.run({ h: wave([300, 64]), t: { dtype: 'int32', dims: [300], data } });
@@ -114,7 +114,7 @@ describe('the engine', () => {
     'squares of rows': (w) => sum(mul(w, w), 1),
   };
 
-  /** How often it widened the matrix in one run. */
+  /** How often it cast the matrix in one run. */
   async function casts(name: string, graph: Record<string, Tensor>): Promise<number> {
     const profile = join(folder, name);
     const session = await runtime.load(compile({ ...graph, total: sum(x, 0) }), {
@@ -133,18 +133,18 @@ describe('the engine', () => {
     ).length;
   }
 
-  it.each(Object.keys(uses))('widens the matrix at every run for %s, where it may not stay', async (use) => {
+  it.each(Object.keys(uses))('casts the matrix at every run for %s, where it may not stay', async (use) => {
     const { half } = matrices('float16', [6, 8]);
-    expect(await casts(`${use} passing`, { y: uses[use](widen(half, true)) })).toBe(1);
+    expect(await casts(`${use} per use`, { y: uses[use](cast(half, true)) })).toBe(1);
   });
-  it('widens it for each of them, and keeps nothing in between', async () => {
+  it('casts it for each of them, and keeps nothing in between', async () => {
     const { half } = matrices('float16', [6, 8]);
-    const graph = Object.entries(uses).map(([use, of]) => [use, of(widen(half, true))]);
+    const graph = Object.entries(uses).map(([use, of]) => [use, of(cast(half, true))]);
     expect(await casts('all parameters', Object.fromEntries(graph))).toBe(3);
   });
-  it('widens it at load where it may stay', async () => {
+  it('casts it at load where it may stay', async () => {
     const { half } = matrices('float16', [6, 8]);
-    const y = uses['a product with data'](widen(half, false));
+    const y = uses['a product with data'](cast(half, false));
     expect(await casts('kept', { y })).toBe(0);
   });
 });

@@ -19,9 +19,9 @@ export interface EmitContext {
   /**
    * An int64 [1] that holds 1 and that the engine learns only when it runs: what needs it is not computed at load. With
    * `signal`, a value of unknown height, it learns it no sooner than that, and takes it for no other's. Fixed heights tell
-   * nothing: pass `passingSignal`.
+   * nothing: pass `opaqueSignal`.
    */
-  runtimeOne(signal?: string): string;
+  opaqueOne(signal?: string): string;
   /**
    * Runs `body` `turns` times (int64 without dimensions), given the turn's number; what it returns comes back stacked, one
    * row a turn, for values of the types of `results`. The body may use what was made before.
@@ -35,8 +35,8 @@ export interface EmitContext {
   shapeVector(shape: Shape, oneUnknown?: boolean): string;
 }
 
-/** x as the signal of runtimeOne, where its height is one that the engine learns late. */
-export function passingSignal(x: string, { shape }: TensorType): string | undefined {
+/** x as the signal of opaqueOne, where its height is one that the engine learns late. */
+export function opaqueSignal(x: string, { shape }: TensorType): string | undefined {
   return typeof shape[0] === 'string' ? x : undefined;
 }
 

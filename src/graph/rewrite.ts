@@ -2,6 +2,7 @@ import { sameShape } from '../base/dims.js';
 import { frozenHeads } from './frozenHead.js';
 import {
   addmm,
+  cast,
   gather,
   matmul,
   matmulHalf,
@@ -13,7 +14,6 @@ import {
   scalar,
   sub,
   transpose,
-  widen,
 } from './ops/index.js';
 import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
 
@@ -25,7 +25,7 @@ import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
  * - the loss behind a frozen LM head, and that gradient, become one node that computes them some rows at a time;
  * - products with a quantized matrix work on its codes, and the squares of its rows are looked up; a frozen float32
  *   matrix's are summed without a matrix of them;
- * - a matrix in half precision is widened for each product again, and of an embedding only the rows that are looked up;
+ * - a matrix in half precision is cast for each product again, and of an embedding only the rows that are looked up;
  * - products with a thin matrix (LoRA's B, its gradient) are turned so that the long side is innermost;
  * - x + A·B of matrices becomes one addmm (ONNX Gemm): a node and a buffer less for every LoRA branch and
  *   residual.
@@ -98,20 +98,26 @@ function headGradient(node: Node, [g, embedding]: Tensor[]): Tensor | undefined 
   if (node.op !== 'matmul' || g.node.op !== 'mul' || embedding.rank !== 2) return undefined;
   const { transA, transB, alpha } = node.attrs as { transA: boolean; transB: boolean; alpha: number };
   const [difference, rowWeight] = g.node.inputs;
-  if (transA || transB || alpha !== 1 || difference.node.op !== 'addAt' || rowWeight.shape[1] !== 1)
+  if (
+    transA ||
+    transB ||
+    alpha !== 1 ||
+    difference.node.op !== 'scatterAddScalar' ||
+    rowWeight.shape[1] !== 1
+  )
     return undefined;
   const [p, targets] = difference.node.inputs;
   if ((difference.node.attrs as { value: number }).value !== -1) return undefined;
   return mul(sub(matmul(p, embedding), gather(embedding, targets)), rowWeight);
 }
 
-/** op(A)·op(B) where one of them is dequantized or widened: x·Wᵀ or x·W, and W·B as (Bᵀ·Wᵀ)ᵀ. */
+/** op(A)·op(B) where one of them is dequantized or cast: x·Wᵀ or x·W, and W·B as (Bᵀ·Wᵀ)ᵀ. */
 function storedProduct(node: Node, [a, b]: Tensor[]): Tensor | undefined {
   if (node.op !== 'matmul' || a.rank !== 2 || b.rank !== 2) return undefined;
   const { transA, transB, alpha } = node.attrs as { transA: boolean; transB: boolean; alpha: number };
   const scaled = (y: Tensor) => (alpha === 1 ? y : mul(y, scalar(alpha)));
   const product = (x: Tensor, w: Tensor, transposed: boolean) =>
-    w.node.op === 'widen'
+    w.node.op === 'cast'
       ? matmulHalf(x, w.node.inputs[0], transposed)
       : matmulQuantized(x, w.node.inputs, { ...(w.node.attrs as QuantAttrs), transB: transposed });
   if (isStored(b)) return scaled(product(transA ? swapLast(a) : a, b, transB));
@@ -120,17 +126,17 @@ function storedProduct(node: Node, [a, b]: Tensor[]): Tensor | undefined {
 }
 
 function isStored({ node }: Tensor): boolean {
-  return node.op === 'dequantize' || isPassing(node);
+  return node.op === 'dequantize' || isCastPerUse(node);
 }
 
-function isPassing({ op, attrs }: Node): boolean {
-  return op === 'widen' && (attrs as { passing: boolean }).passing;
+function isCastPerUse({ op, attrs }: Node): boolean {
+  return op === 'cast' && (attrs as { perUse: boolean }).perUse;
 }
 
 /** Rows of a matrix in half precision. */
 function halfRows(node: Node, [x, index]: Tensor[]): Tensor | undefined {
-  return node.op === 'gather' && isPassing(x.node)
-    ? widen(gather(x.node.inputs[0], index), false)
+  return node.op === 'gather' && isCastPerUse(x.node)
+    ? cast(gather(x.node.inputs[0], index), false)
     : undefined;
 }
 
@@ -141,7 +147,7 @@ function frozenSquares(node: Node, [squares]: Tensor[]): Tensor | undefined {
   const [w, other] = squares.node.inputs;
   if (w !== other || String(axes) !== '1' || keepDims) return undefined;
   if (w.node.op === 'weight') return rowSquares(w);
-  if (w.node.op === 'widen') return rowSquares(w.node.inputs[0]);
+  if (w.node.op === 'cast') return rowSquares(w.node.inputs[0]);
   return w.node.op === 'dequantize' ? w.node.inputs[2] : undefined;
 }
 

@@ -1,7 +1,7 @@
 import type { Shape } from '../base/dims.js';
 import type { DType, StoredDType } from '../base/tensor.js';
 
-/** Element type and (possibly symbolic) shape of a value in a graph. Half precision only until it is widened. */
+/** Element type and (possibly symbolic) shape of a value in a graph. Half precision only until it is cast. */
 export interface TensorType {
   readonly dtype: DType | StoredDType;
   readonly shape: Shape;

@@ -11,6 +11,7 @@ import { allocate, maskTo, rankTable, updateImportance } from './adaloraRanks.js
 import { snakeKeys } from './keys.js';
 import { loraOptions } from './lora.js';
 import type { Method, SiteContext, Trainable } from './method.js';
+import { normalStart } from './starts.js';
 import { matchTargets, parseTargets, type TargetModules } from './targets.js';
 
 /** AdaLoRA's options, named as in PEFT's AdaLoraConfig. */
@@ -110,9 +111,7 @@ export const adalora: Method<AdaloraConfig> = {
           `init_r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`,
         );
       }
-      const random = (size: number): Trainable['init'] => {
-        return (rng) => Float32Array.from({ length: size }, () => 0.02 * rng.normal());
-      };
+      const random = (size: number) => normalStart(size, 0.02);
       return [
         { name: `${site.name}.adalora_A`, shape: [r, site.in], init: random(r * site.in) },
         { name: `${site.name}.adalora_E`, shape: [r, 1], init: () => new Float32Array(r) },

@@ -2,7 +2,7 @@ import { UserError } from '../base/errors.js';
 import { Rng } from '../base/rng.js';
 import { type F32Tensor, f32, sizeOf } from '../base/tensor.js';
 import { Turns, type WorkOptions } from '../base/work.js';
-import { input, keep } from '../graph/ops/index.js';
+import { input, scalar, where } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
 import type { LinearShape, Site, Sites } from '../models/model.js';
@@ -120,7 +120,7 @@ export function adaptedSites(
       if (!training || probability === 0) return { x, scale: 1 };
       const mask = `${name}.dropout`;
       dropout.set(mask, probability);
-      return { x: keep(input(mask, 'bool', x.shape), x), scale: 1 / (1 - probability) };
+      return { x: where(input(mask, 'bool', x.shape), x, scalar(0)), scale: 1 / (1 - probability) };
     };
     const context: SiteContext = {
       site,

@@ -1,20 +1,15 @@
 /** Adapter layers: small networks with a nonlinearity behind a layer of the base (the baselines of the LoRA paper). */
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import type { Rng } from '../base/rng.js';
 import { checkJson } from '../formats/io/json.js';
-import { add, matmul, mean, mul, relu, rmsNorm, scalar, sigmoid, silu, sub } from '../graph/ops/index.js';
+import { add, layerNorm, matmul, relu, silu, tanh } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Site } from '../models/model.js';
 import { snakeKeys } from './keys.js';
 import type { Method, MethodCard, Trainable } from './method.js';
+import { type Start, uniformStart } from './starts.js';
 
-const ACTIVATIONS = {
-  relu,
-  silu,
-  // tanh(x) = 2σ(2x) - 1
-  tanh: (x: Tensor) => sub(mul(sigmoid(mul(x, scalar(2))), scalar(2)), scalar(1)),
-} satisfies Record<string, (x: Tensor) => Tensor>;
+const ACTIVATIONS = { relu, silu, tanh } satisfies Record<string, (x: Tensor) => Tensor>;
 export type NonLinearity = keyof typeof ACTIVATIONS;
 const NON_LINEARITIES = Object.keys(ACTIVATIONS) as NonLinearity[];
 
@@ -39,21 +34,21 @@ interface Kind {
   /** Last names of the layers that an adapter stands behind. */
   behind: readonly string[];
   /** Whether it begins with a LayerNorm of its own. */
-  layerNorm: boolean;
+  normalizes: boolean;
 }
 
 const EPSILON = 1e-5;
 
 /**
  * y + U·f(D·y + a) + b behind a layer, before its residual sum: D [r, d] as LoRA's A starts, U [d, r] zero, so that
- * training starts at the base. With layerNorm f sees LayerNorm(y). PEFT has no such adapter: the folder is our own.
+ * training starts at the base. Where it normalizes, f sees LayerNorm(y). PEFT has no such adapter: the folder is our own.
  */
 export function bottleneckMethod({
   name,
   peftType,
   card,
   behind,
-  layerNorm,
+  normalizes,
 }: Kind): Method<BottleneckConfig> {
   const parse = (place: string, config: unknown): BottleneckConfig => {
     const c = checkJson(place, snakeKeys(config), options);
@@ -69,11 +64,11 @@ export function bottleneckMethod({
     select(c, { sites }) {
       const targets = sites.filter((s) => behind.some((end) => s.name.endsWith(`.${end}`)));
       if (targets.length === 0) throw new UserError(`${name} needs layers called ${behind.join(' or ')}`);
-      return targets.flatMap((site) => layers(c, site, layerNorm));
+      return targets.flatMap((site) => layers(c, site, normalizes));
     },
 
     linear(c, { param }, y) {
-      const x = layerNorm ? normalized(y, param('adapter_norm'), param('adapter_norm_bias')) : y;
+      const x = normalizes ? layerNorm(y, param('adapter_norm'), param('adapter_norm_bias'), EPSILON) : y;
       const down = add(matmul(x, param('adapter_down'), { transB: true }), param('adapter_down_bias'));
       const up = matmul(ACTIVATIONS[c.nonLinearity](down), param('adapter_up'), { transB: true });
       return add(y, add(up, param('adapter_up_bias')));
@@ -94,27 +89,19 @@ export function bottleneckMethod({
   };
 }
 
-function layers({ bottleneckSize: r }: BottleneckConfig, site: Site, layerNorm: boolean): Trainable[] {
+function layers({ bottleneckSize: r }: BottleneckConfig, site: Site, normalizes: boolean): Trainable[] {
   const d = site.out;
   const part = (
     name: string,
     shape: readonly number[],
-    init: (rng: Rng) => Float32Array = () => new Float32Array(shape.reduce((a, b) => a * b)),
+    init: Start = () => new Float32Array(shape.reduce((a, b) => a * b)),
   ): Trainable => ({ name: `${site.name}.${name}`, shape, init });
-  const bound = 1 / Math.sqrt(d);
   const norm = [part('adapter_norm', [d], () => new Float32Array(d).fill(1)), part('adapter_norm_bias', [d])];
   return [
-    ...(layerNorm ? norm : []),
-    part('adapter_down', [r, d], (rng) =>
-      Float32Array.from({ length: r * d }, () => (2 * rng.uniform() - 1) * bound),
-    ),
+    ...(normalizes ? norm : []),
+    part('adapter_down', [r, d], uniformStart(r * d, 1 / Math.sqrt(d))),
     part('adapter_down_bias', [r]),
     part('adapter_up', [d, r]),
     part('adapter_up_bias', [d]),
   ];
-}
-
-/** LayerNorm: RMSNorm of what is left without the mean, and a bias. */
-function normalized(x: Tensor, gain: Tensor, bias: Tensor): Tensor {
-  return add(rmsNorm(sub(x, mean(x, x.shape.length - 1)), gain, EPSILON), bias);
 }

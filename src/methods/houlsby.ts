@@ -10,5 +10,5 @@ export const houlsby = bottleneckMethod({
     parameters: '2·(2·d·r + r + d) a layer',
   },
   behind: ['o_proj', 'down_proj'],
-  layerNorm: false,
+  normalizes: false,
 });

@@ -10,5 +10,5 @@ export const lin = bottleneckMethod({
     parameters: '2·d·r + r + d and 2·d a layer',
   },
   behind: ['down_proj'],
-  layerNorm: true,
+  normalizes: true,
 });

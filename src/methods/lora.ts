@@ -21,6 +21,7 @@ import {
 } from './layerOptions.js';
 import { embeddingStarts, type InitLoraWeights, linearStarts } from './loraInit.js';
 import type { EmbeddingContext, Method, Trainable } from './method.js';
+import { uniformStart } from './starts.js';
 import { parseTargets, selectTargets, type TargetChoice } from './targets.js';
 
 /** LoRA's options, named as in PEFT's LoraConfig. */
@@ -228,7 +229,7 @@ function startOf(
 function biasStart(c: LoraConfig, r: number, out: number): NonNullable<Trainable['init']> {
   return (rng) => {
     if (c.initLoraWeights !== false) return new Float32Array(out);
-    return Float32Array.from({ length: out }, () => (2 * rng.uniform() - 1) / Math.sqrt(r));
+    return uniformStart(out, 1 / Math.sqrt(r))(rng);
   };
 }
 

@@ -6,6 +6,7 @@ import { minorLeftVectors } from '../base/linalg/minor.js';
 import { Rng } from '../base/rng.js';
 import type { Site } from '../models/model.js';
 import type { Trainable } from './method.js';
+import { normalStart, uniformStart } from './starts.js';
 
 /**
  * As PEFT names them. true: A uniform (Kaiming with a = √5), B zero; "gaussian": A ~ N(0, 1/r²), B zero; "orthogonal":
@@ -23,14 +24,14 @@ export function linearStarts(init: InitLoraWeights, site: Site, r: number): { a:
   const sizeB = site.out * r;
   const zeros = () => new Float32Array(sizeB);
   // Kaiming uniform with a = √5 over fan-in n is U(-1/√n, 1/√n).
-  const a = uniform(site.in, sizeA);
+  const a = uniformStart(sizeA, 1 / Math.sqrt(site.in));
   switch (init) {
     case true:
       return { a, b: zeros };
     case false:
-      return { a, b: uniform(r, sizeB) };
+      return { a, b: uniformStart(sizeB, 1 / Math.sqrt(r)) };
     case 'gaussian':
-      return { a: normal(sizeA, 1 / r), b: zeros };
+      return { a: normalStart(sizeA, 1 / r), b: zeros };
     case 'eva':
       return { a: () => withoutData(site), b: zeros };
     case 'orthogonal':
@@ -45,7 +46,10 @@ export function embeddingStarts(init: InitLoraWeights, site: Site, r: number): {
   const sizeA = r * site.in;
   if (init === 'mica') return { a: () => new Float32Array(sizeA), b: minorStart(site, r) };
   if (init === 'eva') return { a: () => withoutData(site), b: () => withoutData(site) };
-  return { a: init === false ? normal(sizeA) : () => new Float32Array(sizeA), b: normal(site.out * r) };
+  return {
+    a: init === false ? normalStart(sizeA) : () => new Float32Array(sizeA),
+    b: normalStart(site.out * r),
+  };
 }
 
 function withoutData({ name }: Site): never {
@@ -66,14 +70,6 @@ function minorStart(site: Site, r: number): Start {
   };
 }
 
-const uniform = (fanIn: number, length: number) => (rng: Rng) =>
-  Float32Array.from({ length }, () => (2 * rng.uniform() - 1) / Math.sqrt(fanIn));
-
-const normal =
-  (length: number, std = 1) =>
-  (rng: Rng) =>
-    Float32Array.from({ length }, () => rng.normal() * std);
-
 /**
  * A = Q₁ᵀ·X/10 and B = Y·Q₂/10 with X [r/2, in] and Y [out, r/2] of N(0, 1), where Q₁ and Q₂ [r/2, r] are the rows, taken
  * in turns, of a random orthogonal matrix: B·A = Y·Q₂·Q₁ᵀ·X/100 = 0.
@@ -87,7 +83,7 @@ function orthogonalStarts(site: Site, r: number): { a: Start; b: Start } {
   const half = r / 2;
   return {
     a: (rng) => {
-      const [rows, x] = [q(), normal(half * site.in)(rng)];
+      const [rows, x] = [q(), normalStart(half * site.in)(rng)];
       const values = new Float32Array(r * site.in);
       for (let i = 0; i < r; i++) {
         for (let k = 0; k < half; k++) {
@@ -98,7 +94,7 @@ function orthogonalStarts(site: Site, r: number): { a: Start; b: Start } {
       return values;
     },
     b: (rng) => {
-      const [rows, y] = [q(), normal(site.out * half)(rng)];
+      const [rows, y] = [q(), normalStart(site.out * half)(rng)];
       return Float32Array.from({ length: site.out * r }, (_, at) => {
         const [i, j] = [Math.floor(at / r), at % r];
         let total = 0;

@@ -10,5 +10,5 @@ export const pfeiffer = bottleneckMethod({
     parameters: '2·d·r + r + d a layer',
   },
   behind: ['down_proj'],
-  layerNorm: false,
+  normalizes: false,
 });

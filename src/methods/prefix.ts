@@ -1,12 +1,12 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import type { Rng } from '../base/rng.js';
 import { type F32Tensor, f32 } from '../base/tensor.js';
 import { checkJson } from '../formats/io/json.js';
-import { add, matmul, mul, scalar, sigmoid, sub } from '../graph/ops/index.js';
+import { add, matmul, tanh } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { snakeKeys } from './keys.js';
 import type { Method, Trainable } from './method.js';
+import { normalStart, uniformStart } from './starts.js';
 import { optionsOf, promptKeys, virtualTokens } from './virtualTokens.js';
 
 export interface PrefixConfig {
@@ -90,10 +90,7 @@ export const prefix: Method<PrefixConfig> = {
       if (!c.prefixProjection) return param(SAVED);
       const layer = (name: string, x: Tensor) =>
         add(matmul(x, param(name), { transB: true }), param(`${name}_bias`));
-      const middle = layer(MIDDLE, param(EMBEDDING));
-      // tanh(x) = 2σ(2x) - 1
-      const bent = sub(mul(sigmoid(mul(middle, scalar(2))), scalar(2)), scalar(1));
-      return layer(LAST, bent);
+      return layer(LAST, tanh(layer(MIDDLE, param(EMBEDDING))));
     },
 
     values(c, values) {
@@ -119,19 +116,17 @@ export const prefix: Method<PrefixConfig> = {
   },
 };
 
-/** As PyTorch starts an embedding: N(0, 1). */
+/** As PyTorch starts an embedding. */
 function normal(name: string, shape: readonly [number, number]): Trainable {
-  const size = shape[0] * shape[1];
-  return { name, shape, init: (rng) => Float32Array.from({ length: size }, () => rng.normal()) };
+  return { name, shape, init: normalStart(shape[0] * shape[1]) };
 }
 
-/** As PyTorch starts a linear layer: U(-1/√n, 1/√n) over n inputs. */
+/** As PyTorch starts a linear layer. */
 function linear(name: string, out: number, inputs: number): Trainable[] {
-  const uniform = (size: number) => (rng: Rng) =>
-    Float32Array.from({ length: size }, () => (2 * rng.uniform() - 1) / Math.sqrt(inputs));
+  const bound = 1 / Math.sqrt(inputs);
   return [
-    { name, shape: [out, inputs], init: uniform(out * inputs) },
-    { name: `${name}_bias`, shape: [out], init: uniform(out) },
+    { name, shape: [out, inputs], init: uniformStart(out * inputs, bound) },
+    { name: `${name}_bias`, shape: [out], init: uniformStart(out, bound) },
   ];
 }
 

@@ -2,9 +2,10 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
 import { checkJson } from '../formats/io/json.js';
-import { add, concat, constant, gather, input, keep } from '../graph/ops/index.js';
+import { add, concat, constant, gather, input, scalar, where } from '../graph/ops/index.js';
 import { snakeKeys } from './keys.js';
 import type { Method } from './method.js';
+import { normalStart } from './starts.js';
 import { optionsOf, promptKeys, REAL, VIRTUAL, virtualTokens } from './virtualTokens.js';
 
 export interface PromptConfig {
@@ -45,7 +46,7 @@ export const prompt: Method<PromptConfig> = {
         name: `${SITE}.${SAVED}`,
         shape: [numVirtualTokens, site.out],
         // As PyTorch starts an embedding.
-        init: (rng) => Float32Array.from({ length: size }, () => rng.normal()),
+        init: normalStart(size),
       },
     ];
   },
@@ -56,7 +57,7 @@ export const prompt: Method<PromptConfig> = {
     const nothing = constant(f32(new Float32Array(site.out), [1, site.out]));
     const rows = concat([param(SAVED), nothing], 0);
     return add(
-      keep(input(REAL, 'bool', [...ids.shape, 1]), y),
+      where(input(REAL, 'bool', [...ids.shape, 1]), y, scalar(0)),
       gather(rows, input(VIRTUAL, 'int32', ids.shape)),
     );
   },

@@ -8,6 +8,7 @@ import { snakeKeys } from './keys.js';
 import { given, layerChoice, layerShape, layersToPeft } from './layerOptions.js';
 import { loraOptions } from './lora.js';
 import type { Method, SiteContext, Trainable } from './method.js';
+import { uniformStart } from './starts.js';
 import { selectTargets, type TargetChoice } from './targets.js';
 
 /** VeRA's options, named as in PEFT's VeraConfig. */
@@ -127,10 +128,7 @@ function projection(c: VeraConfig, name: string, shape: readonly [number, number
     shape,
     trains: false,
     // Of its own seed: the projection belongs to the configuration, not to the run.
-    init: () => {
-      const rng = new Rng(c.projectionPrngKey, name);
-      return Float32Array.from({ length: shape[0] * shape[1] }, () => (2 * rng.uniform() - 1) * bound);
-    },
+    init: () => uniformStart(shape[0] * shape[1], bound)(new Rng(c.projectionPrngKey, name)),
   };
 }
 

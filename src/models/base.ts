@@ -5,7 +5,7 @@ import { type StoredDType, sizeOf } from '../base/tensor.js';
 import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
 import { parseJson } from '../formats/io/json.js';
 import { fileError } from '../formats/io/node.js';
-import { add, gather, input, matmul, weight, widen } from '../graph/ops/index.js';
+import { add, cast, gather, input, matmul, weight } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { decoder, lmHead } from './decoder.js';
 import { parseModelConfig } from './index.js';
@@ -24,7 +24,7 @@ export interface BaseModel {
   /** Reads, by checkpoint name, what a quantized matrix was quantized from; absent where that is not known. */
   original?: (name: string) => Promise<Float32Array>;
   /**
-   * Decodes a few tokens at a time: matrices in half precision are widened once and kept so, and products with int4 and
+   * Decodes a few tokens at a time: matrices in half precision are cast once and kept so, and products with int4 and
    * int8 matrices are in 8-bit arithmetic. Otherwise no matrix is wide for longer than its product.
    */
   serving?: boolean;
@@ -146,7 +146,7 @@ export function frozenWeight(model: BaseModel, name: string, label = name): Tens
     offset: info.offset,
     length: info.length,
   });
-  return stored === 'float32' ? frozen : widen(frozen, !model.serving);
+  return stored === 'float32' ? frozen : cast(frozen, !model.serving);
 }
 
 /** What the engine knows a weights file by. */

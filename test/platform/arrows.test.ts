@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
@@ -32,6 +32,10 @@ describe('rooms and arrows', () => {
     expect(wrong).toEqual([]);
   });
 
+  it('no circles among files, nor among those of test/ and scripts/', () => {
+    expect(circles()).toEqual([]);
+  });
+
   it('only the runtime imports the engine', () => {
     const importers = files.filter((f) => importsOf(f).some((t) => t.startsWith('onnxruntime')));
     expect(importers.filter((f) => !f.startsWith('graph/runtime/'))).toEqual([]);
@@ -46,3 +50,41 @@ describe('rooms and arrows', () => {
     expect(long).toEqual([]);
   });
 });
+
+/** Files that import each other, however far around, types counted: groups of more than one. */
+function circles(): string[][] {
+  const top = resolve(root, '..');
+  const all = ['src', 'test', 'scripts', 'bench'].flatMap((folder) =>
+    readdirSync(join(top, folder), { recursive: true, encoding: 'utf8' })
+      .filter((f) => /\.(ts|mjs)$/.test(f))
+      .map((f) => join(top, folder, f)),
+  );
+  const imports = new Map(
+    all.map((file) => [
+      file,
+      importsOf(relative(root, file))
+        .filter((t) => t.startsWith('.'))
+        .map((t) => resolve(dirname(file), t).replace(/\.js$/, '.ts')),
+    ]),
+  );
+  const seen = new Map<string, Set<string>>();
+  /** Every file that `file` imports, directly or not. */
+  const reach = (file: string): Set<string> => {
+    const known = seen.get(file);
+    if (known) return known;
+    const found = new Set<string>();
+    const waiting = [...(imports.get(file) ?? [])];
+    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+      if (found.has(next)) continue;
+      found.add(next);
+      waiting.push(...(imports.get(next) ?? []));
+    }
+    seen.set(file, found);
+    return found;
+  };
+  const inCircle = all.filter((file) => reach(file).has(file));
+  const groups = inCircle.map((file) =>
+    inCircle.filter((other) => reach(file).has(other) && reach(other).has(file)).map((f) => relative(top, f)),
+  );
+  return [...new Map(groups.map((group) => [group.join(), group])).values()];
+}

@@ -73,6 +73,11 @@ export const negOp = unary(
 export const expOp = unary('Exp', Math.exp, (_x, g, y) => mul(g, y));
 export const logOp = unary('Log', Math.log, (x, g) => div(g, x), positives(6));
 export const sqrtOp = unary('Sqrt', Math.sqrt, (_x, g, y) => div(mul(g, scalar(0.5)), y), positives(6));
+export const tanhOp = unary('Tanh', Math.tanh, (_x, g, y) => mul(g, sub(scalar(1), mul(y, y))));
+/** The error function. erf'(x) = 2/√π · exp(-x²) */
+export const erfOp = unary('Erf', erfOf, (x, g) =>
+  mul(g, mul(scalar(2 / Math.sqrt(Math.PI)), exp(neg(mul(x, x))))),
+);
 export const sigmoidOp = unary('Sigmoid', sigmoidOf, (_x, g, y) => mul(g, mul(y, sub(scalar(1), y))));
 
 /** -1, 0 or 1. It is flat, so nothing behind it gets a gradient through here. */
@@ -107,16 +112,32 @@ export const siluOp: Op<NoAttrs> = {
   samples: [{ attrs: null, inputs: [{ dims: [2, 3] }] }],
 };
 
-/** x where the mask is true, zero elsewhere: dropout with a mask from the host. Inputs: bool mask, x. */
-export const keepOp: Op<NoAttrs> = {
-  infer: ([, x]) => [{ dtype: x.dtype, shape: x.shape }],
-  emit: (ctx, [mask, x]) => ctx.node('Where', [mask, x, ctx.scalar(0)]),
-  vjp: ({ inputs: [mask] }, [g]) => [undefined, g && keep(mask, g)],
-  reference: ([mask, x]) => [hostMap([mask, x], (m, v) => (m ? v : 0))],
+/** x where the condition (bool) is true, y elsewhere; all three broadcast. */
+export const whereOp: Op<NoAttrs> = {
+  infer: ([condition, x, y]) => {
+    const [{ dtype, shape }] = inferBroadcast([x, y]);
+    return [{ dtype, shape: broadcast(condition.shape, shape) }];
+  },
+  emit: (ctx, inputs) => ctx.node('Where', inputs),
+  vjp: ({ inputs: [condition] }, [g]) =>
+    g ? [undefined, where(condition, g, scalar(0)), where(condition, scalar(0), g)] : [],
+  reference: (inputs) => [hostMap(inputs, (c, x, y) => (c ? x : y))],
   samples: [
     {
       attrs: null,
-      inputs: [{ dims: [2, 2], dtype: 'bool', values: [1, 0, 0, 1], constant: true }, { dims: [2, 2] }],
+      inputs: [
+        { dims: [2, 2], dtype: 'bool', values: [1, 0, 0, 1], constant: true },
+        { dims: [2, 2] },
+        { dims: [2, 2] },
+      ],
+    },
+    {
+      attrs: null,
+      inputs: [
+        { dims: [2, 1], dtype: 'bool', values: [1, 0], constant: true },
+        { dims: [2, 3] },
+        { dims: [] },
+      ],
     },
   ],
 };
@@ -129,6 +150,17 @@ export const detachOp: Op<NoAttrs> = {
   reference: (inputs) => [hostMap(inputs, (x) => x)],
   samples: [{ attrs: null, inputs: [{ dims: [2, 3], constant: true }] }],
 };
+
+/** By its Taylor series, which double precision sums up to |x| = 4; beyond, erf is ±1 to 8 digits. */
+export function erfOf(x: number): number {
+  if (Math.abs(x) > 4) return Math.sign(x);
+  let [term, total] = [x, x];
+  for (let n = 1; Math.abs(term) > 1e-17; n++) {
+    term *= -(x * x) / n;
+    total += term / (2 * n + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * total;
+}
 
 function sigmoidOf(x: number): number {
   return 1 / (1 + Math.exp(-x));
@@ -143,8 +175,11 @@ export const exp = (x: Tensor): Tensor => apply('exp', expOp, [x], null)[0];
 export const log = (x: Tensor): Tensor => apply('log', logOp, [x], null)[0];
 export const sqrt = (x: Tensor): Tensor => apply('sqrt', sqrtOp, [x], null)[0];
 export const sigmoid = (x: Tensor): Tensor => apply('sigmoid', sigmoidOp, [x], null)[0];
+export const tanh = (x: Tensor): Tensor => apply('tanh', tanhOp, [x], null)[0];
+export const erf = (x: Tensor): Tensor => apply('erf', erfOp, [x], null)[0];
 export const silu = (x: Tensor): Tensor => apply('silu', siluOp, [x], null)[0];
 export const sign = (x: Tensor): Tensor => apply('sign', signOp, [x], null)[0];
 export const relu = (x: Tensor): Tensor => apply('relu', reluOp, [x], null)[0];
 export const detach = (x: Tensor): Tensor => apply('detach', detachOp, [x], null)[0];
-export const keep = (mask: Tensor, x: Tensor): Tensor => apply('keep', keepOp, [mask, x], null)[0];
+export const where = (condition: Tensor, x: Tensor, y: Tensor): Tensor =>
+  apply('where', whereOp, [condition, x, y], null)[0];

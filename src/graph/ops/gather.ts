@@ -1,8 +1,8 @@
 import { type HostTensor, sizeOf } from '../../base/tensor.js';
 import { apply, fixed, type Op } from '../op.js';
 import type { Tensor } from '../tensor.js';
+import { zerosLike } from './expand.js';
 import { at, hostFrom } from './host.js';
-import { zerosLike } from './reduce.js';
 
 /** Rows of a matrix by index: y[i…, :] = x[index[i…], :]. An embedding look-up, or a choice of positions. */
 export const gatherOp: Op<null> = {
@@ -80,4 +80,54 @@ export const scatterAddRowsOp: Op<null> = {
 
 export function scatterAddRows(x: Tensor, index: Tensor, rows: Tensor): Tensor {
   return apply('scatterAddRows', scatterAddRowsOp, [x, index, rows], null)[0];
+}
+
+/** One element a place along the last axis: y[i…, j] = x[i…, index[i…, j]]. index has x's rank and its leading sizes. */
+export const gatherElementsOp: Op<null> = {
+  infer: ([x, index]) => [{ dtype: x.dtype, shape: index.shape }],
+  emit: (ctx, inputs) => ctx.node('GatherElements', inputs, { axis: -1 }),
+  vjp: ({ inputs: [x, index] }, [g]) => [g && scatterAddElements(zerosLike(x), index, g), undefined],
+  reference: ([x, index]) => [hostFrom(index.dims, (i) => at(x, [...i.slice(0, -1), at(index, i)]))],
+  samples: [
+    {
+      attrs: null,
+      inputs: [
+        { dims: [2, 4] },
+        { dims: [2, 3], dtype: 'int32', values: [0, 3, 3, 1, 0, 2], constant: true },
+      ],
+    },
+  ],
+};
+
+export function gatherElements(x: Tensor, index: Tensor): Tensor {
+  return apply('gatherElements', gatherElementsOp, [x, index], null)[0];
+}
+
+/** x with elements added along the last axis: y = x, then y[i…, index[i…, j]] += updates[i…, j], repeats adding up. */
+export const scatterAddElementsOp: Op<null> = {
+  infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
+  emit: (ctx, inputs) => ctx.node('ScatterElements', inputs, { axis: -1, reduction: 'add' }),
+  vjp: ({ inputs: [, index] }, [g]) => (g ? [g, undefined, gatherElements(g, index)] : []),
+  reference: ([x, index, updates]) => {
+    const y = hostFrom(x.dims, (i) => at(x, i));
+    const [width, chosen] = [x.dims[x.dims.length - 1], index.dims[index.dims.length - 1]];
+    for (let i = 0; i < sizeOf(index.dims); i++) {
+      y.data[Math.floor(i / chosen) * width + Number(index.data[i])] += Number(updates.data[i]);
+    }
+    return [y];
+  },
+  samples: [
+    {
+      attrs: null,
+      inputs: [
+        { dims: [2, 4] },
+        { dims: [2, 3], dtype: 'int32', values: [0, 3, 3, 1, 0, 2], constant: true },
+        { dims: [2, 3] },
+      ],
+    },
+  ],
+};
+
+export function scatterAddElements(x: Tensor, index: Tensor, updates: Tensor): Tensor {
+  return apply('scatterAddElements', scatterAddElementsOp, [x, index, updates], null)[0];
 }

@@ -1,15 +1,15 @@
-import { apply, type EmitContext, type Op, passingSignal } from '../op.js';
+import { apply, type EmitContext, type Op, opaqueSignal } from '../op.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { matmulOp } from './matmul.js';
 
-// Weights that lie in half precision. The graph is built and differentiated with `widen`, as if they were float32. Where it
-// says so, the rewrites turn products into `matmulHalf`, which never holds more than one of the matrices in float32.
+// Weights that lie in half precision. The graph is built and differentiated with a `cast` of them, as if they were float32.
+// Where it is `perUse`, the rewrites turn products into `matmulHalf`, which never holds more than one matrix in float32.
 
 /**
- * float16 or bfloat16 to float32. The engine does it for weights when it loads, and keeps the result; `passing` asks for
- * that not to happen to matrices.
+ * float16 or bfloat16 to float32. Of weights the engine does it once, when it loads, and keeps the result. With `perUse` a
+ * matrix is cast for each product anew instead, and the copy freed behind it.
  */
-export const widenOp: Op<{ passing: boolean }> = {
+export const castOp: Op<{ perUse: boolean }> = {
   infer: ([x]) => {
     if (x.dtype !== 'float16' && x.dtype !== 'bfloat16') throw new Error('needs half precision');
     return [{ dtype: 'float32', shape: x.shape }];
@@ -20,8 +20,8 @@ export const widenOp: Op<{ passing: boolean }> = {
   samples: [],
 };
 
-export function widen(x: Tensor, passing: boolean): Tensor {
-  return apply('widen', widenOp, [x], { passing })[0];
+export function cast(x: Tensor, perUse: boolean): Tensor {
+  return apply('cast', castOp, [x], { perUse })[0];
 }
 
 /** x·Wᵀ or x·W for a W [out, in] in half precision and x [rows, in] or [rows, out]. Made by a rewrite. */
@@ -32,7 +32,7 @@ export const matmulHalfOp: Op<{ transB: boolean }> = {
     return [{ dtype: 'float32', shape: [x.shape[0], w.shape[outer]] }];
   },
   emit: (ctx, [x, w], { transB }, node) => {
-    const wide = passingFloat32(ctx, w, node.inputs[1], passingSignal(x, node.inputs[0]));
+    const wide = float32ForOneUse(ctx, w, node.inputs[1], opaqueSignal(x, node.inputs[0]));
     return transB ? ctx.node('Gemm', [x, wide], { transB: 1 }) : ctx.node('MatMul', [x, wide]);
   },
   vjp: null,
@@ -45,7 +45,7 @@ export function matmulHalf(x: Tensor, w: Tensor, transB: boolean): Tensor {
 }
 
 /** A weight in float32 for one product: made when the signal is there, since the engine does not know the size until then. */
-function passingFloat32(ctx: EmitContext, w: string, { shape }: TensorType, signal?: string): string {
-  const sizes = ctx.node('Mul', [ctx.int64(shape as number[]), ctx.runtimeOne(signal)])[0];
+function float32ForOneUse(ctx: EmitContext, w: string, { shape }: TensorType, signal?: string): string {
+  const sizes = ctx.node('Mul', [ctx.int64(shape as number[]), ctx.opaqueOne(signal)])[0];
   return ctx.float32(ctx.node('Reshape', [w, sizes])[0]);
 }

@@ -108,15 +108,15 @@ function wideHead(ctx: EmitContext, matrix: string): Head {
   };
 }
 
-/** Widens some rows of the matrix at a time, for each product again. */
+/** Casts some rows of the matrix at a time, for each product again. */
 function halfHead(ctx: EmitContext, matrix: string, { shape }: TensorType): Head {
   const [vocabulary, width] = shape as number[];
   const height = Math.ceil(WIDENED / width);
   const starts = Array.from({ length: Math.ceil(vocabulary / height) }, (_, i) => i * height);
   const axis = ctx.int64([0]);
-  // The engine must not know where a piece begins before its turn comes: it would widen all of them at once.
+  // The engine must not know where a piece begins before its turn comes: it would cast all of them at once.
   const pieceAt = (start: number, signal: string) => {
-    const zero = ctx.node('Sub', [ctx.runtimeOne(signal), ctx.int64([1])])[0];
+    const zero = ctx.node('Sub', [ctx.opaqueOne(signal), ctx.int64([1])])[0];
     const from = ctx.node('Add', [ctx.int64([start]), zero])[0];
     return ctx.float32(ctx.node('Slice', [matrix, from, ctx.int64([start + height]), axis])[0]);
   };

@@ -1,15 +1,18 @@
 import type { Op } from '../op.js';
 import * as elementwise from './elementwise.js';
-import { gatherOp, scatterAddRowsOp } from './gather.js';
-import { matmulHalfOp, widenOp } from './half.js';
+import { expandOp } from './expand.js';
+import { gatherElementsOp, gatherOp, scatterAddElementsOp, scatterAddRowsOp } from './gather.js';
+import { geluOp } from './gelu.js';
+import { castOp, matmulHalfOp } from './half.js';
 import { headLossOp } from './headLoss.js';
 import { constantOp, inputOp, weightOp } from './leaf.js';
-import { addAtOp, crossEntropyOp } from './loss.js';
+import { crossEntropyOp, scatterAddScalarOp } from './loss.js';
 import { addmmOp, matmulOp } from './matmul.js';
-import { rmsNormOp, ropeOp, softmaxOp } from './nn.js';
+import { ropeOp, softmaxOp } from './nn.js';
+import { layerNormOp, rmsNormOp } from './norm.js';
 import { afterOp } from './order.js';
 import { dequantizeOp, matmulQuantizedOp } from './quant.js';
-import { expandOp, meanOp, rowSquaresOp, sumOp } from './reduce.js';
+import { meanOp, rowSquaresOp, sumOp } from './reduce.js';
 import { concatOp, padOp, reshapeOp, sliceOp, splitOp, transposeOp } from './shape.js';
 
 /** Every op of the compiler. One suite (ops.test.ts) tries each: forward, gradient, emission. */
@@ -27,9 +30,12 @@ export const ops = {
   sqrt: elementwise.sqrtOp,
   sigmoid: elementwise.sigmoidOp,
   silu: elementwise.siluOp,
+  erf: elementwise.erfOp,
+  tanh: elementwise.tanhOp,
+  gelu: geluOp,
   sign: elementwise.signOp,
   relu: elementwise.reluOp,
-  keep: elementwise.keepOp,
+  where: elementwise.whereOp,
   detach: elementwise.detachOp,
   matmul: matmulOp,
   addmm: addmmOp,
@@ -44,17 +50,20 @@ export const ops = {
   rowSquares: rowSquaresOp,
   expand: expandOp,
   gather: gatherOp,
+  gatherElements: gatherElementsOp,
   scatterAddRows: scatterAddRowsOp,
+  scatterAddElements: scatterAddElementsOp,
   softmax: softmaxOp,
   rmsNorm: rmsNormOp,
+  layerNorm: layerNormOp,
   rope: ropeOp,
   after: afterOp,
-  addAt: addAtOp,
+  scatterAddScalar: scatterAddScalarOp,
   crossEntropy: crossEntropyOp,
   headLoss: headLossOp,
   dequantize: dequantizeOp,
   matmulQuantized: matmulQuantizedOp,
-  widen: widenOp,
+  cast: castOp,
   matmulHalf: matmulHalfOp,
 } satisfies Record<string, Op<unknown>>;
 
@@ -71,8 +80,8 @@ export {
   add,
   detach,
   div,
+  erf,
   exp,
-  keep,
   log,
   mul,
   neg,
@@ -82,15 +91,20 @@ export {
   silu,
   sqrt,
   sub,
+  tanh,
+  where,
 } from './elementwise.js';
-export { gather, scatterAddRows } from './gather.js';
-export { matmulHalf, widen } from './half.js';
+export { expandTo, zerosLike } from './expand.js';
+export { gather, gatherElements, scatterAddElements, scatterAddRows } from './gather.js';
+export { type GeluApproximation, gelu } from './gelu.js';
+export { cast, matmulHalf } from './half.js';
 export { headLoss } from './headLoss.js';
 export { constant, input, scalar, type WeightAttrs, weight } from './leaf.js';
-export { addAt, crossEntropy } from './loss.js';
+export { crossEntropy, scatterAddScalar } from './loss.js';
 export { addmm, matmul } from './matmul.js';
-export { rmsNorm, rope, softmax } from './nn.js';
+export { rope, softmax } from './nn.js';
+export { layerNorm, rmsNorm } from './norm.js';
 export { after } from './order.js';
 export { dequantize, matmulQuantized, type QuantAttrs, quantDims } from './quant.js';
-export { expandTo, mean, rowSquares, sum, zerosLike } from './reduce.js';
+export { mean, rowSquares, sum } from './reduce.js';
 export { concat, pad, reshape, slice, split, transpose } from './shape.js';

@@ -12,7 +12,7 @@ function column(ctx: EmitContext, index: string): string {
 }
 
 /** x plus a value at one element a row: y[i, index[i]] = x[i, index[i]] + value. x: [n, v]; index: int32 [n]. */
-export const addAtOp: Op<{ value: number }> = {
+export const scatterAddScalarOp: Op<{ value: number }> = {
   infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
   emit: (ctx, [x, index], { value }) => {
     const rows = column(ctx, index);
@@ -26,8 +26,8 @@ export const addAtOp: Op<{ value: number }> = {
   samples: [{ attrs: { value: -1 }, inputs: [{ dims: [3, 4] }, targetsSample()] }],
 };
 
-export function addAt(x: Tensor, index: Tensor, value: number): Tensor {
-  return apply('addAt', addAtOp, [x, index], { value })[0];
+export function scatterAddScalar(x: Tensor, index: Tensor, value: number): Tensor {
+  return apply('scatterAddScalar', scatterAddScalarOp, [x, index], { value })[0];
 }
 
 /** Keeps log(p) finite: p is raised by the smallest normal float32, so the loss is at most 87.3 nats. */
@@ -53,7 +53,7 @@ export const crossEntropyOp: Op<null> = {
   emit: (ctx, [logits, targets]) => likelihood(ctx, logits, targets),
   // d nll / d logits = p - onehot(target)
   vjp: ({ inputs: [logits, targets], outputs: [, p] }, [g]) => [
-    g && mul(addAt(p, targets, -1), reshape(g, [logits.shape[0], 1])),
+    g && mul(scatterAddScalar(p, targets, -1), reshape(g, [logits.shape[0], 1])),
     undefined,
   ],
   reference: ([logits, targets]) => {

@@ -3,7 +3,7 @@ import { apply, type Op } from '../op.js';
 import type { Tensor } from '../tensor.js';
 import { mul, neg, sub } from './elementwise.js';
 import { at, hostFrom } from './host.js';
-import { mean, sum } from './reduce.js';
+import { sum } from './reduce.js';
 
 /** Softmax over the last axis. */
 export const softmaxOp: Op<null> = {
@@ -28,57 +28,6 @@ export const softmaxOp: Op<null> = {
 
 export function softmax(x: Tensor): Tensor {
   return apply('softmax', softmaxOp, [x], null)[0];
-}
-
-/**
- * RMSNorm over the last axis (Zhang & Sennrich, arXiv:1910.07467): y = x / √(mean(x²) + ε) ∘ weight.
- * Second output: 1/rms, one value a row, which the gradient uses again.
- */
-export const rmsNormOp: Op<{ epsilon: number }> = {
-  infer: ([x]) => [
-    { dtype: x.dtype, shape: x.shape },
-    { dtype: x.dtype, shape: [...x.shape.slice(0, -1), 1] },
-  ],
-  emit: (ctx, [x, w], { epsilon }) => {
-    if (ctx.device === 'cpu') {
-      return ctx.node(
-        'SimplifiedLayerNormalization',
-        [x, w],
-        { axis: -1, epsilon: { float: epsilon } },
-        { outputs: 2 },
-      );
-    }
-    // The WebGPU provider's second output is wrong: primitives instead.
-    const [square] = ctx.node('Mul', [x, x]);
-    const [average] = ctx.node('ReduceMean', [square], { axes: [-1], keepdims: 1 });
-    const [root] = ctx.node('Sqrt', ctx.node('Add', [average, ctx.scalar(epsilon)]));
-    const [inv] = ctx.node('Div', [ctx.scalar(1), root]);
-    const [unit] = ctx.node('Mul', [x, inv]);
-    return [ctx.node('Mul', [unit, w])[0], inv];
-  },
-  // With t = g ∘ weight:  dx = inv·(t - x·inv²·mean(t ∘ x)),  and mean(t ∘ x)·inv = mean(g ∘ y).
-  vjp: ({ inputs: [x, w], outputs: [y, inv] }, [g]) => {
-    if (!g) return [];
-    const c = mul(mean(mul(g, y), -1), inv);
-    return [mul(sub(mul(g, w), mul(x, c)), inv), mul(g, mul(x, inv))];
-  },
-  reference: ([x, w], { epsilon }) => {
-    const width = x.dims[x.dims.length - 1];
-    const inv = hostFrom([...x.dims.slice(0, -1), 1], (index) => {
-      let total = 0;
-      for (let i = 0; i < width; i++) total += at(x, [...index.slice(0, -1), i]) ** 2;
-      return 1 / Math.sqrt(total / width + epsilon);
-    });
-    return [hostFrom(x.dims, (i) => at(x, i) * at(inv, [...i.slice(0, -1), 0]) * at(w, i.slice(-1))), inv];
-  },
-  samples: [
-    { attrs: { epsilon: 1e-5 }, inputs: [{ dims: [3, 4] }, { dims: [4] }] },
-    { attrs: { epsilon: 1e-2 }, inputs: [{ dims: [2, 3, 4] }, { dims: [4] }] },
-  ],
-};
-
-export function rmsNorm(x: Tensor, weight: Tensor, epsilon: number): Tensor {
-  return apply('rmsNorm', rmsNormOp, [x, weight], { epsilon })[0];
 }
 
 /**

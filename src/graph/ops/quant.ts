@@ -2,7 +2,7 @@ import { type F32Tensor, f32, type HostTensor } from '../../base/tensor.js';
 import { blocksOfRow, INT_BLOCK } from '../../formats/quant/blocks.js';
 import { type MatrixShape, type QuantFormat, quantCodecs } from '../../formats/quant/index.js';
 import { NF4_BLOCK } from '../../formats/quant/nf4.js';
-import { apply, type EmitContext, type Op, passingSignal, type Sample } from '../op.js';
+import { apply, type EmitContext, type Op, opaqueSignal, type Sample } from '../op.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { matmulOp } from './matmul.js';
 
@@ -67,14 +67,14 @@ export const matmulQuantizedOp: Op<MatmulQuantizedAttrs> = {
   },
   emit: (ctx, [x, codes, scales], { format, shape, transB, fast }, node) => {
     const [N, K] = shape;
-    const signal = passingSignal(x, node.inputs[0]);
+    const signal = opaqueSignal(x, node.inputs[0]);
     // Neither product of the engine has the transposed form: MatMulBnb4 takes transB=0 and computes transB=1 all
     // the same (1.30). So the matrix is made in float32, for this product alone.
-    if (!transB) return ctx.node('MatMul', [x, passingMatrix(ctx, codes, scales, format, shape, signal)]);
+    if (!transB) return ctx.node('MatMul', [x, matrixForOneUse(ctx, codes, scales, format, shape, signal)]);
     if (format === 'nf4') return ctx.node('MatMulBnb4', [x, codes, scales], { ...BNB4, K, N }, MICROSOFT);
     if (format === 'int8' && !fast) {
       // With many rows faster than MatMulNBits.
-      const w = passingMatrix(ctx, codes, scales, format, shape, signal);
+      const w = matrixForOneUse(ctx, codes, scales, format, shape, signal);
       return ctx.node('Gemm', [x, w], { transB: 1 });
     }
     const attrs = { K, N, bits: bitsOf(format), block_size: INT_BLOCK, accuracy_level: fast ? 4 : 1 };
@@ -121,7 +121,7 @@ function checkDims(codes: TensorType, scales: TensorType, format: QuantFormat, s
 }
 
 /** The matrix in float32, made at every run for one product. */
-function passingMatrix(
+function matrixForOneUse(
   ctx: EmitContext,
   codes: string,
   scales: string,
@@ -129,7 +129,7 @@ function passingMatrix(
   shape: MatrixShape,
   signal?: string,
 ): string {
-  const one = ctx.runtimeOne(signal);
+  const one = ctx.opaqueOne(signal);
   if (format !== 'int8') return emitMatrix(ctx, codes, scales, format, shape, one);
   // Much faster than GatherBlockQuantized, but never computed at load, where emitMatrix may be.
   const blocks = shape[0] * blocksOfRow(shape[1]);
@@ -142,7 +142,7 @@ function passingMatrix(
 
 /**
  * The matrix in float32. `one` is an int64 [1]: where the engine knows it when it loads, it computes the matrix then
- * and keeps it; where it does not (runtimeOne), the matrix lives for one product.
+ * and keeps it; where it does not (opaqueOne), the matrix lives for one product.
  */
 function emitMatrix(
   ctx: EmitContext,

@@ -2,6 +2,7 @@ import type { Dim } from '../../base/dims.js';
 import { apply, normalAxis, type Op } from '../op.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { mul } from './elementwise.js';
+import { expandTo } from './expand.js';
 import { forEachIndex, hostFrom } from './host.js';
 import { scalar } from './leaf.js';
 import { reshape } from './shape.js';
@@ -48,7 +49,7 @@ export const rowSquaresOp: Op<null> = {
   infer: ([x]) => [{ dtype: 'float32', shape: [x.shape[0]] }],
   emit: (ctx, [x], _, { inputs: [{ dtype, shape }] }) => {
     // -1, so that the engine does not take it for the matrix of a product and keeps that.
-    const known = ctx.node('Mul', [ctx.int64([-1, Number(shape[1])]), ctx.runtimeOne()])[0];
+    const known = ctx.node('Mul', [ctx.int64([-1, Number(shape[1])]), ctx.opaqueOne()])[0];
     const [matrix] = ctx.node('Reshape', [x, known]);
     const wide = dtype === 'float32' ? matrix : ctx.float32(matrix);
     return ctx.node('ReduceSumSquare', [wide], { axes: [1], keepdims: 0 });
@@ -84,20 +85,6 @@ export const meanOp: Op<ReduceAttrs> = {
   samples: [{ attrs: { axes: [1], keepDims: true }, inputs: [{ dims: [2, 3] }] }],
 };
 
-/** Repeats a value to the shape of another, by broadcasting. */
-export const expandOp: Op<null> = {
-  infer: ([x, like]) => [{ dtype: x.dtype, shape: like.shape }],
-  emit: (ctx, [x], _, node) => ctx.node('Expand', [x, ctx.shapeVector(node.outputs[0].shape)]),
-  vjp: (_, [g]) => [g, undefined],
-  reference: ([x, like]) => [hostFrom(like.dims, (index) => Number(x.data[offset(x.dims, index)]))],
-  samples: [{ attrs: null, inputs: [{ dims: [2, 1] }, { dims: [2, 3], constant: true }] }],
-};
-
-function offset(dims: readonly number[], index: readonly number[]): number {
-  const shift = index.length - dims.length;
-  return dims.reduce((a, d, i) => a * d + (d === 1 ? 0 : index[i + shift]), 0);
-}
-
 /** Puts reduced axes back as size 1, so that the value broadcasts against x. */
 function restoreAxes(g: Tensor, x: Tensor, { axes, keepDims }: ReduceAttrs): Tensor {
   if (keepDims) return g;
@@ -112,14 +99,6 @@ export function sum(x: Tensor, axes: number | readonly number[], keepDims = fals
 }
 export function mean(x: Tensor, axis: number): Tensor {
   return apply('mean', meanOp, [x], { axes: axesOf(axis, x), keepDims: true })[0];
-}
-export function expandTo(x: Tensor, like: Tensor): Tensor {
-  return apply('expand', expandOp, [x, like], null)[0];
-}
-
-/** A float32 tensor of zeros with the shape of `like`. */
-export function zerosLike(like: Tensor): Tensor {
-  return expandTo(scalar(0), like);
 }
 
 function axesOf(axes: number | readonly number[], x: Tensor): number[] {

@@ -2,8 +2,8 @@ import { addDims, type Dim, mulDims, type Shape } from '../../base/dims.js';
 import { f32 } from '../../base/tensor.js';
 import { apply, fixed, normalAxis, type Op } from '../op.js';
 import type { Tensor } from '../tensor.js';
+import { zerosLike } from './expand.js';
 import { at, hostFrom } from './host.js';
-import { zerosLike } from './reduce.js';
 
 /** Same elements in another shape; sizes may be symbolic, their product must be the same. */
 export const reshapeOp: Op<{ shape: Shape }> = {
