@@ -1,35 +1,35 @@
-// Rewrites the tables of options in docs/cli.md from the help of the built commands, or with --check only compares:
+// Rewrites the tables of options in docs/cli.md from the flags of the built commands, or with --check only compares:
 //   npm run build && node docs/options.mjs [--check]
-import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { commands } from '../dist/cli/commands.js';
+import { flagsOf } from '../dist/cli/flags.js';
 
 const page = new URL('./cli.md', import.meta.url);
-const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 
-/** The table of a help text's options, --help left out. */
-function tableOf(text) {
-  const options = text.replace(/\n {4,}(?=\S)/g, ' ').matchAll(/^ {2}(--\S+(?: <\S+>)?) +(.*)$/gm);
-  const rows = [...options].map(([, flag, about]) => {
-    const [, what, fallback = ''] = /^(.*?)(?: \(default: (.*)\))?$/.exec(about);
-    return [`\`${flag}\``, what, fallback].map((cell) => cell.replaceAll('|', '\\|'));
+/** The table of a command's options, as --help-all has them. */
+function tableOf({ groups, positional = [] }) {
+  const shown = Object.values(groups)
+    .flatMap((shape) => Object.entries(shape))
+    .filter(([name]) => !positional.includes(name))
+    .flatMap(([name, schema]) => flagsOf(name, schema, ''))
+    .filter(({ hidden }) => !hidden);
+  const rows = shown.map(({ flags, description }) => {
+    const [, what, fallback = ''] = /^(.*?)(?: \(default: (.*)\))?$/.exec(description);
+    return [`\`${flags}\``, what, fallback].map((cell) => cell.replaceAll('|', '\\|'));
   });
   const table = [['option', 'what', 'default'], ['---', '---', '---'], ...rows];
   return table.map((cells) => `| ${cells.join(' | ')} |\n`).join('');
 }
 
-function help(...command) {
-  return execFileSync(process.execPath, [main, ...command, '--help'], { encoding: 'utf8' });
-}
-
 /** The page with the table of each command's section replaced. Throws where a command has no section. */
 function withOptions(text) {
-  const missing = new Set([...help().matchAll(/^ {2}(\w+) \[options\]/gm)].map(([, command]) => command));
-  const page = text.replace(/^(### (\w+)\n[^#|]*)(?:\|.*\n)+/gm, (_, head, command) => {
-    missing.delete(command);
-    return head + tableOf(help(command));
+  const missing = new Map(commands.map((command) => [command.name, command]));
+  const page = text.replace(/^(### (\w+)\n[^#|]*)(?:\|.*\n)+/gm, (_, head, name) => {
+    const command = missing.get(name);
+    missing.delete(name);
+    return head + tableOf(command);
   });
-  if (missing.size > 0) throw new Error(`docs/cli.md has no section "### ${[...missing].join(', ')}"`);
+  if (missing.size > 0) throw new Error(`docs/cli.md has no section "### ${[...missing.keys()].join(', ')}"`);
   return page;
 }
 

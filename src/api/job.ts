@@ -34,11 +34,16 @@ export const dataShape = {
 };
 
 const baseShape = {
-  model: text.describe('model folder, .gguf file, hub id, or "demo" for the one that comes along'),
-  data: text.describe(
-    'training rows: JSONL, CSV, TSV or Parquet of messages, prompt and completion, or text',
-  ),
-  evalData: text.optional().describe('held-out rows; with them the best evaluation is what is kept'),
+  model: text
+    .meta({ valueName: 'model' })
+    .describe('model folder, .gguf file, hub id, or "demo" for the one that comes along'),
+  data: text
+    .meta({ valueName: 'file' })
+    .describe('training rows: JSONL, CSV, TSV or Parquet of messages, prompt and completion, or text'),
+  evalData: text
+    .meta({ valueName: 'file' })
+    .optional()
+    .describe('held-out rows; with them the best evaluation is what is kept'),
   evalSplit: z
     .number()
     .positive()
@@ -48,7 +53,9 @@ const baseShape = {
     )
     .optional()
     .describe('without those: how many of the training rows to hold out, as a number or a share below 1'),
-  output: text.describe('folder for the adapter, and while training for checkpoints and metrics'),
+  output: text
+    .meta({ valueName: 'folder' })
+    .describe('folder for the adapter, and while training for checkpoints and metrics'),
   tensorboard: z
     .boolean()
     .default(false)

@@ -77,7 +77,7 @@ it('reads GGUF adapters as it reads folders, once their base is named', async ()
 
 it.each([
   [['--weights', '1'], 1, /there are 2 adapters and 1 weights/],
-  [['--weights', '1,x'], 2, /--weights: expected numbers such as 0.7,0.3, found "1,x"/],
+  [['--weights', '1,x'], 2, /--weights <x,...>.*'1,x' is invalid. expected numbers, as 0.7,0.3/],
   [['--combination', 'ties'], 1, /combination ties needs a density/],
   [['--combination', 'mean'], 2, /combination/],
   [['--density', '0', '--combination', 'ties'], 2, /density/],

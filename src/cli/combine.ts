@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { combineIntoFolder } from '../api/combine.js';
 import { combineSchema } from '../methods/combine.js';
-import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
+import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { shellWord } from './flags.js';
 import { commandLine } from './invocation.js';
@@ -12,8 +12,12 @@ const text = z.string().min(1);
 const shape = {
   adapters: z.array(text),
   output: outputOption,
-  weights: text.optional().describe('one an adapter, as 0.7,0.3; they may be negative (default: 1 each)'),
+  weights: z
+    .array(z.number('expected numbers, as 0.7,0.3'))
+    .optional()
+    .describe('one an adapter, as 0.7,0.3; they may be negative (default: 1 each)'),
   base: text
+    .meta({ valueName: 'model' })
     .optional()
     .describe('model of GGUF adapters, which do not name it: folder, .gguf file or hub id'),
   overwrite: overwriteOption,
@@ -39,7 +43,7 @@ export const combine: CommandSpec = {
     const { adapters, output, weights, json, ...options } = parseOptions(schema, given, positional);
     const combined = await combineIntoFolder(adapters, output, {
       ...options,
-      weights: weights === undefined ? undefined : numbersOf(weights),
+      weights,
       ...locating(terminal),
     });
     terminal.emit({ kind: 'saved', what: 'adapter', folder: output, ...combined });
@@ -50,9 +54,3 @@ export const combine: CommandSpec = {
     return exitCodes.ok;
   },
 };
-
-function numbersOf(list: string): number[] {
-  const numbers = list.split(',').map((item) => (item.trim() === '' ? Number.NaN : Number(item)));
-  if (numbers.every(Number.isFinite)) return numbers;
-  throw new UsageError(`--weights: expected numbers such as 0.7,0.3, found "${list}"`);
-}

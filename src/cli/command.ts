@@ -1,9 +1,11 @@
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import * as z from 'zod';
-import { messageOf, UserError } from '../base/errors.js';
+import { messageOf, nearest, UserError } from '../base/errors.js';
 import { kebabCase } from '../base/names.js';
 import { flagsOf } from './flags.js';
+import { type HelpChoice, helpColumns, helpConfiguration, wrappedCommand } from './help.js';
 import { Terminal } from './terminal.js';
+import { wrapped } from './text.js';
 
 /** What a process exits with. */
 export const exitCodes = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
@@ -22,6 +24,8 @@ export interface CommandSpec {
   positional?: readonly string[];
   /** Options by group; a required one has neither a default nor optional(). */
   groups: Record<string, z.ZodRawShape>;
+  /** Options that --help shows, where --help-all has more. */
+  common?: readonly string[];
   /** Complete command lines. */
   examples: readonly string[];
   /** `given` holds what was typed, each value checked by its schema. */
@@ -54,25 +58,12 @@ export async function runProgram(
   let exitCode: ExitCode = exitCodes.ok;
   const program = new Command('lowrank')
     .description('LoRA fine-tuning, merging and generation for real models in Node')
-    .version(version)
+    .version(version, '-V, --version', 'print the version')
     .helpCommand(false)
-    .addHelpText('after', `\n${epilogue}`);
+    .addHelpText('after', () => `\n${[HELP_HINT, ...EPILOGUE].flatMap(inColumns).join('\n')}`);
   configure(program);
   for (const spec of specs) {
-    const command = program.command(spec.name).summary(spec.summary);
-    configure(command);
-    command.description([spec.summary, spec.description].filter(Boolean).join('\n\n'));
-    for (const name of spec.positional ?? []) {
-      const list = Object.values(spec.groups).some((shape) => shape[name] instanceof z.ZodArray);
-      command.argument(list ? `<${name}...>` : `<${name}>`);
-    }
-    for (const [group, shape] of Object.entries(spec.groups)) {
-      for (const [name, schema] of Object.entries(shape)) {
-        if (spec.positional?.includes(name)) continue;
-        for (const flag of flagsOf(name, schema as z.ZodType, `${group}:`)) command.addOption(flag);
-      }
-    }
-    command.addHelpText('after', `\nExamples:\n${spec.examples.map((e) => `  ${e}`).join('\n')}`);
+    const command = addCommand(program, spec);
     command.action(async () => {
       const given: Record<string, unknown> = { ...command.opts() };
       for (const [i, name] of (spec.positional ?? []).entries()) given[name] = command.processedArgs[i];
@@ -81,6 +72,7 @@ export async function runProgram(
       exitCode = await spec.run(given, terminal).finally(() => terminal.clear());
     });
   }
+  addHelpCommand(program);
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return exitCode;
@@ -90,21 +82,83 @@ export async function runProgram(
   }
 }
 
-const epilogue = [
+const HELP_HINT = 'lowrank <command> --help has the options of a command.';
+const EPILOGUE = [
   'Exit codes: 0 done; 1 something is wrong with a file, an option or the machine; 2 wrong usage; 130 interrupted.',
-  'Environment: LOWRANK_CACHE (converted models), HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE (the hub),',
-  'LOWRANK_DEBUG=1 (stack traces), NO_COLOR.',
-].join('\n');
+  'Environment: LOWRANK_CACHE (converted models); HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE (the hub); ' +
+    'LOWRANK_DEBUG=1 (stack traces); NO_COLOR.',
+];
 
-function configure(command: Command): void {
-  command.exitOverride().configureOutput({
-    outputError: (text, write) => write(`lowrank: ${oneLine(text.replace(/^error: /, ''))}\n`),
+const inColumns = (text: string) => wrapped(text, helpColumns(process.stdout), '  ');
+
+/** Adds a command without its action. */
+function addCommand(program: Command, spec: CommandSpec): Command {
+  const { name, summary, description, positional = [], groups, common, examples } = spec;
+  const rare = new Set<Option>();
+  const choice: HelpChoice = { isRare: (option) => rare.has(option), all: false };
+  const command = program.command(name).summary(summary);
+  configure(command, choice);
+  command.description([summary, description].filter(Boolean).join('\n\n'));
+  for (const argument of positional) {
+    const list = Object.values(groups).some((shape) => shape[argument] instanceof z.ZodArray);
+    command.argument(list ? `<${argument}...>` : `<${argument}>`);
+  }
+  for (const [group, shape] of Object.entries(groups)) {
+    for (const [option, schema] of Object.entries(shape)) {
+      if (positional.includes(option)) continue;
+      for (const flag of flagsOf(option, schema as z.ZodType, `${group}:`)) {
+        command.addOption(flag);
+        if (common && !common.includes(option)) rare.add(flag);
+      }
+    }
+  }
+  const all = new Option('--help-all', 'print the help with all options').hideHelp(!common);
+  command.addOption(all).on('option:help-all', () => {
+    choice.all = true;
+    command.help();
+  });
+  command.addHelpText('after', () => {
+    const columns = helpColumns(process.stdout);
+    const hidden = choice.all ? 0 : [...rare].filter((option) => !option.hidden).length;
+    const more = hidden > 0 ? ['', `${hidden} more options: lowrank ${name} --help-all`] : [];
+    const lines = examples.flatMap((example) => wrappedCommand(example, columns - 2));
+    return [...more, '', 'Examples:', ...lines.map((line) => `  ${line}`)].join('\n');
+  });
+  return command;
+}
+
+/** `lowrank help train`, for who types it so. */
+function addHelpCommand(program: Command): void {
+  const help = program.command('help').summary('print the help, or that of a command');
+  configure(help);
+  help.argument('[command]').action((name: string | undefined) => {
+    if (name === undefined) program.help();
+    const { commands } = program;
+    const command = commands.find((one) => one.name() === name);
+    if (command) command.help();
+    const guess = nearest(
+      name,
+      commands.map((one) => one.name()),
+    );
+    throw new UsageError(`there is no command "${name}"${guess ? `; did you mean "${guess}"?` : ''}`);
   });
 }
 
+function configure(command: Command, choice: HelpChoice = { isRare: () => false, all: true }): void {
+  command
+    .exitOverride()
+    .helpOption('-h, --help', 'print this help')
+    .configureHelp(helpConfiguration(choice))
+    .configureOutput({
+      getOutHelpWidth: () => helpColumns(process.stdout),
+      outputError: (text, write) => write(`lowrank: ${oneLine(text.replace(/^error: /, ''))}\n`),
+    });
+}
+
 /** Help and version that were asked for are no errors; whatever else commander throws, it has printed. */
+const ASKED_FOR = ['commander.helpDisplayed', 'commander.help', 'commander.version'];
 function commanderCode({ code }: CommanderError): ExitCode {
-  return code === 'commander.helpDisplayed' || code === 'commander.version' ? exitCodes.ok : exitCodes.usage;
+  return ASKED_FOR.includes(code) ? exitCodes.ok : exitCodes.usage;
 }
 
 function report(error: unknown): ExitCode {

@@ -9,18 +9,20 @@ import type { Terminal } from './terminal.js';
 const text = z.string().min(1);
 const shape = {
   path: text,
-  output: text.describe('folder to write, or file for --to gguf'),
+  output: text.meta({ valueName: 'path' }).describe('folder to write, or file for --to gguf'),
   to: z
     .enum(conversionTargets)
     .optional()
     .describe('what to write (default: hf for a model, gguf for a PEFT adapter, peft for another adapter)'),
   base: text
+    .meta({ valueName: 'model' })
     .optional()
     .describe(
       'model that the adapter is for: folder, .gguf file, hub id or "demo" (default: the one that it names)',
     ),
   dtype: dtypeOption,
   maxShardSize: text
+    .meta({ valueName: 'size' })
     .optional()
     .describe('largest file of weights of a model, as 2GB or 500MB (default: 5GB)'),
   overwrite: overwriteOption,

@@ -17,6 +17,7 @@ const shape = {
   output: z
     .string()
     .min(1)
+    .meta({ valueName: 'folder' })
     .default('runs/demo')
     .describe('adapter folder; that of an earlier demo is replaced'),
   ...engineShape,

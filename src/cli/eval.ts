@@ -10,7 +10,7 @@ import { showsWork } from './work.js';
 const shape = {
   model: modelOption,
   adapter: adaptersOption.default([]),
-  data: z.string().min(1).describe('rows to evaluate on, JSONL as for train'),
+  data: z.string().min(1).meta({ valueName: 'file' }).describe('rows to evaluate on, JSONL as for train'),
   ...dataShape,
   ...engineShape,
   json: jsonOption,

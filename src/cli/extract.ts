@@ -11,7 +11,8 @@ import type { Terminal } from './terminal.js';
 import { counted, percent, table } from './text.js';
 
 const text = z.string().min(1);
-const model = (what: string) => text.describe(`${what}: model folder, .gguf file, hub id or "demo"`);
+const model = (what: string) =>
+  text.meta({ valueName: 'model' }).describe(`${what}: model folder, .gguf file, hub id or "demo"`);
 const shared = { output: outputOption, overwrite: overwriteOption, json: jsonOption };
 const extractOptions = {
   base: model('what it was tuned from'),

@@ -5,12 +5,13 @@ import { snakeCase } from '../base/names.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { jsonOption } from './options.js';
-import { count, percent, table } from './text.js';
+import { count, percent, table, wrapped } from './text.js';
 
 const shape = {
   model: z
     .string()
     .min(1)
+    .meta({ valueName: 'model' })
     .optional()
     .describe('model folder, .gguf file, hub id or "demo" to count the parameters of'),
   json: jsonOption,
@@ -44,13 +45,15 @@ export const methods: CommandSpec = {
       row.peft ?? '-',
     ]);
     const head = ['method', 'name', 'trains', 'at inference', 'merges', 'in PEFT'];
+    const note = (text: string) => {
+      for (const line of wrapped(text, terminal.columns ?? Number.POSITIVE_INFINITY, '  '))
+        terminal.note(line);
+    };
     const { lines, left } = tableWithin([head, ...cells], terminal.columns);
     for (const line of lines) terminal.say(line);
-    if (left.length > 0)
-      terminal.note(`no room for: ${left.join(', ')} (a wider terminal, a pipe or --json has all)`);
+    if (left.length > 0) note(`no room for: ${left.join(', ')} (a wider terminal, a pipe or --json has all)`);
     for (const row of rows) {
-      if ('trainable' in row && 'refused' in row.trainable)
-        terminal.note(`${row.name}: ${row.trainable.refused}`);
+      if ('trainable' in row && 'refused' in row.trainable) note(`${row.name}: ${row.trainable.refused}`);
     }
     return exitCodes.ok;
   },

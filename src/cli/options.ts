@@ -8,17 +8,19 @@ import type { Terminal } from './terminal.js';
 const text = z.string().min(1);
 
 export const modelOption = text
+  .meta({ valueName: 'model' })
   .optional()
   .describe('model folder, .gguf file, hub id or "demo" (default: the base that the adapter names)');
 export const adaptersOption = z
   .array(text)
+  .meta({ valueName: 'adapter' })
   .describe('adapter: PEFT folder, .gguf file, mlx-lm folder or hub id; several add up');
 export const overwriteOption = z.boolean().default(false).describe('replace what is there');
 export const dtypeOption = z
   .enum(['float32', 'float16', 'bfloat16'])
   .optional()
   .describe('element type of the weights written');
-export const outputOption = text.describe('folder to write');
+export const outputOption = text.meta({ valueName: 'folder' }).describe('folder to write');
 export const jsonOption = z
   .boolean()
   .default(false)

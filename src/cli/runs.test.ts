@@ -53,6 +53,14 @@ describe('the comparison of runs', () => {
     `);
   });
 
+  it.each([50, 60, 80, 120])('fits %i columns, with all that a wider one has', async (columns) => {
+    const lines = await shown(columns);
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns);
+    const head = lines.slice(0, lines.indexOf('options that differ')).join(' ');
+    for (const part of ['fast', 'unfinished', 'lora r=8', '40 of 60', '4.9950 -> 4.8100'])
+      expect(head).toContain(part);
+  });
+
   it.each([40, 80, 120])('keeps its curves within %i columns', async (columns) => {
     const lines = await shown(columns);
     const curves = lines.slice(lines.findIndex((line) => line.startsWith('training loss')));

@@ -6,7 +6,7 @@ import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { jsonOption } from './options.js';
 import { rangeOf, sparkline } from './sparkline.js';
 import type { Terminal } from './terminal.js';
-import { table } from './text.js';
+import { fill, table, tableOrList } from './text.js';
 
 const shape = {
   folder: z.string().min(1),
@@ -56,8 +56,8 @@ function tellRuns(found: readonly RunSummary[], terminal: Terminal): void {
     change(train.at(0)?.loss, trainLossAt({ train, heldOut }, step)),
     change(heldOut.at(0)?.loss, heldOut.length > 1 ? rangeOf(heldOut.slice(1)).low : undefined),
   ]);
-  for (const line of table([['run', 'status', 'trained', 'steps', 'loss', 'held out'], ...rows]))
-    terminal.say(line);
+  const head = ['run', 'status', 'trained', 'steps', 'loss', 'held out'];
+  for (const line of tableOrList([head, ...rows], columnsOf(terminal))) terminal.say(line);
 }
 
 /** The options in which runs differ: what may explain that their curves do. */
@@ -70,8 +70,13 @@ function tellDifferences(found: readonly RunSummary[], terminal: Terminal): void
     const values = names.flatMap((option) =>
       options[option] === undefined ? [] : [`${kebabCase(option)} ${valueText(options[option])}`],
     );
-    terminal.say(`  ${name}: ${values.join(', ')}`);
+    for (const line of fill(`  ${name}: ${values.join(', ')}`.split(/(?<=\S) /), columnsOf(terminal), '    '))
+      terminal.say(line);
   }
+}
+
+function columnsOf(terminal: Terminal): number {
+  return terminal.columns ?? Number.POSITIVE_INFINITY;
 }
 
 function valueText(value: unknown): string {
@@ -91,12 +96,13 @@ function tellCurves(
   lastStep: number,
   terminal: Terminal,
 ): void {
-  const { width, count } = layout(found, lastStep, terminal.columns ?? LOG_COLUMNS);
+  const names = found.map(({ name }) => clipped(name, columnsOf(terminal)));
+  const { width, count } = layout(names, lastStep, terminal.columns ?? LOG_COLUMNS);
   const steps = Array.from({ length: count }, (_, i) => Math.round(((i + 1) * lastStep) / count));
   const points = found.map(({ curves }) => (lossAt === trainLossAt ? curves.train : curves.heldOut));
   const range = rangeOf(points.flat());
-  const rows = found.map(({ name, curves }, i) => [
-    name,
+  const rows = found.map(({ curves }, i) => [
+    names[i],
     sparkline(points[i], width, lastStep, range).padEnd(width),
     ...steps.map((step) => lossAt(curves, step)?.toFixed(4) ?? '-'),
   ]);
@@ -105,13 +111,19 @@ function tellCurves(
     terminal.say(line);
 }
 
+/** The end of a long name, which is where names of one series differ. */
+function clipped(name: string, columns: number): string {
+  const room = Math.max('held-out loss'.length, Math.floor(columns / 3));
+  return name.length <= room ? name : `…${name.slice(name.length - room + 1)}`;
+}
+
 /** Characters of a curve, and steps beside it, that a line has room for. */
 function layout(
-  found: readonly RunSummary[],
+  runNames: readonly string[],
   lastStep: number,
   columns: number,
 ): { width: number; count: number } {
-  const names = Math.max('held-out loss'.length, ...found.map(({ name }) => name.length));
+  const names = Math.max('held-out loss'.length, ...runNames.map((name) => name.length));
   const room = columns - names - 2;
   const width = Math.max(4, Math.min(CURVE_WIDTH, room - STEP_WIDTH));
   const count = Math.min(STEPS, lastStep, Math.floor((room - width) / STEP_WIDTH));

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { bytes, counted, duration, percent, short, table } from './text.js';
+import { bytes, counted, duration, percent, short, table, tableOrList, wrapped } from './text.js';
 
 describe('numbers for people', () => {
   it.each([
@@ -19,6 +19,25 @@ describe('numbers for people', () => {
     ]);
     expect([counted(1, 'row'), counted(1200, 'row')]).toEqual(['1 row', '1,200 rows']);
     expect([short(134_515_008), percent(0.00343)]).toEqual(['134.5M', '0.343%']);
+  });
+
+  it('a table, or in a narrow place a list of its rows', () => {
+    const rows = [
+      ['run', 'status', 'steps'],
+      ['fast', 'unfinished, for want of time', 1000],
+    ];
+    expect(tableOrList(rows, 50)).toEqual(table(rows));
+    expect(tableOrList(rows, 26)).toEqual([
+      'fast',
+      '  status  unfinished, for',
+      '          want of time',
+      '  steps   1,000',
+    ]);
+  });
+
+  it('lines broken at blanks', () => {
+    expect(wrapped('one two three\nfour', 8, '  ')).toEqual(['one two', '  three', 'four']);
+    expect(wrapped('unbreakable', 4)).toEqual(['unbreakable']);
   });
 
   it('tables, numbers on the right', () => {

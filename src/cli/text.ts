@@ -41,3 +41,41 @@ export function table(rows: readonly (readonly (string | number)[])[]): string[]
       .trimEnd(),
   );
 }
+
+/** A table where a line has room for it; otherwise a row's cells below each other, behind the names of the first row. */
+export function tableOrList(rows: readonly (readonly (string | number)[])[], columns: number): string[] {
+  const lines = table(rows);
+  if (lines.every((line) => line.length <= columns)) return lines;
+  const [head, ...others] = rows.map((row) =>
+    row.map((cell) => (typeof cell === 'number' ? count(cell) : cell)),
+  );
+  const width = Math.max(...head.slice(1).map((name) => name.length));
+  return others.flatMap(([title, ...cells]) => [
+    ...fill([title], columns, ''),
+    ...cells.flatMap((cell, i) =>
+      fill(`  ${head[i + 1].padEnd(width)}  ${cell}`.split(/(?<=\S) /), columns, ' '.repeat(width + 4)),
+    ),
+  ]);
+}
+
+/** Text in lines of so many characters at most, broken at blanks; lines behind the first are indented. */
+export function wrapped(text: string, columns: number, indent = ''): string[] {
+  return text.split('\n').flatMap((line) => fill(line.split(/ +/), columns, indent));
+}
+
+/** Words in lines; those behind the first are indented, and those before the last end with `goesOn`. */
+export function fill(words: readonly string[], columns: number, indent: string, goesOn = ''): string[] {
+  const lines: string[] = [];
+  let line = words[0] ?? '';
+  for (const [i, word] of words.entries()) {
+    if (i === 0) continue;
+    const last = i === words.length - 1;
+    if (line.length + 1 + word.length + (last ? 0 : goesOn.length) <= columns) {
+      line += ` ${word}`;
+      continue;
+    }
+    lines.push(line + goesOn);
+    line = indent + word;
+  }
+  return [...lines, line];
+}

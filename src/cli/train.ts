@@ -27,6 +27,7 @@ const runShape = {
   config: z
     .string()
     .min(1)
+    .meta({ valueName: 'file' })
     .optional()
     .describe('YAML or JSON file with any of these options; flags win over it'),
   resume: z.boolean().default(false).describe('go on with the unfinished run in --output'),
@@ -51,10 +52,35 @@ export const train: CommandSpec = {
     "The adapter is written to --output, in PEFT's format where PEFT has one. Ctrl-C saves a checkpoint; --resume goes on from it.\n" +
     "Options may also stand in a config file, as learningRate or learning_rate; PEFT's keys are the same.",
   groups: { Run: runShape, ...jobGroups, 'Learning rate': findShape },
+  common: [
+    ...[
+      'config',
+      'resume',
+      'overwrite',
+      'model',
+      'data',
+      'evalData',
+      'evalSplit',
+      'output',
+      'method',
+      'base',
+    ],
+    ...['maxLength', 'r', 'loraAlpha', 'loraDropout', 'targetModules', 'epochs', 'maxSteps', 'batchSize'],
+    ...[
+      'learningRate',
+      'schedule',
+      'packing',
+      'gradientCheckpointing',
+      'evalSteps',
+      'sampleSteps',
+      'findLr',
+      'json',
+    ],
+  ],
   examples: [
     'lowrank train --model ./SmolLM2-135M-Instruct --data train.jsonl --output my-adapter',
-    'lowrank train --model m.gguf --data train.jsonl --eval-data held-out.jsonl --output my-adapter \\',
-    '    --r 16 --lora-alpha 32 --target-modules all-linear --epochs 3 --learning-rate 1e-4',
+    'lowrank train --model m.gguf --data train.jsonl --eval-data held-out.jsonl --output my-adapter ' +
+      '--r 16 --lora-alpha 32 --target-modules all-linear --epochs 3 --learning-rate 1e-4',
     'lowrank train --config run.yaml --output another',
     'lowrank train --output my-adapter --resume',
     'lowrank train --config run.yaml --find-lr',

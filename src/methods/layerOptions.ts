@@ -3,17 +3,19 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { parseTargets, type TargetChoice } from './targets.js';
 
-/** A list, which may be one text with commas. */
+/** Names, which may be one text with commas. */
+const name = z.string().regex(/^[\w.]+$/);
 const nameList = z
-  .union(
-    [z.array(z.string().min(1)), z.string().regex(/^[\w.]+(,[\w.]+)*$/)],
-    'expected names, as norm,lm_head',
-  )
+  .union([z.array(name), z.string().regex(/^[\w.]+(,[\w.]+)*$/)], 'expected names, as norm,lm_head')
+  .meta({ valueName: 'names' })
   .optional();
 
 /** Numbers with commas. */
 export const numbersText = z.string().regex(/^\d+(,\d+)*$/);
-export const targetsShape = z.union([z.string().min(1), z.array(z.string().min(1))]);
+/** Names, or a pattern of whole names. */
+export const targetsShape = z
+  .union([z.string().min(1), z.array(name)], 'expected names, as q_proj,v_proj, or a regular expression')
+  .meta({ valueName: 'names' });
 
 export const layerShape = {
   target_modules: targetsShape
