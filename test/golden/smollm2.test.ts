@@ -91,7 +91,8 @@ async function gradientsOf(model: BaseModel, adapter: Adapter, batch: ReferenceB
 // Seconds each on a quiet machine; the limit is for a busy one.
 const timeout = 600_000;
 
-describe.skipIf(!existsSync(smollm2Gguf) && process.env.CI !== 'true')('SmolLM2-135M', { timeout }, () => {
+const missing = !existsSync(smollm2Gguf) && process.env.CI !== 'true';
+describe.skipIf(missing)('SmolLM2-135M [needs scripts/fetch_models.py]', { timeout }, () => {
   let model: BaseModel;
   let batch: ReferenceBatch;
 
@@ -178,7 +179,7 @@ describe.skipIf(!existsSync(smollm2Gguf) && process.env.CI !== 'true')('SmolLM2-
     }
   });
 
-  describe.runIf(process.env.LOWRANK_PARITY === 'live')('live', () => {
+  describe.runIf(process.env.LOWRANK_PARITY === 'live')('live [needs scripts/parity/run.sh]', () => {
     const adapterFolder = join(scratch, 'adapter');
     const merged = join(scratch, 'merged');
     const out = join(scratch, 'peft');

@@ -33,44 +33,51 @@ const PROMPT_IDS = [
 const ANSWER_IDS = [23390, 1841, 13223, 123, 131, 30, 2];
 
 // In CI the model has to be there: scripts/fetch_models.py.
-describe.skipIf(!existsSync(path) && process.env.CI !== 'true')('SmolLM2-135M-Instruct', () => {
-  let tokenizer: Tokenizer;
-  beforeAll(async () => {
-    const files = tokenizerOf(await readGguf(path));
-    tokenizer = new Tokenizer({
-      tokenizer: tokenizerJsonSchema.parse(files.tokenizer),
-      config: tokenizerConfigSchema.parse(files.config),
-      place: path,
+describe.skipIf(!existsSync(path) && process.env.CI !== 'true')(
+  'SmolLM2 [needs scripts/fetch_models.py]',
+  () => {
+    let tokenizer: Tokenizer;
+    beforeAll(async () => {
+      const files = tokenizerOf(await readGguf(path));
+      tokenizer = new Tokenizer({
+        tokenizer: tokenizerJsonSchema.parse(files.tokenizer),
+        config: tokenizerConfigSchema.parse(files.config),
+        place: path,
+      });
     });
-  });
 
-  it('knows its special tokens', () => {
-    const { vocabSize, bosId, eosId, eosIds, padId } = tokenizer;
-    expect({ vocabSize, bosId, eosId, eosIds, padId }).toEqual({
-      vocabSize: 49152,
-      bosId: 1,
-      eosId: 2,
-      eosIds: [2],
-      padId: 2,
+    it('knows its special tokens', () => {
+      const { vocabSize, bosId, eosId, eosIds, padId } = tokenizer;
+      expect({ vocabSize, bosId, eosId, eosIds, padId }).toEqual({
+        vocabSize: 49152,
+        bosId: 1,
+        eosId: 2,
+        eosIds: [2],
+        padId: 2,
+      });
     });
-  });
 
-  it('renders and encodes a chat as transformers does, default system prompt included', () => {
-    const text = renderChat(tokenizer.chatTemplate!, messages, tokenizer.texts());
-    expect(text).toBe(TEXT);
-    expect(tokenizer.encode(text, { addSpecialTokens: false })).toEqual([...PROMPT_IDS, ...ANSWER_IDS, 198]);
-  });
+    it('renders and encodes a chat as transformers does, default system prompt included', () => {
+      const text = renderChat(tokenizer.chatTemplate!, messages, tokenizer.texts());
+      expect(text).toBe(TEXT);
+      expect(tokenizer.encode(text, { addSpecialTokens: false })).toEqual([
+        ...PROMPT_IDS,
+        ...ANSWER_IDS,
+        198,
+      ]);
+    });
 
-  it('learns the answer behind the prompt that generation starts from', async () => {
-    const { examples } = await encodeRows(rowsFrom([{ messages }]), tokenizer, { maxLength: 512 });
-    expect([...examples[0].ids]).toEqual([...PROMPT_IDS, ...ANSWER_IDS]);
-    expect([...examples[0].supervised]).toEqual([...PROMPT_IDS.map(() => 0), ...ANSWER_IDS.map(() => 1)]);
-  });
+    it('learns the answer behind the prompt that generation starts from', async () => {
+      const { examples } = await encodeRows(rowsFrom([{ messages }]), tokenizer, { maxLength: 512 });
+      expect([...examples[0].ids]).toEqual([...PROMPT_IDS, ...ANSWER_IDS]);
+      expect([...examples[0].supervised]).toEqual([...PROMPT_IDS.map(() => 0), ...ANSWER_IDS.map(() => 1)]);
+    });
 
-  it('streams characters that are many tokens', () => {
-    const decoder = new StreamDecoder(tokenizer, { after: PROMPT_IDS });
-    const pieces = ANSWER_IDS.map((id) => decoder.push(id));
-    expect(pieces).toEqual(['Blue', ' —', ' ', '', '家', '.', '']);
-    expect(decoder.flush()).toBe('');
-  });
-});
+    it('streams characters that are many tokens', () => {
+      const decoder = new StreamDecoder(tokenizer, { after: PROMPT_IDS });
+      const pieces = ANSWER_IDS.map((id) => decoder.push(id));
+      expect(pieces).toEqual(['Blue', ' —', ' ', '', '家', '.', '']);
+      expect(decoder.flush()).toBe('');
+    });
+  },
+);

@@ -10,7 +10,7 @@ import { TrainStep } from '../../src/train/step.js';
 // (scripts/ci-webgpu.sh) and sets LOWRANK_TEST_DEVICE=webgpu, without which this file reports itself skipped.
 const fixture = fileURLToPath(new URL('../golden/fixtures/llama3', import.meta.url));
 
-describe.skipIf(process.env.LOWRANK_TEST_DEVICE !== 'webgpu')('WebGPU (LOWRANK_TEST_DEVICE=webgpu)', () => {
+describe.skipIf(process.env.LOWRANK_TEST_DEVICE !== 'webgpu')('WebGPU [needs scripts/ci-webgpu.sh]', () => {
   const runtime = new NodeRuntime();
   afterAll(() => runtime.close());
 

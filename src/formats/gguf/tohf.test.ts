@@ -215,7 +215,7 @@ describe('ggufToHf of changed files', () => {
 
 /** In CI its absence is a failure; elsewhere scripts/fetch_models.py has not been run. */
 const available = await exists(SMOLLM2);
-describe.skipIf(!available && process.env.CI !== 'true')('ggufToHf of SmolLM2-135M-Instruct', () => {
+describe.skipIf(!available && process.env.CI !== 'true')('SmolLM2 [needs scripts/fetch_models.py]', () => {
   let golden: Golden;
   let out: string;
   beforeAll(async () => {
