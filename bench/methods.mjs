@@ -53,16 +53,16 @@ const HEADER =
 const VARIANTS = [
   { label: 'lora --r auto', method: 'lora', auto: true },
   { label: 'lora --init-lora-weights eva', method: 'lora', eva: true },
-  { label: 'lora --base nf4', method: 'lora', base: 'nf4' },
+  { label: 'lora --quantize nf4', method: 'lora', quantize: 'nf4' },
   // QLoRA as its paper and PEFT run it.
   {
-    label: 'lora --base nf4 --gradient-checkpointing',
+    label: 'lora --quantize nf4 --gradient-checkpointing',
     method: 'lora',
-    base: 'nf4',
+    quantize: 'nf4',
     gradientCheckpointing: true,
   },
-  { label: 'dora --base nf4', method: 'dora', base: 'nf4' },
-  { label: 'loftq --base nf4', method: 'loftq', base: 'nf4' },
+  { label: 'dora --quantize nf4', method: 'dora', quantize: 'nf4' },
+  { label: 'loftq --quantize nf4', method: 'loftq', quantize: 'nf4' },
 ];
 
 if (args.child) {
@@ -126,14 +126,14 @@ async function measure({
   method,
   options,
   rate,
-  base,
+  quantize,
   auto,
   eva,
   gradientCheckpointing,
   steps,
 }) {
   const started = performance.now();
-  const model = await loadModel(path, base ? { base } : {});
+  const model = await loadModel(path, quantize ? { quantize } : {});
   const rows = wordnetRows(root);
   const job = {
     data: rows.train,

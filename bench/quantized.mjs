@@ -1,4 +1,4 @@
-// What a quantized base costs and saves: LoRA steps of one model over each format of --base, interleaved, each in a process
+// What a quantized base costs and saves: LoRA steps of one model over each format of --quantize, interleaved, each in a process
 // of its own; medians. Writes bench/results/quantized.json and the table of docs/quantization.md.
 // usage: npm run build && node bench/quantized.mjs [--model DIR] [--rounds 3] [--steps 3] [--only 1x64,2x256] [--sides nf4,int8]
 // --only and --sides leave the other rows as they are.
@@ -55,7 +55,7 @@ for (const [folder, dtype] of [
 await writeIds(wordnetRows(root).train, entries, args.model);
 const folders = { float32: args.model, bfloat16: half };
 for (const base of ['nf4', 'int8', 'int4']) {
-  folders[base] = (await resolveBase(half, { base, onNotice: console.error })).folder;
+  folders[base] = (await resolveBase(half, { quantize: base, onNotice: console.error })).folder;
 }
 
 const path = join(root, 'bench/results/quantized.json');

@@ -5,7 +5,7 @@ import type { Device } from '../graph/op.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
 import { type EvaSettings, evaShape, parseEvaOptions } from './eva.js';
-import { baseOption } from './quantize.js';
+import { quantizeOption } from './quantize.js';
 import { parseRankOptions, type RankSettings, rankShape, requireRanks } from './ranks.js';
 import { type SampleOptions, sampleSchema, sampleShape } from './samples.js';
 
@@ -15,7 +15,7 @@ const methodNames = Object.keys(methods) as MethodName[];
 
 /** Options of every job that loads a model. */
 export const engineShape = {
-  base: baseOption,
+  quantize: quantizeOption,
   device: z.enum(devices).default('cpu').describe('what computes'),
   threads: z.int().positive().optional().describe('threads of the CPU (default: one a physical core)'),
 };

@@ -25,7 +25,7 @@ afterAll(() => {
 });
 
 async function load(base?: 'nf4' | 'int8' | 'int4', path = 'demo'): Promise<Model> {
-  const model = await loadModel(path, { base, threads: 1 });
+  const model = await loadModel(path, { quantize: base, threads: 1 });
   open.push(model);
   return model;
 }
@@ -101,7 +101,7 @@ describe.each([1, 3])('of %i iterations', (loftqIter) => {
 
   it('merges into it, on the way and on disk', async () => {
     const folder = join(scratch, `merged-${loftqIter}`);
-    await mergeIntoFolder('demo', [adapter()], folder, { base: 'nf4' });
+    await mergeIntoFolder('demo', [adapter()], folder, { quantize: 'nf4' });
     const model = await load(undefined, folder);
     expect(Math.abs((await loss(model)) / trained - 1)).toBeLessThan(1e-5);
     expect(readdirSync(folder)).not.toContain('lowrank_base.json');

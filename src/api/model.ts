@@ -56,7 +56,7 @@ export interface LoadOptions extends BaseOptions {
 /**
  * Opens a model: a Hugging Face folder, a GGUF file (converted once into a cache), or a hub id as
  * `HuggingFaceTB/SmolLM2-135M-Instruct` (fetched once into the hub's cache; a folder of that name wins). Weights stay
- * on disk until a graph maps them; with `base` the linear layers are those of a quantized copy, made once into the
+ * on disk until a graph maps them; with `quantize` the linear layers are those of a quantized copy, made once into the
  * cache. Throws UserError naming the file where something is missing or unsupported.
  */
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {

@@ -12,10 +12,10 @@ export async function mergeIntoFolder(
   model: string,
   adapters: readonly string[],
   output: string,
-  { base, onNotice, onDownload, ...options }: MergeOptions & BaseOptions = {},
+  { quantize, onNotice, onDownload, ...options }: MergeOptions & BaseOptions = {},
 ): Promise<void> {
   await refuseForeign(output, 'hf', options.overwrite);
-  const loaded = await loadModel(model, { base, onNotice, onDownload });
+  const loaded = await loadModel(model, { quantize, onNotice, onDownload });
   try {
     await refuseInput(output, loaded.base.folder);
     await loaded.loadAdapters(adapters, { onNotice, onDownload });

@@ -29,8 +29,8 @@ describe('a quantized copy of a base', () => {
   it('is made once, told of, and opens with its configuration', async () => {
     const notices: string[] = [];
     const onNotice = (line: string) => notices.push(line);
-    const first = await folderOf(model, { base: 'nf4', onNotice });
-    expect(await folderOf(model, { base: 'nf4', onNotice })).toBe(first);
+    const first = await folderOf(model, { quantize: 'nf4', onNotice });
+    expect(await folderOf(model, { quantize: 'nf4', onNotice })).toBe(first);
     expect(notices).toEqual([`quantizing ${model} to nf4 once into ${first}`]);
     expect(formatOf(await openModel(first))).toBe('nf4');
     expect(formatOf(await openModel(model))).toBeUndefined();
@@ -38,23 +38,23 @@ describe('a quantized copy of a base', () => {
   });
 
   it('is another for another format and for changed weights', async () => {
-    const first = await folderOf(model, { base: 'int4' });
-    expect(await folderOf(model, { base: 'int8' })).not.toBe(first);
+    const first = await folderOf(model, { quantize: 'int4' });
+    expect(await folderOf(model, { quantize: 'int8' })).not.toBe(first);
     utimesSync(join(model, 'model.safetensors'), 1, 1);
-    expect(await folderOf(model, { base: 'int4' })).not.toBe(first);
+    expect(await folderOf(model, { quantize: 'int4' })).not.toBe(first);
     expect(readdirSync(join(scratch, 'cache'))).toHaveLength(3);
   });
 
   it('can be named as a model, and is not quantized again', async () => {
-    const copy = await folderOf(model, { base: 'int8' });
-    expect(await folderOf(copy, { base: 'int8' })).toBe(copy);
+    const copy = await folderOf(model, { quantize: 'int8' });
+    expect(await folderOf(copy, { quantize: 'int8' })).toBe(copy);
     expect(await folderOf(copy)).toBe(copy);
-    await expect(folderOf(copy, { base: 'nf4' })).rejects.toThrow('holds its layers in int8 already');
+    await expect(folderOf(copy, { quantize: 'nf4' })).rejects.toThrow('holds its layers in int8 already');
   });
 
   it('keeps embeddings and norms as they are stored', async () => {
     const [original, quantized] = await Promise.all(
-      [embeddedModel, await folderOf(embeddedModel, { base: 'nf4' })].map((folder) => openModel(folder)),
+      [embeddedModel, await folderOf(embeddedModel, { quantize: 'nf4' })].map((folder) => openModel(folder)),
     );
     for (const name of ['model.embed_tokens.weight', 'model.norm.weight']) {
       expect(original.checkpoint.tensors.get(name)!.dtype).toBe('F16');
@@ -64,7 +64,7 @@ describe('a quantized copy of a base', () => {
   });
 
   it('two at once make one', async () => {
-    const both = await Promise.all([1, 2].map(() => folderOf(embeddedModel, { base: 'int4' })));
+    const both = await Promise.all([1, 2].map(() => folderOf(embeddedModel, { quantize: 'int4' })));
     expect(both[0]).toBe(both[1]);
     expect(readdirSync(join(scratch, 'cache'))).toHaveLength(1);
   });
@@ -72,7 +72,7 @@ describe('a quantized copy of a base', () => {
 
 it('blocks of a GGUF file that have the layout keep their values, in the order of Hugging Face', async () => {
   const file = join(ggufs, 'llama-spm.gguf'); // Q4_0
-  const quantized = await openModel(await folderOf(file, { base: 'int4' }));
+  const quantized = await openModel(await folderOf(file, { quantize: 'int4' }));
   const exact = await openModel(await resolveModelFolder(file));
   expect(quantized.quantized.size).toBe(7);
   for (const name of quantized.parameters.keys()) {
@@ -84,7 +84,7 @@ it.each([
   ['a folder', () => model],
   ['a GGUF file', () => join(ggufs, 'llama-spm.gguf')],
 ])('knows the original of its matrices: %s', async (_, at) => {
-  const quantized = await openBase(await resolveBase(at(), { base: 'nf4' }));
+  const quantized = await openBase(await resolveBase(at(), { quantize: 'nf4' }));
   const exact = await openModel(await resolveModelFolder(at()));
   const [name] = quantized.quantized.keys();
   expect(await quantized.original!(name)).toEqual(await exact.checkpoint.read(name));
@@ -101,7 +101,7 @@ describe('a copy that LoftQ made', () => {
   it('differs from the plain one in its matrices, and says how it was made', async () => {
     const told: string[] = [];
     const onProgress = (p: WorkProgress) => told.push(`${p.what}: ${p.done} of ${p.total} ${p.unit}`);
-    const plain = await folderOf(model, { base: 'nf4' });
+    const plain = await folderOf(model, { quantize: 'nf4' });
     const copy = await quantizedFolder(model, { format: 'nf4', loftq }, { onProgress });
     expect(await read(copy, site)).not.toEqual(await read(plain, site));
     const other = 'model.layers.1.mlp.down_proj';
@@ -141,7 +141,7 @@ it('an adapter that was trained over other weights is told of', () => {
   expect(otherBase('a', undefined, undefined)).toBeUndefined();
   expect(otherBase('a', nf4, { format: 'nf4' })).toBeUndefined();
   expect(otherBase('a', nf4, undefined)).toBe(
-    'a was trained over nf4 weights and these are not: the option base nf4 gives the ones it fits',
+    'a was trained over nf4 weights and these are not: the option quantize nf4 gives the ones it fits',
   );
   expect(otherBase('a', nf4, { format: 'int8' })).toContain('over nf4 weights and these are int8');
   expect(otherBase('a', loftq, undefined)).toContain(

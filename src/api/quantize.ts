@@ -28,14 +28,14 @@ const LAYOUT = 2;
 const PROGRESS_SECONDS = 5;
 
 /** How the layers of a base may lie: an option of everything that loads a model. */
-export const baseOption = z
+export const quantizeOption = z
   .enum(quantFormats as [QuantFormat, ...QuantFormat[]])
   .optional()
   .describe('quantize the linear layers of the base, once: nf4 to train (QLoRA), int4 or int8 to serve');
 
 export interface BaseOptions extends LocateOptions {
   /** Quantizes the linear layers of the model, once into the cache. */
-  base?: QuantFormat;
+  quantize?: QuantFormat;
 }
 
 /** A model folder, and where it lies what its layers were quantized from: a folder or a GGUF file. */
@@ -44,14 +44,14 @@ export interface ResolvedBase {
   original?: string;
 }
 
-/** As resolveModelFolder, and with `base` the folder of the quantized copy. */
+/** As resolveModelFolder, and with `quantize` the folder of the quantized copy. */
 export async function resolveBase(
   path: string,
-  { base, ...options }: BaseOptions = {},
+  { quantize: format, ...options }: BaseOptions = {},
 ): Promise<ResolvedBase> {
-  if (base === undefined) return { folder: await resolveModelFolder(path, options) };
+  if (format === undefined) return { folder: await resolveModelFolder(path, options) };
   const original = await locate(path, { kind: 'model', ...options });
-  const folder = await quantizedFolder(original, { format: base }, options);
+  const folder = await quantizedFolder(original, { format }, options);
   return folder === original ? { folder } : { folder, original };
 }
 
@@ -94,7 +94,7 @@ export function otherBase(
   const needed =
     trained.format === held?.format && trained.loftq
       ? 'load it into a model without other adapters, opened by its original and this base'
-      : `the option base ${trained.format} gives the ones it fits`;
+      : `the option quantize ${trained.format} gives the ones it fits`;
   return `${adapter} was trained over ${over} weights and these are ${these}: ${needed}`;
 }
 
@@ -115,7 +115,7 @@ export async function quantizedFolder(
   if (isFolder) {
     const held = formatOf(await openModel(await realpath(at)));
     if (held === recipe.format) return at;
-    if (held) throw new UserError(`${at} holds its layers in ${held} already; leave --base out`);
+    if (held) throw new UserError(`${at} holds its layers in ${held} already; leave --quantize out`);
   }
   const kind = recipe.loftq ? `${recipe.format}-loftq` : recipe.format;
   const folder = join(cacheFolder(), `${kind}-${await keyOf(at, isFolder, recipe)}`);

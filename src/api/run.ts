@@ -39,8 +39,8 @@ export async function openJob(
   job: Job,
   { onProgress, signal, ...options }: LocateOptions & WorkOptions = {},
 ): Promise<Model> {
-  const { base, device, threads, method, methodOptions, train } = job;
-  const model = await loadModel(job.model, { base, device, threads, ...options });
+  const { quantize, device, threads, method, methodOptions, train } = job;
+  const model = await loadModel(job.model, { quantize, device, threads, ...options });
   const start = { seed: train.seed, onProgress, signal };
   if (!job.ranks && !job.eva) await model.addMethod(method, methodOptions, start);
   return model;

@@ -30,7 +30,7 @@ export const demo: CommandSpec = {
   groups: { Options: shape },
   examples: ['lowrank demo', 'lowrank demo --output my-first-adapter'],
   async run(given, terminal) {
-    const { output, device, threads } = parseOptions(z.object(shape), given);
+    const { output, quantize, device, threads } = parseOptions(z.object(shape), given);
     const evalData = join(demoData, 'heldout.jsonl');
     const samples = await samplesOf(evalData);
     const job = resolveJob({
@@ -38,6 +38,7 @@ export const demo: CommandSpec = {
       data: join(demoData, 'train.jsonl'),
       evalData,
       output,
+      quantize,
       device,
       threads,
       ...hyperParameters,

@@ -26,9 +26,9 @@ export const evaluate: CommandSpec = {
   ],
   async run(given, terminal) {
     const options = parseOptions(z.object(shape), given);
-    const { adapter, data, lossOn, maxLength, base, device, threads } = options;
+    const { adapter, data, lossOn, maxLength, quantize, device, threads } = options;
     const name = await modelOrBase(options.model, adapter, terminal);
-    const model = await loadModel(name, { base, device, threads, ...locating(terminal) });
+    const model = await loadModel(name, { quantize, device, threads, ...locating(terminal) });
     try {
       await model.loadAdapters(adapter, locating(terminal));
       const result = await model.evaluate(data, { maxLength, lossOn, onProgress: showsWork(terminal) });

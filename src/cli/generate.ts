@@ -38,7 +38,7 @@ export const generate: CommandSpec = {
   ],
   async run(given, terminal) {
     const options = parseOptions(z.object({ ...shape, ...generateSchema.shape }), given);
-    const { adapter, merged, prompt, chat, system, base, device, threads } = options;
+    const { adapter, merged, prompt, chat, system, quantize, device, threads } = options;
     if (prompt !== undefined && chat !== undefined)
       throw new UsageError('give either --prompt or --chat, not both');
     if (prompt !== undefined && system !== undefined)
@@ -48,7 +48,7 @@ export const generate: CommandSpec = {
     if (talk && terminal.json) throw new UsageError('--json needs --prompt or --chat, or text on stdin');
     const name = await modelOrBase(options.model, adapter, terminal);
     const input = chat === undefined ? (prompt ?? (talk ? undefined : await textOfStdin())) : undefined;
-    const model = await loadModel(name, { base, device, threads, ...locating(terminal) });
+    const model = await loadModel(name, { quantize, device, threads, ...locating(terminal) });
     try {
       await model.loadAdapters(adapter, locating(terminal));
       if (merged) model.merge();

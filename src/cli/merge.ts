@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { mergeIntoFolder } from '../api/output.js';
-import { baseOption } from '../api/quantize.js';
+import { quantizeOption } from '../api/quantize.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { shellWord } from './flags.js';
@@ -18,7 +18,7 @@ import {
 const shape = {
   model: modelOption,
   adapter: adaptersOption,
-  base: baseOption,
+  quantize: quantizeOption,
   output: outputOption,
   dtype: dtypeOption,
   overwrite: overwriteOption,
@@ -33,11 +33,11 @@ export const merge: CommandSpec = {
     'lowrank merge --model ./SmolLM2-135M-Instruct --adapter my-adapter --output merged --dtype bfloat16',
   ],
   async run(given, terminal) {
-    const { adapter, output, base, dtype, overwrite, ...options } = parseOptions(z.object(shape), given);
+    const { adapter, output, quantize, dtype, overwrite, ...options } = parseOptions(z.object(shape), given);
     const model = await modelOrBase(options.model, adapter, terminal);
-    if (base !== undefined)
-      terminal.note(`merging into the dequantized ${base} weights, not into the original ones`);
-    await mergeIntoFolder(model, adapter, output, { base, dtype, overwrite, ...locating(terminal) });
+    if (quantize !== undefined)
+      terminal.note(`merging into the dequantized ${quantize} weights, not into the original ones`);
+    await mergeIntoFolder(model, adapter, output, { quantize, dtype, overwrite, ...locating(terminal) });
     terminal.emit({ kind: 'saved', what: 'model', folder: output });
     terminal.say(`merged into ${output}`);
     terminal.say(`to use it: ${commandLine(`generate --model ${shellWord(output)} --prompt ...`)}`);

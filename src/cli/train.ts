@@ -63,7 +63,7 @@ export const train: CommandSpec = {
       'evalSplit',
       'output',
       'method',
-      'base',
+      'quantize',
     ],
     ...['maxLength', 'r', 'loraAlpha', 'loraDropout', 'targetModules', 'epochs', 'maxSteps', 'batchSize'],
     ...[
@@ -291,7 +291,7 @@ function tellSaved(
   const { card } = methodNamed(job.method);
   terminal.say(`adapter   ${folder} (${card.peft === null ? "lowrank's own format" : "PEFT's format"})`);
   terminal.say('to use it:');
-  const over = `--model ${model}${job.base === undefined ? '' : ` --base ${job.base}`} --adapter ${output}`;
+  const over = `--model ${model}${job.quantize === undefined ? '' : ` --quantize ${job.quantize}`} --adapter ${output}`;
   terminal.say(`  ${commandLine(`generate ${over} --prompt ${text}`)}`);
   if (!card.merges) return;
   terminal.say(`  ${commandLine(`merge ${over} --output ${shellWord(`${folder}-merged`)}`)}`);

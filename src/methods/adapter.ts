@@ -50,7 +50,7 @@ export async function createAdapter(
     const held = init ? undefined : model.quantized.get(own);
     if (held) {
       throw new UserError(
-        `method ${method.name} trains ${name} itself, which this base holds in ${held.format}; train an adapter such as lora, or leave --base out`,
+        `method ${method.name} trains ${name} itself, which this base holds in ${held.format}; train an adapter such as lora, or leave --quantize out`,
       );
     }
     const data = init

@@ -22,7 +22,7 @@ const eva = [
 
 it.each([
   ['lora', []],
-  ['dora', ['--base', 'nf4', '--eva-config', '{"rho": 1.5}']],
+  ['dora', ['--quantize', 'nf4', '--eva-config', '{"rho": 1.5}']],
   ['lorafa', ['--lora-alpha', '8']],
   ['loraplus', ['--use-rslora']],
 ])('train --init-lora-weights eva, of %s, tells and saves what it chose', async (method, more) => {

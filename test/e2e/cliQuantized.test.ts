@@ -17,13 +17,13 @@ it.each([
   ['loftq with a base of its own', 'int8', ['--method', 'loftq', '--loftq-iter', '3']],
 ])('%s: what train tells to do generates, and merges to the same loss', async (name, base, more) => {
   const output = name.replaceAll(' ', '-');
-  const trained = await run(root, [...short, '--base', base, ...more, '--output', output]);
+  const trained = await run(root, [...short, '--quantize', base, ...more, '--output', output]);
   expect(trained.code, trained.stderr).toBe(0);
   const told = trained.stdout.match(/^ {2}.*lowrank (generate|merge) .*$/gm)!;
   expect(told).toHaveLength(2);
   const words = told.map((line) => line.slice(line.indexOf('lowrank ') + 'lowrank '.length).split(' '));
   for (const args of words) {
-    expect(args).toEqual(expect.arrayContaining(['--base', base]));
+    expect(args).toEqual(expect.arrayContaining(['--quantize', base]));
     const done = await run(
       root,
       args[0] === 'generate' ? [...args.slice(0, 8), '4 is', '--max-new-tokens', '3'] : args,
@@ -36,7 +36,7 @@ it.each([
     return lossOf(done.stdout);
   };
   expect(await evaluated('--model', `${output}-merged`)).toBe(
-    await evaluated('--model', 'model', '--base', base, '--adapter', output),
+    await evaluated('--model', 'model', '--quantize', base, '--adapter', output),
   );
   const recipe = await readJsonFile(root, output, 'lowrank_base.json');
   expect(recipe).toMatchObject({ format: base, ...(more.length > 2 && { loftq: { iterations: 3 } }) });
