@@ -7,6 +7,7 @@ import { UserError } from '../base/errors.js';
 import { checkJson } from './io/json.js';
 import { adaloraNeutral, adaloraRank, adaloraScale, adaloraShape } from './peftAdalora.js';
 import { evaShape } from './peftEva.js';
+import { nameEnd } from './peftPatterns.js';
 
 const PEFT_VERSION = '0.21.2';
 
@@ -168,7 +169,9 @@ export function checkPeftConfig(place: string, value: unknown): PeftConfig {
   }
   if (config.peft_type === 'LORA') {
     refuseContradictions(place, config);
-    refuseBadPatterns(place, { ...config.rank_pattern, ...config.alpha_pattern });
+    for (const option of ['rank_pattern', 'alpha_pattern'] as const) {
+      for (const pattern of Object.keys(config[option])) nameEnd(`${place}: ${option}`, pattern);
+    }
   }
   return config;
 }
@@ -204,7 +207,7 @@ export function encodePeftConfig(config: PeftConfig): string {
 /** The rank of a site: the first rank_pattern that ends its name, else r (as PEFT's get_pattern_key). */
 export function rankOf(config: PeftConfig, site: string): number {
   if (config.peft_type === 'ADALORA') return adaloraRank(config, site);
-  return (config.peft_type === 'LORA' ? patternValue(config.rank_pattern, site) : undefined) ?? config.r;
+  return (config.peft_type === 'LORA' ? patternValue('rank_pattern', config, site) : undefined) ?? config.r;
 }
 
 /** What B·A is multiplied with at a site: alpha / r, or alpha / √r with use_rslora; 1 in VeRA. */
@@ -217,7 +220,7 @@ export function scalingOf(config: PeftConfig, site: string): number {
 
 /** α of a site: the first alpha_pattern that ends its name, else lora_alpha. */
 export function alphaOf(config: PeftLoraConfig, site: string): number {
-  return patternValue(config.alpha_pattern, site) ?? config.lora_alpha;
+  return patternValue('alpha_pattern', config, site) ?? config.lora_alpha;
 }
 
 /** Whether `modules_to_save` names a module, or one that it is part of: PEFT compares the ends of names. */
@@ -234,13 +237,12 @@ export function trainableTokens(config: PeftConfig): ReadonlyMap<string, readonl
   return new Map(Object.entries(Array.isArray(tokens) ? { embed_tokens: tokens } : tokens));
 }
 
-function patternValue(patterns: Record<string, number>, site: string): number | undefined {
-  return Object.entries(patterns).find(([pattern]) => endingRegExp(pattern).test(site))?.[1];
-}
-
-/** Throws SyntaxError for what is not a regular expression; checkPeftConfig has seen to that. */
-function endingRegExp(pattern: string): RegExp {
-  return new RegExp(`^(?:.*\\.)?(?:${pattern})$`);
+function patternValue(
+  option: 'rank_pattern' | 'alpha_pattern',
+  { [option]: patterns }: PeftLoraConfig,
+  site: string,
+): number | undefined {
+  return Object.entries(patterns).find(([pattern]) => nameEnd(option, pattern)(site))?.[1];
 }
 
 /** What PEFT refuses, too. */
@@ -249,15 +251,5 @@ function refuseContradictions(place: string, c: PeftLoraConfig): void {
     throw new UserError(
       `${place}: lora_bias needs init_lora_weights true or false, and no DoRA, as PEFT has it`,
     );
-  }
-}
-
-function refuseBadPatterns(place: string, patterns: Record<string, number>): void {
-  for (const pattern of Object.keys(patterns)) {
-    try {
-      endingRegExp(pattern);
-    } catch {
-      throw new UserError(`${place}: the pattern ${JSON.stringify(pattern)} is not a regular expression`);
-    }
   }
 }

@@ -1,7 +1,7 @@
 /** Options by PEFT's names of which layers are adapted, and of what trains whole beside them. */
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { parseTargets, type TargetChoice } from './targets.js';
+import { parseTargets, type TargetChoice, type TargetModules } from './targets.js';
 
 /** Names, which may be one text with commas. */
 const name = z.string().regex(/^[\w.]+$/);
@@ -28,7 +28,9 @@ export const layerShape = {
     )
     .optional()
     .describe('numbers of the layers to adapt, as 0,1,5 (with targets by name)'),
-  layers_pattern: nameList.describe('what numbered layers are called (default: anything)'),
+  layers_pattern: targetsShape
+    .optional()
+    .describe('what numbered layers are called, names or a regular expression (default: anything)'),
   modules_to_save: nameList.describe(
     'modules that train whole, as norm,lm_head, in copies kept with the adapter',
   ),
@@ -40,7 +42,7 @@ export function layerChoice(place: string, c: z.output<typeof layerOptions>): Ta
   const choice: TargetChoice = {
     targetModules: parseTargets(c.target_modules),
     ...given('layersToTransform', numbersOf(c.layers_to_transform)),
-    ...given('layersPattern', namesOf(c.layers_pattern)),
+    ...given('layersPattern', patternsOf(c.layers_pattern)),
     ...given('modulesToSave', namesOf(c.modules_to_save)),
   };
   const { targetModules, layersToTransform, layersPattern } = choice;
@@ -73,6 +75,12 @@ export function given<K extends string, V>(key: K, value: V | undefined): { [key
 
 const namesOf = (names: string | readonly string[] | undefined) =>
   typeof names === 'string' ? names.split(',') : names;
+
+/** A text that is no list of names is one expression. */
+const patternsOf = (patterns: TargetModules | undefined) => {
+  const parsed = patterns === undefined ? undefined : parseTargets(patterns);
+  return typeof parsed === 'string' ? [parsed] : parsed;
+};
 
 export const numbersOf = (values: string | number | readonly number[] | undefined) => {
   if (typeof values === 'number') return [values];

@@ -1,4 +1,5 @@
 import { nearest, UserError } from '../base/errors.js';
+import { layerNumber, type NameTest, savedModule, wholeName } from '../formats/peftPatterns.js';
 import type { Site } from '../models/model.js';
 
 /** PEFT's `target_modules`: a list of names, a regular expression for whole names, or "all-linear". */
@@ -16,7 +17,7 @@ export interface TargetChoice {
   excludeModules?: TargetModules;
   /** Numbers of the layers to adapt; a target that is in none has to be named in full. */
   layersToTransform?: readonly number[];
-  /** What numbered layers may be called; any name without it. */
+  /** What numbered layers may be called, as regular expressions; any name without it. */
   layersPattern?: readonly string[];
   /** Modules with full copies, which are no targets. */
   modulesToSave?: readonly string[];
@@ -28,9 +29,14 @@ export interface TargetChoice {
  */
 export function selectTargets(c: TargetChoice, sites: readonly Site[], kinds?: readonly Kind[]): Site[] {
   const matched = matchTargets(c.targetModules, sites, kinds);
-  const excluded = excluder(c.excludeModules, sites);
-  const saved = ({ name }: Site) => (c.modulesToSave ?? []).some((m) => `.${name}.`.includes(`.${m}.`));
-  const left = matched.filter((site) => !excluded(site) && !saved(site)).filter(layerFilter(c, matched));
+  for (const [text, test] of excludeTests(c)) {
+    if (!sites.some((site) => test(site.name))) {
+      throw new UserError(`exclude_modules "${text}" matches no layer; ${available(sites)}`);
+    }
+  }
+  checkLayers(c, matched);
+  const kept = keepTest(c);
+  const left = matched.filter((site) => kept(site.name));
   if (left.length > 0) return left;
   const options = [
     c.excludeModules !== undefined && 'exclude_modules',
@@ -40,46 +46,65 @@ export function selectTargets(c: TargetChoice, sites: readonly Site[], kinds?: r
   throw new UserError(`${options.join(' and ')} leave none of the layers that target_modules names`);
 }
 
-function excluder(exclude: TargetModules | undefined, sites: readonly Site[]): (site: Site) => boolean {
-  if (exclude === undefined) return () => false;
-  const one = typeof exclude === 'string' ? [fullMatch('exclude_modules', exclude)] : exclude.map(byName);
-  for (const [i, matches] of one.entries()) {
-    if (sites.some(matches)) continue;
-    const what = typeof exclude === 'string' ? exclude : exclude[i];
-    throw new UserError(`exclude_modules "${what}" matches no layer; ${available(sites)}`);
-  }
-  return (site) => one.some((matches) => matches(site));
+/** Whether PEFT adapts a site of that name, by its configuration: a name in a list need not be one of the model's. */
+export function targetTest(c: TargetChoice): (site: Pick<Site, 'name' | 'kind'>) => boolean {
+  const [named, kept] = [namedBy(c.targetModules), keepTest(c)];
+  return (site) => named(site) && kept(site.name);
 }
 
-/** Those in the layers to transform, as PEFT finds a layer's number: the first one in the name. */
-function layerFilter(c: TargetChoice, matched: readonly Site[]): (site: Site) => boolean {
-  const { layersToTransform: wanted, layersPattern: patterns, targetModules } = c;
-  if (wanted === undefined || wanted.length === 0) return () => true;
-  const numbered = patterns?.length
-    ? patterns.map((pattern) => new RegExp(`^(?:|.*?\\.)${escaped(pattern)}\\.(\\d+)\\.`))
-    : [/^.*?\.[^.]*\.(\d+)\./];
-  const layerOf = ({ name }: Site) => numbered.map((n) => n.exec(name)?.[1]).find((found) => found);
-  const layers = new Set(matched.flatMap((site) => layerOf(site) ?? []).map(Number));
-  if (layers.size === 0) throw new UserError(`layers_pattern ${patterns?.join(', ')} fits no target's name`);
-  const unknown = wanted.find((layer) => !layers.has(layer));
+/** What a choice leaves of the targets. */
+function keepTest(c: TargetChoice): NameTest {
+  const excluded = excludeTests(c).map(([, test]) => test);
+  const saved = (c.modulesToSave ?? []).map((module) => savedModule('modules_to_save', module));
+  const { layersToTransform: wanted, targetModules } = c;
+  const layerOf = wanted?.length ? layerNumber('layers_pattern', c.layersPattern) : undefined;
+  const inLayers = (name: string) => targetModules.includes(name) || wanted!.includes(layerOf!(name) ?? -1);
+  return (name) =>
+    !excluded.some((test) => test(name)) &&
+    !saved.some((test) => test(name)) &&
+    (layerOf === undefined || inLayers(name));
+}
+
+function excludeTests({ excludeModules: exclude }: TargetChoice): [text: string, test: NameTest][] {
+  if (exclude === undefined) return [];
+  if (typeof exclude === 'string') return [[exclude, wholeName('exclude_modules', exclude)]];
+  return exclude.map((text) => [text, byName(text)]);
+}
+
+/** Refuses layers that no target is in, and targets that are in no layer: PEFT leaves both out in silence. */
+function checkLayers(
+  { layersToTransform, layersPattern, targetModules }: TargetChoice,
+  matched: Site[],
+): void {
+  if (!layersToTransform?.length) return;
+  const layerOf = layerNumber('layers_pattern', layersPattern);
+  const layers = new Set(matched.flatMap(({ name }) => layerOf(name) ?? []));
+  if (layers.size === 0)
+    throw new UserError(`layers_pattern ${layersPattern?.join(', ')} fits no target's name`);
+  const unknown = layersToTransform.find((layer) => !layers.has(layer));
   if (unknown !== undefined) {
     const range = `${Math.min(...layers)} to ${Math.max(...layers)}`;
     throw new UserError(`layers_to_transform ${unknown}: the targets are in layers ${range}`);
   }
-  // PEFT leaves it out in silence.
-  const named = (site: Site) => targetModules.includes(site.name);
-  const outside = matched.find((site) => layerOf(site) === undefined && !named(site));
+  const outside = matched.find(({ name }) => layerOf(name) === undefined && !targetModules.includes(name));
   if (outside) {
     throw new UserError(
       `layers_to_transform: target ${outside.name} is in none of the layers; name it in full, or leave it out`,
     );
   }
-  return (site) => named(site) || wanted.includes(Number(layerOf(site)));
 }
 
 type Kind = Site['kind'];
-const byName = (target: string) => (s: Site) => s.name === target || s.name.endsWith(`.${target}`);
-const escaped = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+const byName =
+  (target: string): NameTest =>
+  (name) =>
+    name === target || name.endsWith(`.${target}`);
+
+function namedBy(target: TargetModules): (site: Pick<Site, 'name' | 'kind'>) => boolean {
+  if (target === 'all-linear') return ({ kind, name }) => kind === 'linear' && name !== 'lm_head';
+  const tests = typeof target === 'string' ? [wholeName('target_modules', target)] : target.map(byName);
+  return ({ name }) => tests.some((test) => test(name));
+}
 
 /**
  * The sites that `target` names, as PEFT matches: a listed name is a site's full name or its last parts ("q_proj",
@@ -92,33 +117,23 @@ export function matchTargets(
   kinds: readonly Kind[] = ['linear'],
 ): Site[] {
   const fitting = sites.filter((s) => kinds.includes(s.kind));
-  if (target === 'all-linear') return fitting.filter((s) => s.kind === 'linear' && s.name !== 'lm_head');
   if (typeof target === 'string') {
-    const matched = fitting.filter(fullMatch('target_modules', target));
-    if (matched.length === 0)
-      throw new UserError(`target_modules "${target}" matches no layer; ${available(fitting)}`);
-    return matched;
+    const matched = fitting.filter(namedBy(target));
+    if (matched.length > 0 || target === 'all-linear') return matched;
+    throw new UserError(`target_modules "${target}" matches no layer; ${available(fitting)}`);
   }
   if (target.length === 0) throw new UserError(`target_modules is empty; ${available(fitting)}`);
   for (const t of target) {
-    if (fitting.some(byName(t))) continue;
-    if (sites.some(byName(t)))
+    const named = namedBy([t]);
+    if (fitting.some(named)) continue;
+    if (sites.some(named))
       throw new UserError(`target_modules "${t}" is an embedding; ${available(fitting)}`);
     const guess = nearest(t, lastNames(fitting));
     throw new UserError(
       `target_modules "${t}" matches no layer${guess ? `; did you mean "${guess}"?` : ''}; ${available(fitting)}`,
     );
   }
-  return fitting.filter((s) => target.some((t) => byName(t)(s)));
-}
-
-function fullMatch(option: string, pattern: string): (site: Site) => boolean {
-  try {
-    const whole = new RegExp(`^(?:${pattern})$`);
-    return (site) => whole.test(site.name);
-  } catch {
-    throw new UserError(`${option} "${pattern}" is not a regular expression`);
-  }
+  return fitting.filter(namedBy(target));
 }
 
 function lastNames(sites: readonly Site[]): string[] {
