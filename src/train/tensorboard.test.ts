@@ -35,6 +35,19 @@ describe('event files', () => {
     expect(await readEvents(path)).toEqual([{ wallTime: 5.5, step: 7, scalars: { 'x/y': 0.5 } }]);
   });
 
+  it('are refused where a record is no event', async () => {
+    const [length, content] = [Buffer.alloc(8), Buffer.from([0xff])];
+    length.writeBigUInt64LE(1n);
+    const masked = (bytes: Uint8Array) => {
+      const crc = crc32c(bytes);
+      const field = Buffer.alloc(4);
+      field.writeUInt32LE((((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0);
+      return field;
+    };
+    await writeFile(path, Buffer.concat([length, masked(length), content, masked(content)]));
+    await expect(readEvents(path)).rejects.toThrow('the record at byte 0 is no TensorBoard event');
+  });
+
   it('read back what was written', async () => {
     await write();
     const events = await readEvents(path);

@@ -1,11 +1,9 @@
-/**
- * Event files as TensorBoard reads them: TFRecord frames with masked CRC-32C, each a protobuf message `Event`
- * (tensorflow/core/util/event.proto), of which scalars need six fields.
- */
+/** Event files as TensorBoard reads them: TFRecord frames with masked CRC-32C, each a message of proto/tensorboard. */
 import { appendFile } from 'node:fs/promises';
-import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { UserError } from '../base/errors.js';
 import { exists, fileError, readFully, withFile, writeFileAtomic } from '../formats/io/node.js';
+import { type Event, EventSchema, SummarySchema } from '../formats/tensorboard/event_pb.js';
 
 /** TensorBoard takes files whose name has "tfevents" in it. */
 export const EVENTS_FILE = 'events.out.tfevents.lowrank';
@@ -18,10 +16,6 @@ export interface ScalarEvent {
   scalars: Readonly<Record<string, number>>;
 }
 
-const Fields = { wallTime: 1, step: 2, fileVersion: 3, summary: 5 } as const;
-const VALUE = 1;
-const ValueFields = { tag: 1, simpleValue: 2 } as const;
-
 /** An event file that grows. */
 export class EventFile {
   private constructor(private readonly path: string) {}
@@ -29,14 +23,8 @@ export class EventFile {
   /** Begins the file anew, or goes on behind `step`: what it has beyond that goes. */
   static async open(path: string, step: number): Promise<EventFile> {
     const kept = step > 0 && (await exists(path)) ? await readEvents(path) : [];
-    const version = frame(
-      new BinaryWriter()
-        .tag(Fields.wallTime, WireType.Bit64)
-        .double(Date.now() / 1000)
-        .tag(Fields.fileVersion, WireType.LengthDelimited)
-        .string('brain.Event:2')
-        .finish(),
-    );
+    const what = { case: 'fileVersion', value: 'brain.Event:2' } as const;
+    const version = frame(toBinary(EventSchema, create(EventSchema, { wallTime: Date.now() / 1000, what })));
     const frames = kept.filter((event) => event.step <= step).map((event) => frame(encodeEvent(event)));
     await writeFileAtomic(path, Buffer.concat([version, ...frames]));
     return new EventFile(path);
@@ -51,29 +39,17 @@ export class EventFile {
 }
 
 function encodeEvent({ wallTime, step, scalars }: ScalarEvent): Uint8Array {
-  const writer = new BinaryWriter()
-    .tag(Fields.wallTime, WireType.Bit64)
-    .double(wallTime)
-    .tag(Fields.step, WireType.Varint)
-    .int64(step)
-    .tag(Fields.summary, WireType.LengthDelimited)
-    .fork();
-  for (const [tag, value] of Object.entries(scalars)) {
-    writer
-      .tag(VALUE, WireType.LengthDelimited)
-      .fork()
-      .tag(ValueFields.tag, WireType.LengthDelimited)
-      .string(tag)
-      .tag(ValueFields.simpleValue, WireType.Bit32)
-      .float(value)
-      .join();
-  }
-  return writer.join().finish();
+  const values = Object.entries(scalars).map(([tag, value]) => ({
+    tag,
+    value: { case: 'simpleValue' as const, value },
+  }));
+  const what = { case: 'summary', value: create(SummarySchema, { value: values }) } as const;
+  return toBinary(EventSchema, create(EventSchema, { wallTime, step: BigInt(step), what }));
 }
 
 /**
  * The scalars of an event file; a last frame cut short by a kill is left out. Throws UserError where a checksum is
- * wrong.
+ * wrong, or a record is no event.
  */
 export async function readEvents(path: string): Promise<ScalarEvent[]> {
   const bytes = await withFile(path, async (file, size) => {
@@ -93,46 +69,27 @@ export async function readEvents(path: string): Promise<ScalarEvent[]> {
       throw new UserError(`${path}: the record at byte ${at} has a wrong checksum`);
     }
     const event = decodeEvent(content);
+    if (!event) throw new UserError(`${path}: the record at byte ${at} is no TensorBoard event`);
     if (Object.keys(event.scalars).length > 0) events.push(event);
     at = data + length + CRC_BYTES;
   }
   return events;
 }
 
-function decodeEvent(bytes: Uint8Array): ScalarEvent {
-  const event = { wallTime: 0, step: 0, scalars: {} as Record<string, number> };
-  eachField(new BinaryReader(bytes), bytes.length, (field, reader) => {
-    if (field === Fields.wallTime) event.wallTime = reader.double();
-    else if (field === Fields.step) event.step = Number(reader.int64());
-    else if (field === Fields.summary) {
-      eachField(reader, reader.uint32(), (part, inner) => {
-        if (part !== VALUE) return false;
-        let [tag, value] = ['', 0];
-        eachField(inner, inner.uint32(), (key, own) => {
-          if (key === ValueFields.tag) tag = own.string();
-          else if (key === ValueFields.simpleValue) value = own.float();
-          else return false;
-          return true;
-        });
-        event.scalars[tag] = value;
-        return true;
-      });
-    } else return false;
-    return true;
-  });
-  return event;
-}
-
-/** Calls `take` for each field of a message of `length` bytes; what it does not take is skipped. */
-function eachField(
-  reader: BinaryReader,
-  length: number,
-  take: (field: number, reader: BinaryReader) => boolean,
-): void {
-  for (const end = reader.pos + length; reader.pos < end; ) {
-    const [field, type] = reader.tag();
-    if (!take(field, reader)) reader.skip(type, field);
+/** undefined where the bytes are no such message. */
+function decodeEvent(bytes: Uint8Array): ScalarEvent | undefined {
+  let event: Event;
+  try {
+    event = fromBinary(EventSchema, bytes);
+  } catch {
+    return undefined;
   }
+  const { wallTime, step, what } = event;
+  const values = what.case === 'summary' ? what.value.value : [];
+  const scalars = values.flatMap(({ tag, value }) =>
+    value.case === 'simpleValue' ? [[tag, value.value] as const] : [],
+  );
+  return { wallTime, step: Number(step), scalars: Object.fromEntries(scalars) };
 }
 
 const CRC_BYTES = 4;
