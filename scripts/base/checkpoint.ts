@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { F32Tensor } from '../../src/base/tensor.js';
-import { writeFileAtomic, writeFolderAtomic } from '../../src/formats/io/node.js';
+import { writeFileAtomic, writeFolderAtomic } from '../../src/formats/io/write.js';
 import { readSafetensorsHeader, readTensorF32, writeSafetensors } from '../../src/formats/safetensors.js';
 import { RUN_FOLDER } from './paths.js';
 

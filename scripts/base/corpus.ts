@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { Rng } from '../../src/base/rng.js';
-import { writeFileAtomic } from '../../src/formats/io/node.js';
+import { writeFileAtomic } from '../../src/formats/io/write.js';
 import { fetchSource } from './fetch.js';
 import { TRAIN_TEXT, VALID_TEXT } from './paths.js';
 import { SOURCES } from './sources.js';

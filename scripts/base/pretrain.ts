@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type F32Tensor, f32 } from '../../src/base/tensor.js';
 import { writeCheckpoint } from '../../src/formats/checkpoint.js';
 import { encodeF32 } from '../../src/formats/float16.js';
-import { writeFileAtomic } from '../../src/formats/io/node.js';
+import { writeFileAtomic } from '../../src/formats/io/write.js';
 import { NodeRuntime } from '../../src/graph/runtime/node.js';
 import { type Adapter, createAdapter } from '../../src/methods/adapter.js';
 import { full } from '../../src/methods/full.js';

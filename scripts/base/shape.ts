@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { Rng } from '../../src/base/rng.js';
-import { writeFileAtomic } from '../../src/formats/io/node.js';
+import { writeFileAtomic } from '../../src/formats/io/write.js';
 import { writeSafetensors } from '../../src/formats/safetensors.js';
 import { INIT_FOLDER } from './paths.js';
 

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
-import { writeFileAtomic } from '../../src/formats/io/node.js';
+import { writeFileAtomic } from '../../src/formats/io/write.js';
 import { byteAlphabet, countWords, learnMerges } from './bpe.js';
 import { cards } from './cards.js';
 import { END_OF_TEXT, readDocuments } from './corpus.js';

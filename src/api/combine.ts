@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { UserError } from '../base/errors.js';
 import { readLoraGguf } from '../formats/gguf/lora.js';
-import { writeFolderAtomic } from '../formats/io/node.js';
+import { writeFolderAtomic } from '../formats/io/write.js';
 import { type Adapter, writeAdapter } from '../formats/peft.js';
 import { type CombineInput, combineAdapters, type Part, parseCombineOptions } from '../methods/combine.js';
 import { ownConfigOf } from '../methods/ownFiles.js';

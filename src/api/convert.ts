@@ -12,7 +12,8 @@ import {
 } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { ggufToHf } from '../formats/gguf/tohf.js';
-import { exists, writeFolderAtomic } from '../formats/io/node.js';
+import { exists } from '../formats/io/node.js';
+import { writeFolderAtomic } from '../formats/io/write.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
 import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
 import { NodeRuntime } from '../graph/runtime/node.js';

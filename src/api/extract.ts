@@ -1,7 +1,7 @@
 /** Adapters made out of other weights: extracted from two models, or lowered in rank. */
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { writeFolderAtomic } from '../formats/io/node.js';
+import { writeFolderAtomic } from '../formats/io/write.js';
 import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
 import { extractLora, extractShape } from '../methods/extract.js';
 import { reduceRanks } from '../methods/reduce.js';

@@ -2,7 +2,8 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
-import { exists, fileError, writeFileAtomic } from '../formats/io/node.js';
+import { exists, fileError } from '../formats/io/node.js';
+import { writeFileAtomic } from '../formats/io/write.js';
 import type { LrFound } from '../train/lrFinder.js';
 import { chartSvg } from './chart.js';
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
-import { writeFolderAtomic } from '../formats/io/node.js';
+import { writeFolderAtomic } from '../formats/io/write.js';
 import {
   type BaseAlternation,
   type BaseRecipe,

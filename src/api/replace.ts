@@ -1,7 +1,8 @@
 /** What may be replaced by an output, when asked. */
 import { lstat, open, readdir, realpath, stat } from 'node:fs/promises';
 import { UserError } from '../base/errors.js';
-import { exists, refuseExisting } from '../formats/io/node.js';
+import { exists } from '../formats/io/node.js';
+import { refuseExisting } from '../formats/io/write.js';
 
 /** A model folder, an adapter folder, or a GGUF file. */
 export type OutputKind = 'hf' | 'peft' | 'gguf';

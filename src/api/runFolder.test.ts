@@ -2,7 +2,7 @@ import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { writeFolderAtomic } from '../formats/io/node.js';
+import { writeFolderAtomic } from '../formats/io/write.js';
 import type { Metric } from './metric.js';
 import { RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
 

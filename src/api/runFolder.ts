@@ -2,7 +2,8 @@ import { appendFile, mkdir, readdir, readFile, realpath, rename, rm, stat } from
 import { basename, isAbsolute, join, relative, resolve } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { exists, fileError, readJson, writeFileAtomic, writeFolderAtomic } from '../formats/io/node.js';
+import { exists, fileError, readJson } from '../formats/io/node.js';
+import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
 import { listCheckpoints } from '../train/checkpoint.js';
 import { EVENTS_FILE, EventFile } from '../train/tensorboard.js';
 import { lossCurveSvg } from './curveSvg.js';

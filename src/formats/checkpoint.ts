@@ -6,7 +6,8 @@ import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { exists, readJson, writeFileAtomic } from './io/node.js';
+import { exists, readJson } from './io/node.js';
+import { writeFileAtomic } from './io/write.js';
 import {
   entryBytes,
   readSafetensorsHeader,

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { encodeF32 } from './float16.js';
-import { exists, readJson, writeFileAtomic } from './io/node.js';
+import { exists, readJson } from './io/node.js';
+import { writeFileAtomic } from './io/write.js';
 import type { AdapterTensor } from './peft.js';
 import { readSafetensorsHeader, readTensorF32, type TensorEntry, writeSafetensors } from './safetensors.js';
 

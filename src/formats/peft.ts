@@ -7,7 +7,8 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { sizeOf } from '../base/tensor.js';
 import { encodeF32 } from './float16.js';
-import { exists, readJson, writeFileAtomic } from './io/node.js';
+import { exists, readJson } from './io/node.js';
+import { writeFileAtomic } from './io/write.js';
 import {
   checkPeftConfig,
   encodePeftConfig,

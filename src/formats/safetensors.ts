@@ -10,7 +10,8 @@ import { nearest, UserError } from '../base/errors.js';
 import { type StoredDType, sizeOf } from '../base/tensor.js';
 import { bf16ToF32, f16ToF32 } from './float16.js';
 import { checkJson, decodeUtf8, duplicateKey, parseJsonText } from './io/json.js';
-import { type ByteSource, fileError, readFully, readInto, withFile, writeStreamAtomic } from './io/node.js';
+import { type ByteSource, fileError, readFully, readInto, withFile } from './io/node.js';
+import { writeStreamAtomic } from './io/write.js';
 
 /** Bytes an element of each dtype, in the order by which the reference writer sorts tensors (last first). */
 const DTYPE_BYTES = {

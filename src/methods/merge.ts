@@ -5,7 +5,7 @@ import { type F32Tensor, f32, type StoredDType } from '../base/tensor.js';
 import { writeCheckpoint } from '../formats/checkpoint.js';
 import { encodeF32 } from '../formats/float16.js';
 import { checkJson, parseJson } from '../formats/io/json.js';
-import { writeFileAtomic, writeFolderAtomic } from '../formats/io/node.js';
+import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
 import { RECIPE_FILE } from '../formats/quant/recipe.js';
 import {
   readTensorBytes,

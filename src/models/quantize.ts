@@ -5,7 +5,7 @@ import { UserError } from '../base/errors.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { writeCheckpoint } from '../formats/checkpoint.js';
 import type { GgufEntry } from '../formats/gguf/weights.js';
-import { writeFolderAtomic } from '../formats/io/node.js';
+import { writeFolderAtomic } from '../formats/io/write.js';
 import { type MatrixShape, pack, packedBytes, quantCodecs } from '../formats/quant/index.js';
 import { type Alternation, quantizeAlternately } from '../formats/quant/loftq.js';
 import { type BaseRecipe, describeRecipe, writeRecipe } from '../formats/quant/recipe.js';

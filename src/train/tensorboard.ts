@@ -2,7 +2,8 @@
 import { appendFile } from 'node:fs/promises';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { UserError } from '../base/errors.js';
-import { exists, fileError, readFully, withFile, writeFileAtomic } from '../formats/io/node.js';
+import { exists, fileError, readFully, withFile } from '../formats/io/node.js';
+import { writeFileAtomic } from '../formats/io/write.js';
 import { type Event, EventSchema, SummarySchema } from '../formats/tensorboard/event_pb.js';
 
 /** TensorBoard takes files whose name has "tfevents" in it. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Rng } from '../../src/base/rng.js';
 import { f32, sizeOf } from '../../src/base/tensor.js';
-import { writeFolderAtomic } from '../../src/formats/io/node.js';
+import { writeFolderAtomic } from '../../src/formats/io/write.js';
 import type { QuantFormat } from '../../src/formats/quant/index.js';
 import { NodeRuntime } from '../../src/graph/runtime/node.js';
 import { type Adapter, createAdapter, trainableCount } from '../../src/methods/adapter.js';

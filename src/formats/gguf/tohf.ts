@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { UserError } from '../../base/errors.js';
 import { type StoredDType, sizeOf } from '../../base/tensor.js';
 import { writeCheckpoint } from '../checkpoint.js';
-import { writeFileAtomic, writeFolderAtomic } from '../io/node.js';
+import { writeFileAtomic, writeFolderAtomic } from '../io/write.js';
 import type { TensorEntry } from '../safetensors.js';
 import { configOf, type HfConfig } from './config.js';
 import { Metadata } from './metadata.js';

@@ -1,6 +1,6 @@
 /** Writes GGUF files, version 3, little endian. https://github.com/ggml-org/ggml/blob/master/docs/gguf.md */
 import { type StoredDType, sizeOf } from '../../base/tensor.js';
-import { writeStreamAtomic } from '../io/node.js';
+import { writeStreamAtomic } from '../io/write.js';
 import { GGML_TYPES } from './types.js';
 
 /** One metadata value with its type in the file. */

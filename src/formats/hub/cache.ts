@@ -5,7 +5,8 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
-import { fileError, writeFileAtomic } from '../io/node.js';
+import { fileError } from '../io/node.js';
+import { writeFileAtomic } from '../io/write.js';
 import { COMMIT, type RemoteFile } from './repository.js';
 
 /** Whether there is a file of that many bytes, links followed. */

@@ -1,17 +1,14 @@
 /**
- * Files in Node: outputs appear whole or not at all, inputs are read within what the file really holds,
- * and whatever the system refuses becomes one sentence that names the path.
+ * Reading files in Node: within what the file really holds. Whatever the system refuses, here and in write.ts, becomes
+ * one sentence that names the path.
  */
-import { randomBytes } from 'node:crypto';
-import { type FileHandle, lstat, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path';
+import { type FileHandle, lstat, open } from 'node:fs/promises';
 import type * as z from 'zod';
 import { UserError } from '../../base/errors.js';
 import { checkJson, parseJson } from './json.js';
 
 /** One read or write call takes at most this much: Node refuses 2 GiB and more. */
-const MAX_CALL_BYTES = 1 << 30;
+export const MAX_CALL_BYTES = 1 << 30;
 
 /** The largest JSON files of models are tokenizers of some 40 MB; V8 holds no string above 512 MB. */
 const MAX_JSON_BYTES = 256 * 2 ** 20;
@@ -141,144 +138,4 @@ export async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T
     return target;
   });
   return checkJson(path, parseJson(path, bytes), schema);
-}
-
-function temporaryFor(path: string): string {
-  return join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
-}
-
-/** Makes a finished rename survive a power cut, where the system can (Windows cannot open folders). */
-async function syncFolder(folder: string): Promise<void> {
-  try {
-    const handle = await open(folder, 'r');
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  } catch {
-    // The data is written; only its durability is less certain.
-  }
-}
-
-/** Appends bytes to the file that is being written. */
-export type Write = (bytes: Uint8Array) => Promise<void>;
-
-/**
- * Writes a file piece by piece under a temporary name beside `path`, then renames it there, replacing a
- * file of that name. When `fill` or the disk fails, the temporary goes and `path` is as it was.
- */
-export async function writeStreamAtomic(path: string, fill: (write: Write) => Promise<void>): Promise<void> {
-  const temporary = temporaryFor(path);
-  let file: FileHandle | undefined;
-  try {
-    await mkdir(dirname(path), { recursive: true });
-    const handle = await open(temporary, 'wx');
-    file = handle;
-    await fill(async (bytes) => {
-      for (let done = 0; done < bytes.length; ) {
-        const { bytesWritten } = await handle.write(
-          bytes,
-          done,
-          Math.min(bytes.length - done, MAX_CALL_BYTES),
-        );
-        done += bytesWritten;
-      }
-    });
-    await file.sync();
-    await file.close();
-    file = undefined;
-    await rename(temporary, path);
-  } catch (error) {
-    await file?.close().catch(() => {});
-    await rm(temporary, { force: true }).catch(() => {});
-    throw fileError('write', path, error);
-  }
-  await syncFolder(dirname(path));
-}
-
-/** Writes `data` to `path` whole or not at all, replacing a file of that name. Text is written as UTF-8. */
-export function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
-  const bytes = typeof data === 'string' ? Buffer.from(data, 'utf8') : data;
-  return writeStreamAtomic(path, (write) => write(bytes));
-}
-
-/** Throws UserError when something named `folder` exists, so that a long job can refuse before its work. */
-export async function refuseExisting(folder: string): Promise<void> {
-  if (await exists(folder)) {
-    throw new UserError(`${folder} exists already; choose another output, or ask to overwrite it`);
-  }
-}
-
-/**
- * Makes the folder `folder` whole or not at all: `fill` writes into a temporary sibling, which is then
- * flushed and renamed. With `overwrite` an existing folder is replaced with all that is in it; without,
- * it is refused. When `fill` or the disk fails, the temporary goes and an existing folder is as it was.
- */
-export async function writeFolderAtomic(
-  folder: string,
-  fill: (temporary: string) => Promise<void>,
-  { overwrite = false }: { overwrite?: boolean } = {},
-): Promise<void> {
-  if (!overwrite) await refuseExisting(folder);
-  let target = resolve(folder);
-  const replaces = await exists(target);
-  if (replaces) {
-    target = await realpath(target);
-    if (!(await stat(target)).isDirectory()) throw new UserError(`${folder} is a file, not a folder`);
-    refusePrecious(folder, target);
-  }
-  const temporary = temporaryFor(target);
-  try {
-    await mkdir(dirname(target), { recursive: true });
-    await mkdir(temporary);
-    await fill(temporary);
-    await syncTree(temporary);
-    if (replaces) await swap(temporary, target);
-    else await rename(temporary, target);
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true }).catch(() => {});
-    // What was written inside knows only the temporary name, which tells nobody anything.
-    if (error instanceof UserError) throw new UserError(error.message.replaceAll(temporary, folder));
-    throw fileError('write', folder, error);
-  }
-  await syncFolder(dirname(target));
-}
-
-/** Overwriting "." or "~" would delete far more than an earlier output. */
-function refusePrecious(named: string, target: string): void {
-  for (const precious of [process.cwd(), homedir()]) {
-    const inside = relative(target, precious);
-    if (!inside.startsWith('..') && !isAbsolute(inside)) {
-      throw new UserError(`${named} holds ${precious} and is not overwritten; choose another output folder`);
-    }
-  }
-}
-
-async function swap(fresh: string, target: string): Promise<void> {
-  const old = temporaryFor(target);
-  await rename(target, old);
-  try {
-    await rename(fresh, target);
-  } catch (error) {
-    await rename(old, target);
-    throw error;
-  }
-  await rm(old, { recursive: true, force: true });
-}
-
-async function syncTree(folder: string): Promise<void> {
-  for (const entry of await readdir(folder, { withFileTypes: true })) {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) await syncTree(path);
-    else if (entry.isFile()) {
-      const file = await open(path, 'r+');
-      try {
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-    }
-  }
-  await syncFolder(folder);
 }

@@ -2,7 +2,8 @@
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
-import { exists, readJson, writeFileAtomic } from '../io/node.js';
+import { exists, readJson } from '../io/node.js';
+import { writeFileAtomic } from '../io/write.js';
 import { type QuantFormat, quantFormats } from './index.js';
 
 /** In the folder of a base that plain quantization does not give again, and of adapters over any quantized base. */

@@ -8,7 +8,8 @@ import { stat } from 'node:fs/promises';
 import * as z from 'zod';
 import { UserError } from '../../base/errors.js';
 import { parseJson } from '../../formats/io/json.js';
-import { fileError, writeStreamAtomic } from '../../formats/io/node.js';
+import { fileError } from '../../formats/io/node.js';
+import { writeStreamAtomic } from '../../formats/io/write.js';
 import type { EncodeStats, Example } from './encode.js';
 import type { ExampleSource } from './source.js';
 
