@@ -101,7 +101,7 @@ async function sourceOf(path: string): Promise<Source> {
 
 /** Writes a model folder anew, with another dtype or other shards: merging nothing is copying. */
 async function copyModel(path: string, output: string, options: ConvertOptions): Promise<void> {
-  await writeMergedModel(output, new NodeRuntime(), await openModel(path), undefined, options);
+  await writeMergedModel(output, new NodeRuntime(), await openModel(path, options), undefined, options);
 }
 
 async function convertAdapter(

@@ -1,11 +1,10 @@
 import { createHash, type Hash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { UserError } from '../base/errors.js';
 import { Turns, type WorkOptions } from '../base/work.js';
-import { exists, fileError } from '../formats/io/node.js';
+import { exists, fileError, withFile } from '../formats/io/node.js';
 import type { Tokenizer } from '../formats/tokenizer.js';
 import { type Examples, TokenCache } from '../train/data/cache.js';
 import { type EncodeRowsOptions, encodeEach } from '../train/data/encode.js';
@@ -168,7 +167,9 @@ class DataSet {
 
 async function addFile(hash: Hash, path: string, signal?: AbortSignal): Promise<void> {
   try {
-    await pipeline(createReadStream(path), hash, { end: false, signal });
+    await withFile(path, (file) =>
+      pipeline(file.createReadStream({ autoClose: false }), hash, { end: false, signal }),
+    );
   } catch (error) {
     signal?.throwIfAborted();
     throw fileError('read', path, error);

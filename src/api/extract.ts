@@ -37,7 +37,11 @@ export async function* extract(
   const find = { onNotice, onDownload };
   const [from, to] = [await resolveModelFolder(base, find), await resolveModelFolder(tuned, find)];
   for (const input of [from, to]) await refuseInput(output, input);
-  const { adapter, left } = yield* extractLora(await openModel(from), await openModel(to), options);
+  const { adapter, left } = yield* extractLora(
+    await openModel(from, find),
+    await openModel(to, find),
+    options,
+  );
   await write(output, adapter, await baseName(base), overwrite);
   return { left };
 }

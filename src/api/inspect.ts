@@ -91,7 +91,7 @@ export async function inspect(
 }
 
 async function inspectModel(path: string, options: InspectOptions): Promise<ModelInspection> {
-  const { config, checkpoint, sites, parameters } = await openModel(path);
+  const { config, checkpoint, sites, parameters } = await openModel(path, options);
   const infos = [...checkpoint.tensors.values()].map(({ dtype, length }) => ({ type: dtype, length }));
   return describeModel({ path, format: 'safetensors', config, sites, parameters, infos }, options);
 }

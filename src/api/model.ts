@@ -62,7 +62,7 @@ export interface LoadOptions extends BaseOptions {
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
   const resolved = await resolveBase(path, options);
   const { folder, original } = resolved;
-  const base = await openBase(resolved);
+  const base = await openBase(resolved, options);
   const tokenizer = await loadTokenizer(folder);
   if (tokenizer.vocabSize > base.config.vocabSize) {
     throw new UserError(

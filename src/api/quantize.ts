@@ -10,7 +10,7 @@ import { exists } from '../formats/io/node.js';
 import { type QuantFormat, quantFormats } from '../formats/quant/index.js';
 import { type BaseRecipe, describeRecipe, readRecipe, sameRecipe } from '../formats/quant/recipe.js';
 import type { TensorEntry } from '../formats/safetensors.js';
-import { type BaseModel, openModel } from '../models/base.js';
+import { type BaseModel, type OpenOptions, openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
 import {
   floatEntries,
@@ -56,8 +56,11 @@ export async function resolveBase(
 }
 
 /** Opens a base that was resolved, with a reader of its original. Throws UserError as openModel does. */
-export async function openBase({ folder, original }: ResolvedBase): Promise<BaseModel> {
-  const base = await openModel(await realpath(folder));
+export async function openBase(
+  { folder, original }: ResolvedBase,
+  options: OpenOptions = {},
+): Promise<BaseModel> {
+  const base = await openModel(await realpath(folder), options);
   return original === undefined ? base : { ...base, original: readerOf(original) };
 }
 

@@ -3,8 +3,11 @@ import { UserError } from './errors.js';
 /** Element types of graphs and feeds. */
 export type DType = 'float32' | 'int32' | 'int64' | 'bool' | 'uint8';
 
-/** Element types that weights may have on disk. */
+/** Element types that weights are written in. */
 export type StoredDType = 'float32' | 'float16' | 'bfloat16';
+
+/** Element types of weights in files that are read. */
+export type WeightDType = StoredDType | 'float64';
 
 /** A dense row-major tensor on the host. `int64` holds BigInts, `bool` one byte an element. */
 export type HostTensor =

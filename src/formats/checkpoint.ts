@@ -47,12 +47,12 @@ const indexSchema = z.looseObject({
  */
 export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   const absolute = resolve(folder);
-  const tensors = await findTensors(absolute);
-  return {
-    folder: absolute,
-    tensors,
-    read: async (name) => readTensorF32(tensorNamed(tensors, name, absolute)),
-  };
+  return checkpointOf(absolute, await findTensors(absolute));
+}
+
+/** The checkpoint of a folder with these tensors. */
+export function checkpointOf(folder: string, tensors: Map<string, TensorInfo>): Checkpoint {
+  return { folder, tensors, read: async (name) => readTensorF32(tensorNamed(tensors, name, folder)) };
 }
 
 async function findTensors(folder: string): Promise<Map<string, TensorInfo>> {
@@ -64,7 +64,8 @@ async function findTensors(folder: string): Promise<Map<string, TensorInfo>> {
     exists(join(folder, name)),
   );
   const hint = (await Promise.all(pickled)).includes(true)
-    ? '; its PyTorch pickles are not read: save it with safe_serialization'
+    ? `; PyTorch's pickles are not read, convert them: python -c "from transformers import AutoModelForCausalLM as M; ` +
+      `M.from_pretrained('${folder}').save_pretrained('${folder}')"`
     : '';
   throw new UserError(`${folder} has neither ${SINGLE} nor ${INDEX}${hint}`);
 }

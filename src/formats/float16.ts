@@ -2,7 +2,7 @@
  * Half precision: IEEE 754 binary16 (1-5-10 bits) and bfloat16 (the upper half of a float32), to and from
  * float32 with round-to-nearest-even. Bits travel as Uint16 on a little-endian machine.
  */
-import type { StoredDType } from '../base/tensor.js';
+import type { WeightDType } from '../base/tensor.js';
 
 const F32_INFINITY = 0x7f800000;
 
@@ -81,7 +81,8 @@ function bitsOf(values: Float32Array): Uint32Array {
 }
 
 /** The little-endian bytes of `values` rounded to `dtype`; for float32 a view, without a copy. */
-export function encodeF32(values: Float32Array, dtype: StoredDType): Uint8Array {
+export function encodeF32(values: Float32Array, dtype: WeightDType): Uint8Array {
+  if (dtype === 'float64') return new Uint8Array(Float64Array.from(values).buffer);
   if (dtype === 'float32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const halves = new Uint16Array(values.length);
   if (dtype === 'float16') f32ToF16(values, halves);

@@ -7,7 +7,7 @@ import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import * as z from 'zod';
 import { nearest, UserError } from '../base/errors.js';
-import { type StoredDType, sizeOf } from '../base/tensor.js';
+import { type StoredDType, sizeOf, type WeightDType } from '../base/tensor.js';
 import { bf16ToF32, f16ToF32 } from './float16.js';
 import { checkJson, decodeUtf8, duplicateKey, parseJsonText } from './io/json.js';
 import { type ByteSource, fileError, readFully, readInto, withFile } from './io/node.js';
@@ -173,13 +173,14 @@ export async function readTensorBytes(info: TensorInfo): Promise<Uint8Array> {
 }
 
 /**
- * A tensor's values as float32, row-major; F16 and BF16 convert exactly.
+ * A tensor's values as float32, row-major; F16 and BF16 convert exactly, F64 is rounded.
  * @throws UserError for any other dtype.
  */
 export async function readTensorF32(info: TensorInfo): Promise<Float32Array> {
+  if (info.dtype === 'F64') return Float32Array.from(new Float64Array((await readTensorBytes(info)).buffer));
   if (info.dtype !== 'F32' && info.dtype !== 'F16' && info.dtype !== 'BF16') {
     throw new UserError(
-      `${info.file}: tensor "${info.name}" has dtype ${info.dtype}, expected F32, F16 or BF16`,
+      `${info.file}: tensor "${info.name}" has dtype ${info.dtype}, expected F32, F16, BF16 or F64`,
     );
   }
   const values = new Float32Array(sizeOf(info.shape));
@@ -191,6 +192,28 @@ export async function readTensorF32(info: TensorInfo): Promise<Float32Array> {
   if (info.dtype === 'F16') f16ToF32(halves, values);
   else bf16ToF32(halves, values);
   return values;
+}
+
+const COMPARED_BYTES = 1 << 24;
+
+/** Whether two tensors hold the same values. Bytes are compared where the dtypes are equal, without holding either whole. */
+export async function equalTensors(a: TensorInfo, b: TensorInfo): Promise<boolean> {
+  if (String(a.shape) !== String(b.shape)) return false;
+  if (a.dtype !== b.dtype) {
+    const [x, y] = [await readTensorF32(a), await readTensorF32(b)];
+    return x.every((value, i) => value === y[i]);
+  }
+  for (let at = 0; at < a.length; at += COMPARED_BYTES) {
+    const [x, y] = await Promise.all(
+      [a, b].map(async ({ file, offset, length }) => {
+        const piece = new Uint8Array(Math.min(COMPARED_BYTES, length - at));
+        await readInto(file, piece, offset + at);
+        return piece;
+      }),
+    );
+    if (Buffer.compare(x, y) !== 0) return false;
+  }
+  return true;
 }
 
 /** The tensor of that name. Throws UserError with the nearest name when there is none. */
@@ -211,6 +234,18 @@ export function tensorNamed(
 export function safetensorsDType(dtype: StoredDType): SafetensorsDType {
   return ({ float32: 'F32', float16: 'F16', bfloat16: 'BF16' } as const)[dtype];
 }
+
+/** The weights' dtype that safetensors has this name for; undefined for those that hold no weights. */
+export function weightDType(dtype: SafetensorsDType): WeightDType | undefined {
+  return WEIGHT_DTYPES[dtype];
+}
+
+const WEIGHT_DTYPES: Partial<Record<SafetensorsDType, WeightDType>> = {
+  F32: 'float32',
+  F16: 'float16',
+  BF16: 'bfloat16',
+  F64: 'float64',
+};
 
 /** A tensor to write. `data` is asked for only when its turn comes, and let go after. */
 export interface TensorEntry {

@@ -1,6 +1,6 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { type Dim, factorsOf, type Shape } from '../base/dims.js';
-import type { DType, HostTensor, StoredDType } from '../base/tensor.js';
+import type { DType, HostTensor, WeightDType } from '../base/tensor.js';
 import {
   type AttributeProto,
   AttributeProto_AttributeType,
@@ -27,8 +27,9 @@ import { type Node, reachable, type Tensor, type TensorType } from './tensor.js'
 const OPSET = 17n;
 const IR_VERSION = 8n;
 
-const ONNX_TYPE: Record<DType | StoredDType, TensorProto_DataType> = {
+const ONNX_TYPE: Record<DType | WeightDType, TensorProto_DataType> = {
   float32: TensorProto_DataType.FLOAT,
+  float64: TensorProto_DataType.DOUBLE,
   float16: TensorProto_DataType.FLOAT16,
   bfloat16: TensorProto_DataType.BFLOAT16,
   int32: TensorProto_DataType.INT32,
@@ -257,7 +258,7 @@ class Emitter implements EmitContext {
 
   private initializer(
     name: string,
-    dtype: DType | StoredDType,
+    dtype: DType | WeightDType,
     dims: readonly number[],
     data: Partial<Pick<TensorProto, 'rawData' | 'dataLocation'>> & {
       externalData?: { key: string; value: string }[];
@@ -316,7 +317,7 @@ function attribute(name: string, value: OnnxAttrs[string] | GraphProto): Attribu
 }
 
 /** Without a shape: of any. */
-function valueInfo(name: string, dtype: DType | StoredDType, shape?: Shape): ValueInfoProto {
+function valueInfo(name: string, dtype: DType | WeightDType, shape?: Shape): ValueInfoProto {
   return create(ValueInfoProtoSchema, {
     name,
     type: {

@@ -1,9 +1,9 @@
 import type { Shape } from '../base/dims.js';
-import type { DType, StoredDType } from '../base/tensor.js';
+import type { DType, WeightDType } from '../base/tensor.js';
 
-/** Element type and (possibly symbolic) shape of a value in a graph. Half precision only until it is cast. */
+/** Element type and (possibly symbolic) shape of a value in a graph. Precisions other than float32 only until they are cast. */
 export interface TensorType {
-  readonly dtype: DType | StoredDType;
+  readonly dtype: DType | WeightDType;
   readonly shape: Shape;
 }
 
@@ -22,7 +22,7 @@ export class Tensor implements TensorType {
   constructor(
     readonly node: Node,
     readonly index: number,
-    readonly dtype: DType | StoredDType,
+    readonly dtype: DType | WeightDType,
     readonly shape: Shape,
   ) {}
 

@@ -45,7 +45,11 @@ export async function* extractLora(
   { targetModules, iterations, seed, ...truncation }: ExtractOptions,
 ): AsyncGenerator<TruncatedLayer & { done: number; of: number }, Extracted, void> {
   checkAlike(base, tuned);
-  const sites = matchTargets(parseTargets(targetModules), base.sites).filter((site) => !site.tiedTo);
+  // A head that is tied in both is in its embedding.
+  const both = new Set([...base.parameters.keys(), ...tuned.parameters.keys()]);
+  const sites = matchTargets(parseTargets(targetModules), base.sites).filter(({ name }) =>
+    both.has(`${name}.weight`),
+  );
   const tensors = new Map<string, AdapterTensor>();
   const ranks = new Map<string, number>();
   for (const [i, site] of sites.entries()) {
@@ -69,7 +73,12 @@ export async function* extractLora(
       of: sites.length,
     };
   }
-  const left = await othersThatDiffer(base, tuned, new Set(sites.map((site) => `${site.name}.weight`)));
+  const taken = new Set(sites.map((site) => `${site.name}.weight`));
+  const left = await thoseThatDiffer(
+    base,
+    tuned,
+    [...both].filter((name) => !taken.has(name)),
+  );
   if (ranks.size === 0) {
     const also = left.length > 0 ? `, which differ in ${left[0]} though` : '';
     throw new UserError(`${tuned.folder} has the same targets as ${base.folder}: nothing to extract${also}`);
@@ -83,31 +92,40 @@ export async function* extractLora(
 }
 
 function checkAlike(base: BaseModel, tuned: BaseModel): void {
-  for (const [name, shape] of base.parameters) {
-    const other = tuned.parameters.get(name);
-    if (other && String(other) === String(shape)) continue;
-    const found = other ? `[${other}] in ${tuned.folder}` : `not in ${tuned.folder}`;
+  for (const [name, shape] of [...base.parameters, ...tuned.parameters]) {
+    const [before, after] = [base, tuned].map((model) => model.parameters.get(heldBy(model, name)));
+    if (before && after && String(before) === String(after)) continue;
+    const [first, second] = before ? [base, tuned] : [tuned, base];
+    const other = before ? after : undefined;
     throw new UserError(
-      `${name} is [${shape}] in ${base.folder} and ${found}: these are not one model, tuned`,
+      `${name} is [${shape}] in ${first.folder} and ${other ? `[${other}]` : 'not'} in ${second.folder}: ` +
+        'these are not one model, tuned',
     );
   }
 }
 
+/** The tensor that a model has under a name: a tied head's matrix is that of its embedding. */
+function heldBy(model: BaseModel, name: string): string {
+  if (model.parameters.has(name)) return name;
+  const site = model.sites.find((s) => `${s.name}.weight` === name);
+  return site?.tiedTo ? `${site.tiedTo}.weight` : name;
+}
+
 async function difference(base: BaseModel, tuned: BaseModel, name: string): Promise<Float32Array> {
-  const [before, after] = await Promise.all([base, tuned].map((model) => model.checkpoint.read(name)));
+  const [before, after] = await Promise.all(
+    [base, tuned].map((model) => model.checkpoint.read(heldBy(model, name))),
+  );
   for (const [i, x] of before.entries()) after[i] -= x;
   if (after.every(Number.isFinite)) return after;
   throw new UserError(`${name} of ${base.folder} or ${tuned.folder} has values that are not finite`);
 }
 
-async function othersThatDiffer(
+async function thoseThatDiffer(
   base: BaseModel,
   tuned: BaseModel,
-  taken: ReadonlySet<string>,
+  names: readonly string[],
 ): Promise<string[]> {
-  const names: string[] = [];
-  for (const name of base.parameters.keys()) {
-    if (!taken.has(name) && energy(await difference(base, tuned, name)) > 0) names.push(name);
-  }
-  return names;
+  const differ: string[] = [];
+  for (const name of names) if (energy(await difference(base, tuned, name)) > 0) differ.push(name);
+  return differ;
 }

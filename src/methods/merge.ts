@@ -1,10 +1,10 @@
-import { copyFile, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { type F32Tensor, f32, type StoredDType } from '../base/tensor.js';
 import { writeCheckpoint } from '../formats/checkpoint.js';
+import { copyCompanions } from '../formats/companions.js';
 import { encodeF32 } from '../formats/float16.js';
-import { checkJson, parseJson } from '../formats/io/json.js';
+import { readJson } from '../formats/io/node.js';
 import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
 import { RECIPE_FILE } from '../formats/quant/recipe.js';
 import {
@@ -12,7 +12,7 @@ import {
   readTensorF32,
   safetensorsDType,
   type TensorEntry,
-  type TensorInfo,
+  weightDType,
 } from '../formats/safetensors.js';
 import { compile } from '../graph/emit.js';
 import { input } from '../graph/ops/index.js';
@@ -50,7 +50,7 @@ export async function writeMergedModel(
     ...parted.map(([name, { from }]) => [name, model.checkpoint.tensors.get(from)!] as const),
   ]);
   const entries = [...infos].map(([name, info]): TensorEntry => {
-    const stored = dtype && isFloat(info) ? safetensorsDType(dtype) : info.dtype;
+    const stored = dtype && weightDType(info.dtype) ? safetensorsDType(dtype) : info.dtype;
     const entry = { name, dtype: stored, shape: info.shape };
     const change = merged.get(name);
     if (!change) {
@@ -61,7 +61,7 @@ export async function writeMergedModel(
       ...entry,
       data: async () => {
         const values = await runChange(runtime, f32(await readTensorF32(info), info.shape), change);
-        return encodeF32(values.data, STORED[stored as keyof typeof STORED]);
+        return encodeF32(values.data, weightDType(stored)!);
       },
     };
   });
@@ -80,16 +80,13 @@ export async function writeMergedModel(
     async (temporary) => {
       await writeCheckpoint(temporary, entries, { maxShardBytes });
       await copyModelFiles(model.folder, temporary, {
-        ...(written && { dtype: written }),
-        ...(parted.length > 0 && { tie_word_embeddings: false }),
+        dtype: written,
+        tied: model.config.tieWordEmbeddings && parted.length === 0,
       });
     },
     { overwrite },
   );
 }
-
-const STORED = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
-const isFloat = (info: TensorInfo): boolean => info.dtype in STORED;
 
 /** Computes one merged tensor by a graph of its own. */
 async function runChange(runtime: Runtime, weight: F32Tensor, change: Change): Promise<F32Tensor> {
@@ -106,23 +103,18 @@ async function runChange(runtime: Runtime, weight: F32Tensor, change: Change): P
   return outputs.merged as F32Tensor;
 }
 
-/** What belongs to a model beside its weights: configuration, tokenizer, templates. */
-const COMPANIONS = /\.(json|jinja|model|txt)$/;
 /** Of the result this is another, or not true. */
 const OWN = ['config.json', RECIPE_FILE];
 
 async function copyModelFiles(
   from: string,
   to: string,
-  { dtype, ...changes }: { dtype?: StoredDType; tie_word_embeddings?: false },
+  { dtype, tied }: { dtype?: StoredDType; tied: boolean },
 ): Promise<void> {
-  for (const entry of await readdir(from)) {
-    if (!COMPANIONS.test(entry) || entry.endsWith('.safetensors.index.json') || OWN.includes(entry)) continue;
-    await copyFile(join(from, entry), join(to, entry));
-  }
+  await copyCompanions(from, to, OWN);
   const place = join(from, 'config.json');
-  const read = checkJson(place, parseJson(place, await readFile(place)), z.record(z.string(), z.unknown()));
-  const config: Record<string, unknown> = { ...read, ...changes };
+  const config = await readJson(place, z.record(z.string(), z.unknown()));
+  if (config.tie_word_embeddings === true && !tied) config.tie_word_embeddings = false;
   if (dtype) config['torch_dtype' in config ? 'torch_dtype' : 'dtype'] = dtype;
   await writeFileAtomic(join(to, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
 }

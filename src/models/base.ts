@@ -1,16 +1,18 @@
-import { readFile, realpath } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
+import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { type StoredDType, sizeOf } from '../base/tensor.js';
+import { sizeOf } from '../base/tensor.js';
 import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
-import { parseJson } from '../formats/io/json.js';
-import { fileError } from '../formats/io/node.js';
+import { readJson } from '../formats/io/node.js';
+import { weightDType } from '../formats/safetensors.js';
 import { add, cast, gather, input, matmul, weight } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { decoder, lmHead } from './decoder.js';
 import { parseModelConfig } from './index.js';
 import type { DecoderConfig, LinearShape, Site, Sites, Stream } from './model.js';
 import { findQuantized, type QuantizedTensor, quantizedWeight, withQuantized } from './quantized.js';
+import { refuseMoreLayers, settleHead, unusedNotice, withPrefix } from './weights.js';
 
 /** A pre-trained model on disk: nothing of its weights is in memory. */
 export interface BaseModel {
@@ -36,19 +38,23 @@ export interface BaseModel {
   parameters: ReadonlyMap<string, readonly number[]>;
 }
 
-const STORED: Partial<Record<string, StoredDType>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
+/** What is told while a model is opened. */
+export interface OpenOptions {
+  /** Weights that the configuration has no place for, or contradicts. */
+  onNotice?: (message: string) => void;
+}
 
 /**
  * Opens a model folder: config.json and safetensors. Checks that every tensor the architecture needs is
  * there, in the shape that the config says. Throws UserError otherwise.
  */
-export async function openModel(folder: string): Promise<BaseModel> {
+export async function openModel(folder: string, { onNotice }: OpenOptions = {}): Promise<BaseModel> {
   const place = join(folder, 'config.json');
-  const bytes = await readFile(place).catch((error: unknown) => {
-    throw fileError('read', place, error);
-  });
-  const config = parseModelConfig(place, parseJson(place, bytes));
-  const stored = await openCheckpoint(folder);
+  const parsed = parseModelConfig(place, await readJson(place, z.unknown()));
+  const found = await openCheckpoint(folder);
+  refuseMoreLayers(place, parsed, found);
+  const named = withPrefix(found, describe(parsed).parameters);
+  const { config, checkpoint: stored, notice } = await settleHead(parsed, named);
   const { sites, parameters } = describe(config);
   const quantized = findQuantized(stored, parameters);
   const checkpoint = withQuantized(stored, quantized);
@@ -62,10 +68,11 @@ export async function openModel(folder: string): Promise<BaseModel> {
         `${info.file}: tensor "${name}" has shape [${info.shape}], config.json makes it [${shape}]`,
       );
     }
-    if (!STORED[info.dtype]) {
-      throw new UserError(`${info.file}: tensor "${name}" is ${info.dtype}, expected F32, F16 or BF16`);
+    if (!weightDType(info.dtype)) {
+      throw new UserError(`${info.file}: tensor "${name}" is ${info.dtype}, expected F32, F16, BF16 or F64`);
     }
   }
+  for (const told of [notice, unusedNotice(checkpoint, parameters)]) if (told) onNotice?.(told);
   const files = [...new Set([...stored.tensors.values()].map((t) => t.file))];
   const weightsFolder = commonFolder(await Promise.all(files.map((f) => realpath(f))));
   return { folder: stored.folder, config, checkpoint, quantized, weightsFolder, sites, parameters };
@@ -137,7 +144,7 @@ export function frozenWeight(model: BaseModel, name: string, label = name): Tens
     return quantizedWeight(name, quantized, { file, fast: model.serving ?? false });
   }
   const info = model.checkpoint.tensors.get(name)!;
-  const stored = STORED[info.dtype]!;
+  const stored = weightDType(info.dtype)!;
   const frozen = weight({
     name: label,
     shape: info.shape,

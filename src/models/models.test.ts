@@ -35,7 +35,22 @@ describe('config.json', () => {
       { ...llama, num_key_value_heads: 4 },
       'c: key "num_key_value_heads": 4 does not divide num_attention_heads, 9',
     ],
-    [{ ...llama, hidden_act: 'gelu' }, 'c: key "hidden_act": only "silu" is supported, found "gelu"'],
+    [{ ...llama, hidden_act: 'gelu' }, 'c: key "hidden_act": only "silu" (or "swish", its other name)'],
+    [{ ...llama, num_hidden_layers: 1e9 }, 'c: key "num_hidden_layers"'],
+    [{ ...llama, rms_norm_eps: 1e308 }, 'c: key "rms_norm_eps"'],
+    [{ ...llama, head_dim: 7 }, 'c: the heads have 7 dimensions, and rotary embeddings need an even number'],
+    [
+      { ...llama, quantization_config: { quant_method: 'gptq', bits: 4 } },
+      'c: key "quantization_config": the weights were quantized by GPTQ, which is not read',
+    ],
+    [
+      {
+        ...llama,
+        quantization: { group_size: 64, bits: 4 },
+        quantization_config: { group_size: 64, bits: 4 },
+      },
+      'c: key "quantization": the weights were quantized by mlx, which is not read',
+    ],
     [
       { ...llama, rope_scaling: { rope_type: 'yarn', factor: 2 } },
       'c: key "rope_scaling.rope_type": "yarn" is not supported, expected default, linear or llama3',
@@ -44,7 +59,10 @@ describe('config.json', () => {
       { ...llama, rope_scaling: { rope_type: 'llama3', factor: 2 } },
       'c: key "rope_scaling.low_freq_factor" is missing; rope type "llama3" needs it',
     ],
-    [{ ...llama, model_type: 'qwen3', use_sliding_window: true }, 'config.json: key "use_sliding_window"'],
+    [
+      { ...llama, model_type: 'qwen3', use_sliding_window: true },
+      'c: key "max_window_layers": sliding windows on some layers only are not supported',
+    ],
     [[], 'c: expected object'],
   ])('refuses %#', (config, message) => {
     expect(() => parseModelConfig('c', config)).toThrow(message);

@@ -1,9 +1,8 @@
 /** How a quantized copy of a model is made. */
-import { copyFile, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { writeCheckpoint } from '../formats/checkpoint.js';
+import { copyCompanions } from '../formats/companions.js';
 import type { GgufEntry } from '../formats/gguf/weights.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import { type MatrixShape, pack, packedBytes, quantCodecs } from '../formats/quant/index.js';
@@ -105,9 +104,6 @@ export function floatEntries({ checkpoint }: BaseModel): FloatEntry[] {
   });
 }
 
-/** What belongs to a model beside its weights: configuration, tokenizer, templates. */
-const COMPANIONS = /^(?!.*\.safetensors\.index\.json$).*\.(json|jinja|model|txt)$/;
-
 /**
  * Writes a copy of a model folder with quantized matrices and the rest as it is stored, whole or not at all. It opens as
  * any model does. Throws UserError where the folder exists.
@@ -120,9 +116,7 @@ export async function quantizeFolder(
 ): Promise<void> {
   await writeFolderAtomic(folder, async (temporary) => {
     await writeCheckpoint(temporary, quantizedEntries(floatEntries(model), model.config, recipe, options));
-    for (const file of await readdir(model.folder)) {
-      if (COMPANIONS.test(file)) await copyFile(join(model.folder, file), join(temporary, file));
-    }
+    await copyCompanions(model.folder, temporary);
     await noteRecipe(temporary, recipe);
   });
 }

@@ -126,11 +126,11 @@ async function ropeScaling(
   headDim: number,
   theta: number,
 ): Promise<RopeScaling | null> {
-  const type = meta.string(`${name}.rope.scaling.type`, 'none');
-  if (type === 'linear') return { rope_type: 'linear', factor: meta.number(`${name}.rope.scaling.factor`) };
-  if (type !== 'none') meta.fail(`rope scaling "${type}" is not converted, expected none or linear`);
+  const linear = linearFactor(meta, name);
   const factors = gguf.tensors.get('rope_freqs.weight');
-  if (factors === undefined) return null;
+  if (factors === undefined) return linear === 1 ? null : { rope_type: 'linear', factor: linear };
+  if (linear !== 1)
+    meta.fail('it has linear rope scaling and rope_freqs.weight, which are not converted together');
   const found = await readGgufTensor(gguf, factors);
   const scaling = llama3Scaling(found[found.length - 1]);
   const expected = llama3Factors(scaling, headDim, theta);
@@ -138,6 +138,18 @@ async function ropeScaling(
     found.length === expected.length && expected.every((x, i) => Math.abs(found[i] / x - 1) < 1e-3);
   if (!agrees) meta.fail('rope_freqs.weight is not the scaling of Llama 3, and no other is converted');
   return scaling;
+}
+
+/** As llama.cpp reads it: without a type a factor is linear, 0 and no factor are none, and an older key is looked for too. */
+function linearFactor(meta: Metadata, name: string): number {
+  const type = meta.string(`${name}.rope.scaling.type`, 'linear');
+  if (type !== 'none' && type !== 'linear') {
+    meta.fail(`rope scaling "${type}" is not converted, expected none or linear`);
+  }
+  const older = meta.number(`${name}.rope.scale_linear`, 0);
+  const factor = shortestF32(meta.number(`${name}.rope.scaling.factor`, older));
+  if (factor < 0) meta.fail(`the rope scaling factor is ${factor}, expected one above 0`);
+  return type === 'none' || factor === 0 ? 1 : factor;
 }
 
 /** A file keeps only the factors that Llama 3's scaling leads to; of its parameters only `factor` varies between models. */

@@ -1,4 +1,7 @@
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -25,12 +28,24 @@ describe('readInto', () => {
 
   it('refuses what is not a file', async () => {
     await expect(readInto(dir, new Uint8Array(1), 0)).rejects.toThrow(
-      new UserError(`cannot read ${dir}: it is not a file`),
+      new UserError(`cannot read ${dir}: it is a folder`),
     );
     const gone = join(dir, 'gone');
     expect(await exists(gone)).toBe(false);
     await expect(readInto(gone, new Uint8Array(1), 0)).rejects.toThrow(
       new UserError(`cannot read ${gone}: there is no such file or folder`),
     );
+  });
+
+  it('refuses pipes, devices and sockets at once', async () => {
+    const pipe = join(dir, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const socket = join(dir, 'socket');
+    const server = createServer().listen(socket);
+    await once(server, 'listening');
+    for (const path of [pipe, '/dev/zero', socket]) {
+      await expect(readInto(path, new Uint8Array(1), 0)).rejects.toThrow(/not a regular file$/);
+    }
+    server.close();
   });
 });

@@ -2,7 +2,7 @@
  * Reading files in Node: within what the file really holds. Whatever the system refuses, here and in write.ts, becomes
  * one sentence that names the path.
  */
-import { type FileHandle, lstat, open } from 'node:fs/promises';
+import { constants, type FileHandle, lstat, open } from 'node:fs/promises';
 import type * as z from 'zod';
 import { UserError } from '../../base/errors.js';
 import { checkJson, parseJson } from './json.js';
@@ -29,6 +29,7 @@ const REASONS: Record<string, string> = {
   ENOTDIR: 'a part of the path is not a folder',
   ENOTEMPTY: 'the folder is not empty',
   EPERM: 'the system does not permit it',
+  ENXIO: 'it is a socket or a device, not a regular file',
   EROFS: 'the disk is read-only',
 };
 
@@ -107,15 +108,20 @@ export async function* streamFile<T>(
   }
 }
 
+/** Opening a pipe that nobody writes to would wait for ever; so it is opened without waiting, and refused by what it is. */
+const READ_AT_ONCE = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
+
 function openToRead(path: string): Promise<FileHandle> {
-  return open(path, 'r').catch((error: unknown) => {
+  return open(path, READ_AT_ONCE).catch((error: unknown) => {
     throw fileError('read', path, error);
   });
 }
 
 async function sizeOfFile(file: FileHandle, path: string): Promise<number> {
   const info = await file.stat();
-  if (!info.isFile()) throw new UserError(`cannot read ${path}: it is not a file`);
+  if (info.isDirectory()) throw new UserError(`cannot read ${path}: it is a folder`);
+  if (!info.isFile())
+    throw new UserError(`cannot read ${path}: it is a pipe or a device, not a regular file`);
   return info.size;
 }
 

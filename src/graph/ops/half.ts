@@ -2,16 +2,16 @@ import { apply, type EmitContext, type Op, opaqueSignal } from '../op.js';
 import type { Tensor, TensorType } from '../tensor.js';
 import { matmulOp } from './matmul.js';
 
-// Weights that lie in half precision. The graph is built and differentiated with a `cast` of them, as if they were float32.
+// Weights that lie in half or double precision. The graph is built and differentiated with a `cast` of them, as if they were float32.
 // Where it is `perUse`, the rewrites turn products into `matmulHalf`, which never holds more than one matrix in float32.
 
 /**
- * float16 or bfloat16 to float32. Of weights the engine does it once, when it loads, and keeps the result. With `perUse` a
+ * float16, bfloat16 or float64 to float32. Of weights the engine does it once, when it loads, and keeps the result. With `perUse` a
  * matrix is cast for each product anew instead, and the copy freed behind it.
  */
 export const castOp: Op<{ perUse: boolean }> = {
   infer: ([x]) => {
-    if (x.dtype !== 'float16' && x.dtype !== 'bfloat16') throw new Error('needs half precision');
+    if (!CAST.has(x.dtype)) throw new Error('needs half or double precision');
     return [{ dtype: 'float32', shape: x.shape }];
   },
   emit: (ctx, [x]) => [ctx.float32(x)],
@@ -19,6 +19,8 @@ export const castOp: Op<{ perUse: boolean }> = {
   reference: ([x]) => [x],
   samples: [],
 };
+
+const CAST: ReadonlySet<string> = new Set(['float16', 'bfloat16', 'float64']);
 
 export function cast(x: Tensor, perUse: boolean): Tensor {
   return apply('cast', castOp, [x], { perUse })[0];

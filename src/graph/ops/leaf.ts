@@ -1,5 +1,5 @@
 import type { Shape } from '../../base/dims.js';
-import type { DType, HostTensor, StoredDType } from '../../base/tensor.js';
+import type { DType, HostTensor, WeightDType } from '../../base/tensor.js';
 import { apply, type Op } from '../op.js';
 import type { Tensor } from '../tensor.js';
 
@@ -37,7 +37,7 @@ export function input(name: string, dtype: DType, shape: Shape): Tensor {
 export interface WeightAttrs {
   name: string;
   shape: readonly number[];
-  stored: StoredDType | 'uint8';
+  stored: WeightDType | 'uint8';
   file: string;
   offset: number;
   length: number;
