@@ -5,6 +5,7 @@ import type { Device } from '../graph/op.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
 import { type EvaSettings, evaShape, parseEvaOptions } from './eva.js';
+import type { FurtherTraining } from './furtherTraining.js';
 import { quantizeOption } from './quantize.js';
 import { parseRankOptions, type RankSettings, rankShape, requireRanks } from './ranks.js';
 import { type SampleOptions, sampleSchema, sampleShape } from './samples.js';
@@ -61,6 +62,12 @@ const baseShape = {
     .default(false)
     .describe('also write the metrics as a TensorBoard event file into the output'),
   method: z.enum(methodNames).default('lora').describe('what is trained'),
+  adapter: text
+    .meta({ valueName: 'adapter' })
+    .optional()
+    .describe(
+      'an adapter to train further: a folder, a .gguf file or a hub id; it brings its method and options',
+    ),
   ...dataShape,
   ...engineShape,
 };
@@ -113,6 +120,8 @@ function withoutDefault(schema: z.ZodType): z.ZodType {
 /** A training job with all that it needs. */
 export interface Job extends z.output<typeof baseSchema> {
   methodOptions: Record<string, unknown>;
+  /** Of a job with an adapter: what was given of its method, which decides otherwise; then methodOptions are empty. */
+  further?: FurtherTraining;
   train: TrainOptions;
   samples: SampleOptions;
   /** How to choose the ranks; absent where they are given. */
@@ -132,16 +141,14 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
     if (given[name] === undefined) throw new UserError(`the option "${name}" is missing`);
   }
   const base = baseSchema.parse(given);
+  if (base.adapter !== undefined) return resolveFurther(base, given);
   const method = methodNamed(base.method);
   const own = new Set(Object.keys(method.options.shape).map(camelCase));
   const auto = given.r === 'auto';
   if (auto) requireRanks(method);
   const foreign = Object.keys(methodShape).find((name) => given[name] !== undefined && !own.has(name));
   if (foreign) throw new UserError(`the option "${foreign}" is not for method ${method.name}`);
-  const pick = (names: Iterable<string>) =>
-    Object.fromEntries(
-      [...names].flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]]])),
-    );
+  const pick = (names: Iterable<string>) => pickFrom(given, names);
   const byEva = given.initLoraWeights === 'eva';
   if (auto && byEva)
     throw new UserError('init_lora_weights "eva" chooses the ranks itself: give r as a number');
@@ -160,9 +167,37 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
     ...(ranks && { ranks }),
     ...(eva && { eva }),
     methodOptions: method.parse(`${method.name} configuration`, pick(own)) as Record<string, unknown>,
-    train: trainSchema.parse(pick(Object.keys(trainSchema.shape))),
-    samples: sampleSchema.parse(pick(Object.keys(sampleShape))),
+    ...trainingOf(given),
   };
+}
+
+/** A job that trains an adapter further. */
+function resolveFurther(base: z.output<typeof baseSchema>, given: Readonly<Record<string, unknown>>): Job {
+  const stray = Object.keys({ ...rankShape, ...evaShape }).find((name) => given[name] !== undefined);
+  if (stray)
+    throw new UserError(`the option "${stray}" is for a new adapter, not for one that is trained further`);
+  if (given.r === 'auto') {
+    throw new UserError('r "auto" is for a new adapter: one that is trained further has its ranks');
+  }
+  const config = pickFrom(given, Object.keys(methodShape));
+  const method = given.method === undefined ? undefined : base.method;
+  return { ...base, methodOptions: {}, further: { method, config }, ...trainingOf(given) };
+}
+
+function trainingOf(given: Readonly<Record<string, unknown>>): Pick<Job, 'train' | 'samples'> {
+  return {
+    train: trainSchema.parse(pickFrom(given, Object.keys(trainSchema.shape))),
+    samples: sampleSchema.parse(pickFrom(given, Object.keys(sampleShape))),
+  };
+}
+
+function pickFrom(
+  given: Readonly<Record<string, unknown>>,
+  names: Iterable<string>,
+): Record<string, unknown> {
+  return Object.fromEntries(
+    [...names].flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]]])),
+  );
 }
 
 /** The job as flat options, with every default written out: resolveJob's inverse. */
@@ -172,7 +207,9 @@ export function flattenJob({
   samples,
   ranks,
   eva,
+  further,
   ...base
 }: Job): Record<string, unknown> {
+  if (further) return { ...base, ...further.config, ...train, ...samples };
   return { ...base, ...methodOptions, ...(ranks && { ...ranks, r: 'auto' }), ...eva, ...train, ...samples };
 }

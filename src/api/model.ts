@@ -30,6 +30,7 @@ import type { RankPlan } from '../train/ranks.js';
 import { readAdapterFor } from './adapterFile.js';
 import type { DataSource } from './data.js';
 import type { EvaInput } from './eva.js';
+import { type FurtherTraining, trainedFurther } from './furtherTraining.js';
 import { type GenerationEnd, Generator, type Prompt, type PromptOptions } from './generator.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
 import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
@@ -175,17 +176,19 @@ export class Model {
   /**
    * Loads an adapter and makes it the active one: a PEFT folder, a GGUF file of llama.cpp, an mlx-lm folder, or a hub
    * id. One that LoftQ trained over a quantized base of its own brings that along, where the model has the format and no
-   * adapter yet. Throws UserError where it is for another base.
+   * adapter yet. To train it further, `method` and `config` may say how. Throws UserError where it is for another base, or
+   * contradicts these.
    */
   async loadAdapter(
     path: string,
-    { name, ...options }: AdapterOptions & LocateOptions = {},
+    { name, method, config, ...options }: AdapterOptions & FurtherTraining & LocateOptions = {},
   ): Promise<Adapter> {
     const at = await locate(path, { kind: 'adapter', ...options });
     const trained = await readRecipe(at);
     const { recipe } = this.source;
     if (trained?.loftq && trained.format === recipe?.format) await this.alternate(trained.loftq, options);
-    const adapter = await readAdapterFor(at, this.base);
+    const read = await readAdapterFor(at, this.base);
+    const adapter = trainedFurther(path, read, this.base, { method, config });
     const other = otherBase(at, trained, this.source.recipe);
     if (other) options.onNotice?.(other);
     return this.use(adapter, name);

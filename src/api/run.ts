@@ -1,4 +1,5 @@
 import type { WorkOptions } from '../base/work.js';
+import type { MethodName } from '../methods/index.js';
 import type { EncodeStats } from '../train/data/encode.js';
 import type { TrainEvent } from '../train/loop.js';
 import type { Job } from './job.js';
@@ -34,16 +35,22 @@ export interface RunOptions extends WorkOptions {
   command: string;
 }
 
-/** Loads the job's model and puts its method on it, unless the data have a say in how that starts. */
+/** Loads the job's model and puts its adapter or its method on it, unless the data have a say in how that starts. */
 export async function openJob(
   job: Job,
   { onProgress, signal, ...options }: LocateOptions & WorkOptions = {},
 ): Promise<Model> {
-  const { quantize, device, threads, method, methodOptions, train } = job;
+  const { quantize, device, threads, method, methodOptions, train, adapter, further } = job;
   const model = await loadModel(job.model, { quantize, device, threads, ...options });
   const start = { seed: train.seed, onProgress, signal };
-  if (!job.ranks && !job.eva) await model.addMethod(method, methodOptions, start);
+  if (adapter !== undefined) await model.loadAdapter(adapter, { ...further, ...options });
+  else if (!job.ranks && !job.eva) await model.addMethod(method, methodOptions, start);
   return model;
+}
+
+/** The job, with the method that its model has: an adapter brings its own. */
+export function withMethodOf({ adapter }: Model, job: Job): Job {
+  return adapter ? { ...job, method: adapter.method.name as MethodName } : job;
 }
 
 /**

@@ -62,7 +62,9 @@ export async function readUnfinishedRun(folder: string): Promise<RunRecord> {
   if (!(await exists(place))) throw new UserError(`there is no run to resume in ${folder} (no ${RUN_FILE})`);
   const record = await readJson(place, runSchema);
   if (record.status === 'complete')
-    throw new UserError(`the run in ${folder} is complete, nothing is left to resume`);
+    throw new UserError(
+      `the run in ${folder} is complete, nothing is left to resume; to train its adapter further, name it as the adapter of a new run (--adapter)`,
+    );
   return record;
 }
 

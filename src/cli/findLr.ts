@@ -73,7 +73,7 @@ async function test(
   const options = { ...train, earlyStoppingPatience: undefined, ...range };
   const sources = { data, evalData, evalSplit, lossOn, maxLength };
   terminal.say(
-    `tries ${range.lrSteps} learning rates from ${range.minLr} to ${range.maxLr}, for ${job.method}`,
+    `tries ${range.lrSteps} learning rates from ${range.minLr} to ${range.maxLr}, for ${model.adapter?.method.name ?? job.method}`,
   );
   for await (const event of model.findLearningRate({ ...options, ...sources, ...work })) {
     terminal.emit(event);

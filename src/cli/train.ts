@@ -3,7 +3,7 @@ import { readConfigFile } from '../api/configFile.js';
 import { curvesOf } from '../api/curves.js';
 import { type Job, jobGroups, jobSchema, resolveJob } from '../api/job.js';
 import type { Model } from '../api/model.js';
-import { type JobEvent, openJob, runJob } from '../api/run.js';
+import { type JobEvent, openJob, runJob, withMethodOf } from '../api/run.js';
 import { RunFolder, readMetrics, readUnfinishedRun } from '../api/runFolder.js';
 import { kebabCase } from '../base/names.js';
 import { methodNamed } from '../methods/index.js';
@@ -83,6 +83,7 @@ export const train: CommandSpec = {
       '--r 16 --lora-alpha 32 --target-modules all-linear --epochs 3 --learning-rate 1e-4',
     'lowrank train --config run.yaml --output another',
     'lowrank train --output my-adapter --resume',
+    'lowrank train --model ./SmolLM2-135M-Instruct --adapter my-adapter --data more.jsonl --output further',
     'lowrank train --config run.yaml --find-lr',
   ],
   async run(typed, terminal) {
@@ -142,7 +143,7 @@ const STOPPING: Readonly<Record<Phase, string>> = {
 
 /** Runs a job to its end, telling of it. */
 export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHooks): Promise<ExitCode> {
-  const inputs = [job.model, job.data, ...(job.evalData ? [job.evalData] : [])];
+  const inputs = [job.model, job.data, job.evalData, job.adapter].filter((input) => input !== undefined);
   const folder = await RunFolder.claim(job.output, { ...hooks, inputs });
   // Ctrl-C while the model is fetched or converted stops at once: there is nothing to save.
   const model = await openJob(job, { ...locating(terminal), onProgress: showsWork(terminal) });
@@ -156,7 +157,7 @@ export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHook
     terminal.say(`${STOPPING[phase]}; Ctrl-C again stops at once`);
   });
   try {
-    const chosen = await chooseRanks(model, job, terminal, interrupted.signal);
+    const chosen = withMethodOf(model, await chooseRanks(model, job, terminal, interrupted.signal));
     const { signal } = interrupted;
     return await trainModel(model, chosen, folder, terminal, { ...hooks, signal, onPhase });
   } catch (error) {
