@@ -119,7 +119,8 @@ function withoutDefault(schema: z.ZodType): z.ZodType {
 
 /** A training job with all that it needs. */
 export interface Job extends z.output<typeof baseSchema> {
-  methodOptions: Record<string, unknown>;
+  /** The method's configuration, parsed: every key, camelCase. */
+  methodOptions: object;
   /** Of a job with an adapter: what was given of its method, which decides otherwise; then methodOptions are empty. */
   further?: FurtherTraining;
   train: TrainOptions;
@@ -166,7 +167,7 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
     ...base,
     ...(ranks && { ranks }),
     ...(eva && { eva }),
-    methodOptions: method.parse(`${method.name} configuration`, pick(own)) as Record<string, unknown>,
+    methodOptions: method.parse(`${method.name} configuration`, pick(own)) as object,
     ...trainingOf(given),
   };
 }

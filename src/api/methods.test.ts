@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { expect, describe as group, it } from 'vitest';
-import { methods } from '../methods/index.js';
+import { type MethodConfig, methodNamed, methods } from '../methods/index.js';
 import type { Method } from '../methods/method.js';
 import { openModel } from '../models/base.js';
 import { countedMethodRows, methodRows } from './methods.js';
@@ -16,7 +16,7 @@ group('the table of methods', () => {
   });
 
   it.each(Object.entries(methods))('tells of %s what its hooks do', async (_, found) => {
-    const method = found as unknown as Method<unknown>;
+    const method: Method<unknown> = found;
     const model = await openModel(golden('qwen2'));
     const own = method.select(method.parse('options', {}), model).every(({ init }) => init === null);
     const { merges, peft } = method.card;
@@ -47,5 +47,17 @@ group('the table of methods', () => {
     await expect(countedMethodRows(`${golden('qwen2')}/adapter`)).rejects.toThrow(
       'is an adapter, expected a model',
     );
+  });
+
+  it("types a configuration by the method's own keys, in both spellings", () => {
+    const good: MethodConfig<'lora'>[] = [
+      { r: 4, loraAlpha: 8 },
+      { r: 4, lora_alpha: 8 },
+    ];
+    for (const config of good)
+      expect(methodNamed('lora').parse('c', config)).toMatchObject({ r: 4, loraAlpha: 8 });
+    // @ts-expect-error VeRA has no alpha.
+    const wrong: MethodConfig<'vera'> = { loraAlpha: 8 };
+    expect(() => methodNamed('vera').parse('c', wrong)).toThrow('lora_alpha');
   });
 });

@@ -2,8 +2,8 @@
 import { UserError } from '../base/errors.js';
 import { sizeOf } from '../base/tensor.js';
 import { trainableCount } from '../methods/adapter.js';
-import { type MethodName, methods } from '../methods/index.js';
-import type { Method, MethodCard } from '../methods/method.js';
+import { type MethodName, methodNamed, methods } from '../methods/index.js';
+import type { MethodCard } from '../methods/method.js';
 import { describe } from '../models/base.js';
 import { inspect } from './inspect.js';
 import type { LocateOptions } from './locate.js';
@@ -43,7 +43,7 @@ export function countedRows(
 ): CountedMethodRow[] {
   const total = [...model.parameters.values()].reduce((n, shape) => n + sizeOf(shape), 0);
   return methodRows().map((row) => {
-    const method = methods[row.name] as unknown as Method<unknown>;
+    const method = methodNamed(row.name);
     try {
       const own = Object.entries(options).filter(([key]) => Object.hasOwn(method.options.shape, key));
       const config = method.parse(`${row.name} configuration`, Object.fromEntries(own));

@@ -18,8 +18,7 @@ import type { SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, createAdapter, type StartOptions, trainableCount } from '../methods/adapter.js';
 import type { CombineInput } from '../methods/combine.js';
 import { writeAdapterFolder } from '../methods/files.js';
-import { type MethodName, methodNamed } from '../methods/index.js';
-import type { LoraConfig } from '../methods/lora.js';
+import { type MethodConfig, type MethodName, methodNamed } from '../methods/index.js';
 import { type MergeOptions, writeMergedModel } from '../methods/merge.js';
 import { type BaseModel, openModel, parameterCount } from '../models/base.js';
 import type { EncodeRowsOptions } from '../train/data/encode.js';
@@ -149,7 +148,7 @@ export class Model {
    * Puts a new LoRA on the model (B = 0, so it changes nothing yet) and makes it the active one. Keys as in PEFT's
    * LoraConfig, in camelCase or snake_case. Throws UserError where a target matches nothing.
    */
-  addLora(config: Partial<LoraConfig> = {}, options: AddOptions = {}): Promise<Adapter> {
+  addLora(config: MethodConfig<'lora'> = {}, options: AddOptions = {}): Promise<Adapter> {
     return this.addMethod('lora', config, options);
   }
 
@@ -157,9 +156,9 @@ export class Model {
    * As addLora, for any method of the table ("full" trains every weight). LoftQ with loftqIter above 1 makes a quantized
    * base of its own, once into the cache, and puts the model over it.
    */
-  async addMethod(
-    method: MethodName,
-    config: object,
+  async addMethod<M extends MethodName>(
+    method: M,
+    config: MethodConfig<M>,
     { seed = 0, name, ...work }: AddOptions = {},
   ): Promise<Adapter> {
     const found = methodNamed(method);
@@ -303,7 +302,11 @@ export class Model {
    * planRanks of the training room. Put the plan's config on with addMethod. Options as for train, of which the sizes
    * of batches and the seed count. Throws UserError where the method's layers cannot differ in rank.
    */
-  planRanks(name: MethodName, config: object, options: TrainJobOptions & RankInput): Promise<RankPlan> {
+  planRanks<M extends MethodName>(
+    name: M,
+    config: MethodConfig<M>,
+    options: TrainJobOptions & RankInput,
+  ): Promise<RankPlan> {
     return planRanksOn(this.engine(), name, config, options);
   }
 
@@ -312,7 +315,11 @@ export class Model {
    * with addMethod: the plan's config, its starts among the options. Options as for train, of which the sizes of batches
    * and the seed count. Throws UserError where a target is an embedding, or the data are too few.
    */
-  planEva(name: MethodName, config: object, options: TrainJobOptions & EvaInput): Promise<EvaPlan> {
+  planEva<M extends MethodName>(
+    name: M,
+    config: MethodConfig<M>,
+    options: TrainJobOptions & EvaInput,
+  ): Promise<EvaPlan> {
     return planEvaOn(this.engine(), name, config, options);
   }
 

@@ -88,7 +88,7 @@ describe('flags out of schemas', () => {
     expect(given(...items.flatMap((item) => [long!, String(item)]))).toEqual(one);
     const layers = name === 'layersPattern' ? { layersToTransform: [0] } : {};
     const job = resolveJob({ model: 'm', data: 'd', output: 'o', ...layers, ...one });
-    expect(job.methodOptions[name]).toEqual(items);
+    expect(job.methodOptions).toMatchObject({ [name]: items });
   });
 
   it.each(['abc', '', ' 4', '0x4', 'NaN', 'Infinity', '1e999', '4,5', '-1', '0', '4.5'])(

@@ -10,7 +10,7 @@ import {
 import type { PeftConfig } from '../formats/peftConfig.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, emptyState } from './adapter.js';
-import { methods } from './index.js';
+import { allMethods } from './index.js';
 import type { Method } from './method.js';
 import { loadOwnFolder, ownConfigOf, writeOwnFolder } from './ownFiles.js';
 
@@ -111,7 +111,7 @@ export function fromFiles(
 
 /** The method of a configuration, and its own configuration with what was saved as its targets. */
 function methodOf(peft: PeftConfig, sites: readonly string[]): { method: Method<unknown>; config: unknown } {
-  for (const method of Object.values(methods) as unknown as Method<unknown>[]) {
+  for (const method of allMethods) {
     const config = method.fromPeft?.(peft, sites);
     if (config !== undefined) return { method, config };
   }

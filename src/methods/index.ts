@@ -39,9 +39,22 @@ export const methods = {
 
 export type MethodName = keyof typeof methods;
 
+/** The methods of the table, where it does not matter which is which. */
+export const allMethods: readonly Method<unknown>[] = Object.values(methods);
+
+/** loraAlpha as lora_alpha. */
+type SnakeCase<S extends string> = S extends `${infer Head}${infer Tail}`
+  ? `${Head extends Lowercase<Head> ? Head : `_${Lowercase<Head>}`}${SnakeCase<Tail>}`
+  : S;
+type BothCases<C> = Partial<C> | Partial<{ [K in keyof C & string as SnakeCase<K>]: C[K] }>;
+
+/** What configures a method: its own keys in camelCase or in PEFT's snake_case, each with a default. */
+export type MethodConfig<M extends MethodName> =
+  (typeof methods)[M] extends Method<infer C> ? BothCases<C> : never;
+
 /** The method of that name. Throws UserError that lists the methods otherwise. */
 export function methodNamed(name: string): Method<unknown> {
-  if (Object.hasOwn(methods, name)) return methods[name as MethodName] as unknown as Method<unknown>;
+  if (Object.hasOwn(methods, name)) return methods[name as MethodName];
   const names = Object.keys(methods);
   const guess = nearest(name, names);
   throw new UserError(

@@ -5,10 +5,10 @@ import { f32 } from '../base/tensor.js';
 import { type OwnConfig, readOwnConfig, readOwnTensors, writeOwnAdapter } from '../formats/ownAdapter.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, emptyState } from './adapter.js';
-import { methods } from './index.js';
+import { allMethods } from './index.js';
 import type { Method } from './method.js';
 
-const folders = (Object.values(methods) as unknown as Method<unknown>[]).filter((method) => method.folder);
+const folders = allMethods.filter((method) => method.folder);
 const types = folders.map((method) => method.folder!.peftType);
 
 /** The configuration of a folder in some method's own form; undefined for any other folder. */

@@ -66,12 +66,7 @@ describe('hooks of a method', () => {
     return { ids, supervised: Uint8Array.from(ids, (_, i) => (i > 1 ? 1 : 0)), line };
   });
   const adapterOf = (method: Method<LoraConfig>) =>
-    createAdapter(
-      method as unknown as Method<unknown>,
-      method.parse('c', { r: 2, targetModules: SITES }),
-      model,
-      3,
-    );
+    createAdapter(method, method.parse('c', { r: 2, targetModules: SITES }), model, 3);
   const start = async (method: Method<LoraConfig>, hyper: object = {}, extra: Partial<TrainJob> = {}) => {
     const adapter = await adapterOf(method);
     const options = parseTrainOptions('o', { maxSteps: 6, batchSize: 4, learningRate: 0.01, ...hyper });

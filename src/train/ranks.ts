@@ -5,7 +5,6 @@ import type { WorkOptions } from '../base/work.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import { createAdapter } from '../methods/adapter.js';
 import { type LoraConfig, lora } from '../methods/lora.js';
-import type { Method } from '../methods/method.js';
 import { selectTargets } from '../methods/targets.js';
 import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
@@ -152,7 +151,7 @@ export async function gradientSpectra(
     alphaPattern: Object.fromEntries(sites.map((site) => [site.name, rank(site)])),
     initLoraWeights: 'gaussian',
   });
-  const adapter = await createAdapter(lora as unknown as Method<unknown>, sketch, model, seed);
+  const adapter = await createAdapter(lora, sketch, model, seed);
   const step = await TrainStep.create(runtime, model, adapter, session);
   try {
     const order = { batchSize, seed, epoch: 0, microBatchTokens };

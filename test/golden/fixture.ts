@@ -5,12 +5,13 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, expect } from 'vitest';
 import * as z from 'zod';
+import { readAdapterFor } from '../../src/api/adapterFile.js';
 import { readJson } from '../../src/formats/io/node.js';
 import { peftFileName, readAdapter, writeAdapter } from '../../src/formats/peft.js';
 import { NodeRuntime } from '../../src/graph/runtime/node.js';
 import type { Runtime } from '../../src/graph/runtime/session.js';
 import { type Adapter, sitesOf } from '../../src/methods/adapter.js';
-import { loadAdapterFolder, writeAdapterFolder } from '../../src/methods/files.js';
+import { writeAdapterFolder } from '../../src/methods/files.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
 import { type TrainEvent, trainLoop } from '../../src/train/loop.js';
@@ -80,7 +81,7 @@ export class Fixture<E> {
   }
 
   load(folder = this.adapterFolder): Promise<Adapter> {
-    return loadAdapterFolder(folder, this.model);
+    return readAdapterFor(folder, this.model);
   }
 
   /** Relative error of the logits at every token that is not padding. */

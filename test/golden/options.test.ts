@@ -3,9 +3,9 @@ import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
+import { readAdapterFor } from '../../src/api/adapterFile.js';
 import { adapterSites, readAdapter } from '../../src/formats/peft.js';
 import { type Adapter, sitesOf } from '../../src/methods/adapter.js';
-import { loadAdapterFolder } from '../../src/methods/files.js';
 import { openModel } from '../../src/models/base.js';
 import { Fixture, LIMITS, openSuite } from './fixture.js';
 import { golden, runSchema } from './reference.js';
@@ -36,7 +36,7 @@ it("refuses the adapter of an embedding that is not the base's", async () => {
   bytes.writeFloatLE(7, at);
   await writeFile(path, bytes);
   const model = await openModel(golden('fixtures/smollm2'));
-  await expect(loadAdapterFolder(folder, model)).rejects.toThrow(
+  await expect(readAdapterFor(folder, model)).rejects.toThrow(
     'it holds another matrix of model.embed_tokens',
   );
 });

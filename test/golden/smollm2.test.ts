@@ -5,12 +5,13 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
+import { readAdapterFor } from '../../src/api/adapterFile.js';
 import { ggufToHf } from '../../src/formats/gguf/tohf.js';
 import { readJson } from '../../src/formats/io/node.js';
 import { writeFolderAtomic } from '../../src/formats/io/write.js';
 import { NodeRuntime } from '../../src/graph/runtime/node.js';
 import { type Adapter, createAdapter } from '../../src/methods/adapter.js';
-import { loadAdapterFolder, writeAdapterFolder } from '../../src/methods/files.js';
+import { writeAdapterFolder } from '../../src/methods/files.js';
 import { methodNamed } from '../../src/methods/index.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
@@ -203,7 +204,7 @@ describe.skipIf(missing)('SmolLM2-135M [needs scripts/fetch_models.py]', { timeo
         // The loop does the work.
       }
       await writeFolderAtomic(adapterFolder, (temporary) => writeAdapterFolder(temporary, trained, folder));
-      adapter = await loadAdapterFolder(adapterFolder, model);
+      adapter = await readAdapterFor(adapterFolder, model);
       await writeMergedModel(merged, runtime, model, adapter);
 
       const python = golden('../../.venv/bin/python');

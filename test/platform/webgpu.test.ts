@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
+import { readAdapterFor } from '../../src/api/adapterFile.js';
 import { NodeRuntime } from '../../src/graph/runtime/node.js';
-import { loadAdapterFolder } from '../../src/methods/files.js';
 import { openModel } from '../../src/models/base.js';
 import { TrainStep } from '../../src/train/step.js';
 
@@ -16,7 +16,7 @@ describe.skipIf(process.env.LOWRANK_TEST_DEVICE !== 'webgpu')('WebGPU [needs scr
 
   it('gives the loss and gradients of the CPU', async () => {
     const model = await openModel(fixture);
-    const adapter = await loadAdapterFolder(`${fixture}/adapter`, model);
+    const adapter = await readAdapterFor(`${fixture}/adapter`, model);
     const batch = JSON.parse(readFileSync(`${fixture}/batch.json`, 'utf8'));
     const micro = {
       rows: batch.ids.length,
