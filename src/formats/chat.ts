@@ -76,6 +76,10 @@ export interface ChatSegment {
 export interface ChatSegmentOptions extends Omit<ChatOptions, 'addGenerationPrompt'> {
   /** The texts of the tokens that end the model's turn (of Tokenizer.eosIds). */
   endOfTurn: readonly string[];
+  /** Turns of the assistant, from 0, that the model only reads. */
+  masked?: readonly number[];
+  /** The text of a token to end a turn with that the template does not end. */
+  addedEnd?: string;
 }
 
 /**
@@ -86,7 +90,7 @@ export interface ChatSegmentOptions extends Omit<ChatOptions, 'addGenerationProm
  * The result is usually one sequence of segments. A template that writes an earlier turn another way once
  * the conversation goes on (Qwen3 drops the reasoning of past turns) gives one more sequence wherever that
  * happens, so that every turn is learned behind the very text that generation would give the model.
- * Empty when there is no assistant turn.
+ * Empty when there is no assistant turn to learn.
  * @throws UserError, naming `place`, when an assistant turn does not begin with its generation prompt.
  */
 export function chatSegments(
@@ -100,7 +104,7 @@ export function chatSegments(
   const sequences: ChatSegment[][] = [];
   let done = '';
   for (const [i, message] of messages.entries()) {
-    if (message.role !== 'assistant') continue;
+    if (message.role !== 'assistant' || options.masked?.includes(i)) continue;
     const turn = `message ${i + 1} (assistant)`;
     if (i === 0) throw new UserError(`${place}: ${turn} comes first, so there is nothing that it answers`);
     const prompt = render(i, true);
@@ -112,7 +116,7 @@ export function chatSegments(
           `generation starts from ${quoteStart(prompt, answered)}, the turn has ${quoteStart(answered, prompt)}`,
       );
     }
-    const said = untilEndOfTurn(answered.slice(prompt.length), options.endOfTurn);
+    const said = untilEndOfTurn(answered.slice(prompt.length), options);
     if (sequences.length === 0 || !prompt.startsWith(done)) {
       sequences.push([]);
       done = '';
@@ -126,13 +130,14 @@ export function chatSegments(
   return sequences;
 }
 
-function untilEndOfTurn(text: string, endOfTurn: readonly string[]): string {
+function untilEndOfTurn(text: string, { endOfTurn, addedEnd = '' }: ChatSegmentOptions): string {
   let end = text.length;
   let first = text.length;
   for (const token of endOfTurn) {
     const at = text.indexOf(token);
     if (at !== -1 && at < first) [first, end] = [at, at + token.length];
   }
+  if (first === text.length) return text + addedEnd;
   return text.slice(0, end);
 }
 

@@ -43,7 +43,8 @@ async function* encoded(examples: readonly Example[]): AsyncGenerator<Example, E
   yield* examples;
   const count = examples.length;
   const tokens = tokensOf(examples);
-  return { rows: count, examples: count, truncated: 1, dropped: 2, tokens, supervisedTokens: 3, longest: 4 };
+  const left = { truncated: 1, dropped: 2, unanswered: 1, unended: 0, empty: 0 };
+  return { rows: count, examples: count, ...left, tokens, supervisedTokens: 3, longest: 4 };
 }
 
 describe('a file of tokens', () => {

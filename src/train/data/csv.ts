@@ -5,7 +5,7 @@ import { messageOf, UserError } from '../../base/errors.js';
 import { streamFile } from '../../formats/io/node.js';
 import { chunksOf, MAX_LINE_BYTES, type OnBytes } from './jsonl.js';
 import { type Row, RowChecker } from './row.js';
-import { columnsOfRows, rowOfRecord } from './table.js';
+import { columnsOfRows, rowOfRecord, type TableColumns } from './table.js';
 
 /** csv-parse's errors in our words, behind the line of the record that they are in. */
 const REASONS: Partial<Record<CsvErrorCode, string>> = {
@@ -33,7 +33,8 @@ export function csvRows(
   return streamFile(path, async function* (file, size) {
     const onRead = (done: number) => onBytes?.(done, size);
     const rows = new RowChecker(path, 'line');
-    let columns: { name: string; at: number }[] | undefined;
+    let columns: TableColumns | undefined;
+    let places: number[] = [];
     let width = 0;
     let line = 1;
     const parser = parse({
@@ -48,8 +49,8 @@ export function csvRows(
         const start = line + newlines(/^[\r\n]*/.exec(raw)![0]);
         line += newlines(raw);
         if (columns === undefined) {
-          const chosen = columnsOfRows(record, rows.place(start));
-          columns = chosen.map((name) => ({ name, at: record.indexOf(name) }));
+          columns = columnsOfRows(record, rows.place(start));
+          places = columns.names.map((name) => record.indexOf(name));
           width = record.length;
           continue;
         }
@@ -58,7 +59,9 @@ export function csvRows(
             `${rows.place(start)} has ${fields(record.length)}, the line of the columns ${fields(width)}`,
           );
         }
-        yield rowOfRecord(rows, Object.fromEntries(columns.map(({ name, at }) => [name, record[at]])), start);
+        // A table cannot tell an empty text from none.
+        const cells = columns.names.map((name, i) => [name, record[places[i]] || null]);
+        yield rowOfRecord(rows, columns, Object.fromEntries(cells), start);
       }
     } catch (error) {
       if (!(error instanceof CsvError)) throw error;

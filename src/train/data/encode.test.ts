@@ -6,6 +6,7 @@ import { UserError } from '../../base/errors.js';
 import { renderChat } from '../../formats/chat.js';
 import { loadTokenizer, type Tokenizer } from '../../formats/tokenizer.js';
 import { type EncodeRowsOptions, type Example, encodeRows } from './encode.js';
+import { instructionAsPrompt } from './instruction.js';
 import { rowsFrom } from './rows.js';
 
 const fixtures = new URL('../../formats/fixtures/', import.meta.url);
@@ -86,6 +87,9 @@ describe('encodeRows', () => {
       examples: 1,
       truncated: 0,
       dropped: 0,
+      unanswered: 0,
+      unended: 0,
+      empty: 0,
       tokens: examples[0].ids.length,
       supervisedTokens: examples[0].supervised.filter((target) => target === 1).length,
       longest: examples[0].ids.length,
@@ -134,6 +138,9 @@ describe('encodeRows', () => {
       examples: 2,
       truncated: 1,
       dropped: 1,
+      unanswered: 0,
+      unended: 0,
+      empty: 0,
       tokens: 9,
       supervisedTokens: 4,
       longest: 12,
@@ -142,7 +149,89 @@ describe('encodeRows', () => {
 
   it('drops a conversation in which the assistant says nothing', async () => {
     const { stats } = await encode([{ messages: chat.slice(0, 1) }, { messages: chat }]);
-    expect(stats).toMatchObject({ rows: 2, examples: 1, dropped: 1 });
+    expect(stats).toMatchObject({ rows: 2, examples: 1, dropped: 1, unanswered: 1 });
+  });
+
+  it('reads and does not learn a turn of weight 0, or of train: false', async () => {
+    const expected = await encode([{ messages: chat }]);
+    for (const mark of [{ weight: 0 }, { train: false }]) {
+      const messages = chat.map((turn, i) => (i === 1 ? { ...turn, ...mark } : { ...turn, weight: 1 }));
+      const { examples } = await encode([{ messages }]);
+      expect(pieces(examples[0])).toEqual([
+        [
+          false,
+          '<|im_start|>user\nWhat is it?<|im_end|>\n<|im_start|>assistant\nThe river.<|im_end|>' +
+            '\n<|im_start|>user\nAnd that?<|im_end|>\n<|im_start|>assistant\n',
+        ],
+        [true, 'A boat.<|im_end|>'],
+      ]);
+      expect(examples[0].ids).toEqual(expected.examples[0].ids);
+    }
+  });
+
+  it('adds no second end to a completion that spells it', async () => {
+    const { examples } = await encode([{ prompt: 'a', completion: 'b<|im_end|>' }]);
+    expect(bytelevel.decode(examples[0].ids)).toBe('ab<|im_end|>');
+  });
+
+  it('counts completions that are empty, of which only the end is learned', async () => {
+    const { stats } = await encode([
+      { prompt: 'a', completion: '' },
+      { prompt: 'a', completion: 'b' },
+    ]);
+    expect(stats).toMatchObject({ examples: 2, empty: 1 });
+  });
+
+  it('counts turns that a template does not end, and ends them with EOS when asked to', async () => {
+    const chatTemplate =
+      "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    for (const lossOn of ['completion', 'all'] as const) {
+      const { stats } = await encode([{ messages: chat.slice(0, 4) }], { chatTemplate, lossOn });
+      expect(stats.unended).toBe(1);
+      const ended = await encode([{ messages: chat.slice(0, 4) }], { chatTemplate, lossOn, addEos: true });
+      expect(ended.stats.unended).toBe(0);
+      for (const { ids } of ended.examples) expect(ids.at(-1)).toBe(bytelevel.eosId);
+    }
+    // What stands before a turn is what generation would read: no end that was only added.
+    const { examples } = await encode([{ messages: chat.slice(0, 4) }], { chatTemplate, addEos: true });
+    expect(examples.map((example) => pieces(example))).toEqual([
+      [
+        [false, 'user: What is it?\nassistant: '],
+        [true, 'The river.\n<|im_end|>'],
+      ],
+      [
+        [false, 'user: What is it?\nassistant: The river.\nuser: And that?\nassistant: '],
+        [true, 'A boat.\n<|im_end|>'],
+      ],
+    ]);
+    const own = await encode([{ messages: chat }], { addEos: true });
+    expect(own.examples).toEqual((await encode([{ messages: chat }])).examples);
+  });
+
+  it("writes Alpaca's rows by the chat template, or without one by Alpaca's prompts", async () => {
+    const rows = [
+      { instruction: 'Add.', input: '2 and 3', output: '5' },
+      { instruction: 'Name a river.', output: 'Rhine' },
+    ];
+    const { examples } = await encode(rows);
+    expect(examples.map((example) => pieces(example))).toEqual([
+      [
+        [false, '<|im_start|>user\nAdd.\n2 and 3<|im_end|>\n<|im_start|>assistant\n'],
+        [true, '5<|im_end|>'],
+      ],
+      [
+        [false, '<|im_start|>user\nName a river.<|im_end|>\n<|im_start|>assistant\n'],
+        [true, 'Rhine<|im_end|>'],
+      ],
+    ]);
+    const plain = await encode(rows, {}, sentencepiece);
+    const { prompt } = instructionAsPrompt({ kind: 'instruction', ...rows[1], input: '' });
+    expect(prompt).toBe(
+      'Below is an instruction that describes a task. Write a response that appropriately completes the request.' +
+        '\n\n### Instruction:\nName a river.\n\n### Response:\n',
+    );
+    const expected = await encode([{ prompt, completion: 'Rhine' }], {}, sentencepiece);
+    expect(plain.examples[1].ids).toEqual(expected.examples[0].ids);
   });
 
   it('never makes a target of the first token nor leaves one behind the last target', async () => {
@@ -190,6 +279,17 @@ describe('encodeRows refuses', () => {
       'a row that the template refuses',
       () => encode([{ messages: chat }], { chatTemplate: "{{ raise_exception('no') }}" }),
       'the data line 1: the template refuses it: no',
+    ],
+    [
+      'rows in which the assistant has no turn',
+      () => encode([{ messages: chat.slice(0, 1) }]),
+      'the data: no row has a turn of the assistant to learn',
+    ],
+    [
+      'a turn that is not learned where everything is',
+      () =>
+        encode([{ messages: [chat[0], { ...chat[1], weight: 0 }] }], { lossOn: 'all', source: 't.jsonl' }),
+      't.jsonl line 1: a turn says that it is not learned',
     ],
     ['a senseless length', () => encode([{ text: 'a' }], { maxLength: 1.5 }), 'the maximum length'],
   ])('%s', async (_, run, message) => {

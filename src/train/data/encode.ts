@@ -2,6 +2,7 @@
 import { UserError } from '../../base/errors.js';
 import { type ChatSegment, chatSegments, renderChat } from '../../formats/chat.js';
 import type { Tokenizer } from '../../formats/tokenizerCore.js';
+import { instructionAsMessages, instructionAsPrompt } from './instruction.js';
 import type { Row } from './rows.js';
 
 /** One sequence to train on. Its last token is always a target: nothing is learned behind the last one. */
@@ -18,6 +19,8 @@ export interface EncodeRowsOptions {
   maxLength: number;
   /** Learn the completion or the assistant's turns only, given what stands before (default), or everything. */
   lossOn?: 'completion' | 'all';
+  /** Ends a turn of the assistant with EOS where the chat template writes no end of its own. */
+  addEos?: boolean;
   /** Instead of the tokenizer's own. */
   chatTemplate?: string;
   /** Further variables of the chat template, such as `enable_thinking`. */
@@ -32,8 +35,14 @@ export interface EncodeStats {
   examples: number;
   /** Examples cut to maxLength, dropped ones not counted. */
   truncated: number;
-  /** Sequences left out because nothing in them is a target, e.g. of a prompt longer than maxLength. */
+  /** Sequences left out because nothing in them is a target: those of a prompt longer than maxLength, and unanswered rows. */
   dropped: number;
+  /** Rows of messages without a turn of the assistant to learn. */
+  unanswered: number;
+  /** Sequences whose last turn has no end that is learned: behind it the model does not learn to stop. */
+  unended: number;
+  /** Rows of which only the end is learned: their completion is empty. */
+  empty: number;
   /** Tokens of all examples. */
   tokens: number;
   supervisedTokens: number;
@@ -45,15 +54,19 @@ export interface EncodeStats {
 interface Sequence {
   ids: number[];
   supervised: boolean[];
+  /** Whether it says where the model has to stop. */
+  ended: boolean;
 }
 
 /**
  * Encodes rows one after the other, so that training sees the very ids that generation will see:
  * - `prompt`, `completion`: each encoded by itself and put one behind the other, so that no token spans the
- *   boundary, with the tokenizer's BOS before and its EOS behind. Learned: completion and EOS.
+ *   boundary, with the tokenizer's BOS before and its EOS behind, unless the completion spells one at its end.
+ *   Learned: completion and EOS.
  * - `text`: BOS, the text, EOS (unless the text spells one at its end). Learned: everything.
  * - `messages`: the chat template's text in the pieces of chatSegments, no token across their boundaries.
- *   Learned: the assistant's turns with their end-of-turn tokens. One row may give several sequences.
+ *   Learned: the assistant's turns with their end-of-turn tokens, masked ones aside. One row may give several sequences.
+ * - `instruction`: as messages where the model has a chat template, else as prompt and completion (instruction.ts).
  * With lossOn 'all' everything is learned. What stands behind the last target is left out.
  * @throws UserError when a row cannot be rendered, when the model lacks a chat template or an EOS that the
  * rows need, when no row has anything to learn.
@@ -73,6 +86,9 @@ export async function* encodeEach(
     examples: 0,
     truncated: 0,
     dropped: 0,
+    unanswered: 0,
+    unended: 0,
+    empty: 0,
     tokens: 0,
     supervisedTokens: 0,
     longest: 0,
@@ -80,8 +96,12 @@ export async function* encodeEach(
   for await (const row of rows) {
     stats.rows++;
     const sequences = encode(row);
-    if (sequences.length === 0) stats.dropped++;
-    for (const { ids, supervised } of sequences) {
+    if (sequences.length === 0) {
+      stats.dropped++;
+      stats.unanswered++;
+    }
+    if (answerOf(row)?.trim() === '') stats.empty++;
+    for (const { ids, supervised, ended } of sequences) {
       stats.longest = Math.max(stats.longest, ids.length);
       const length = supervised.lastIndexOf(true, maxLength - 1) + 1;
       if (length === 0) {
@@ -89,6 +109,7 @@ export async function* encodeEach(
         continue;
       }
       if (supervised.includes(true, maxLength)) stats.truncated++;
+      else if (!ended) stats.unended++;
       const example = {
         ids: Int32Array.from(ids.slice(0, length)),
         supervised: Uint8Array.from(supervised.slice(0, length), Number),
@@ -101,6 +122,9 @@ export async function* encodeEach(
     }
   }
   if (stats.examples === 0) {
+    if (stats.rows > 0 && stats.unanswered === stats.rows) {
+      throw new UserError(`${source}: no row has a turn of the assistant to learn`);
+    }
     throw new UserError(
       `${source}: none of the ${stats.rows} rows has anything to learn within ${maxLength} tokens ` +
         `(the longest has ${stats.longest})`,
@@ -124,68 +148,95 @@ export async function encodeRows(
   }
 }
 
-function encoderOf(
-  tokenizer: Tokenizer,
-  options: EncodeRowsOptions,
-  source: string,
-): (row: Row) => Sequence[] {
+type Encoder = (row: Row) => Sequence[];
+type RowOf<K extends Row['kind']> = Extract<Row, { kind: K }>;
+
+function encoderOf(tokenizer: Tokenizer, options: EncodeRowsOptions, source: string): Encoder {
   const all = options.lossOn === 'all';
   const template = options.chatTemplate ?? tokenizer.chatTemplate;
-  const endOfTurn = tokenizer.eosIds.map((id) => tokenizer.tokenOf(id)!);
+  const ended = (ids: readonly number[]) =>
+    ids.length > 0 && tokenizer.eosIds.includes(ids[ids.length - 1]) ? ids : [...ids, eosOf(tokenizer)];
+  const completion = ({ prompt, completion }: Pick<RowOf<'completion'>, 'prompt' | 'completion'>) => {
+    const said = tokenizer.encode(completion, { addSpecialTokens: false, after: prompt });
+    return [
+      sequence([
+        { ids: tokenizer.encode(prompt), supervised: all },
+        { ids: ended(said), supervised: true },
+      ]),
+    ];
+  };
+  const messages = template === undefined ? undefined : messagesEncoder(template, tokenizer, options, source);
   return (row) => {
-    if (row.kind === 'text') {
-      const ids = tokenizer.encode(row.text);
-      return [
-        sequence([{ ids: endsTurn(ids, tokenizer) ? ids : [...ids, eosOf(tokenizer)], supervised: true }]),
-      ];
+    switch (row.kind) {
+      case 'text':
+        return [sequence([{ ids: ended(tokenizer.encode(row.text)), supervised: true }])];
+      case 'completion':
+        return completion(row);
+      case 'instruction':
+        return messages
+          ? messages({ ...row, ...instructionAsMessages(row) })
+          : completion(instructionAsPrompt(row));
+      case 'messages':
+        if (messages) return messages(row);
+        throw new UserError(
+          `${source} has rows of messages, but the model has no chat template to write them with`,
+        );
     }
-    if (row.kind === 'completion') {
-      const { prompt, completion } = row;
-      const said = tokenizer.encode(completion, { addSpecialTokens: false, after: prompt });
-      return [
-        sequence([
-          { ids: tokenizer.encode(prompt), supervised: all },
-          { ids: [...said, eosOf(tokenizer)], supervised: true },
-        ]),
-      ];
-    }
-    if (template === undefined) {
+  };
+}
+
+function messagesEncoder(
+  template: string,
+  tokenizer: Tokenizer,
+  { lossOn, addEos, templateVariables: variables }: EncodeRowsOptions,
+  source: string,
+): (row: Omit<RowOf<'messages'>, 'kind'>) => Sequence[] {
+  const endOfTurn = tokenizer.eosIds.map((id) => tokenizer.tokenOf(id)!);
+  const addedEnd = addEos ? tokenizer.tokenOf(eosOf(tokenizer)) : undefined;
+  // Behind the end a template may still write a newline.
+  const hasEnd = (text: string) => endOfTurn.some((token) => text.trimEnd().endsWith(token));
+  const whole = (text: string): ChatSegment[][] => {
+    return [[{ text: hasEnd(text) ? text : text + (addedEnd ?? ''), supervised: true }]];
+  };
+  return ({ messages, tools, masked, line }) => {
+    const place = `${source} line ${line}`;
+    const context = { ...tokenizer.texts(), tools, variables, place };
+    if (lossOn === 'all' && masked) {
       throw new UserError(
-        `${source} has rows of messages, but the model has no chat template to write them with`,
+        `${place}: a turn says that it is not learned, and lossOn "all" that everything is`,
       );
     }
-    const context = {
-      ...tokenizer.texts(),
-      tools: row.tools,
-      variables: options.templateVariables,
-      place: `${source} line ${row.line}`,
-    };
-    const sequences: ChatSegment[][] = all
-      ? [[{ text: renderChat(template, row.messages, context), supervised: true }]]
-      : chatSegments(template, row.messages, { ...context, endOfTurn });
+    const sequences =
+      lossOn === 'all'
+        ? whole(renderChat(template, messages, context))
+        : chatSegments(template, messages, { ...context, endOfTurn, masked, addedEnd });
     return sequences.map((segments) => {
       let after = '';
-      return sequence(
-        segments.map(({ text, supervised }) => {
-          const ids = tokenizer.encode(text, { addSpecialTokens: false, after });
-          after += text;
-          return { ids, supervised };
-        }),
-      );
+      const pieces = segments.map(({ text, supervised }) => {
+        const ids = tokenizer.encode(text, { addSpecialTokens: false, after });
+        after += text;
+        return { ids, supervised };
+      });
+      return sequence(pieces, hasEnd(after));
     });
   };
 }
 
+/** What a row has the model say, where it is one text. */
+function answerOf(row: Row): string | undefined {
+  if (row.kind === 'completion') return row.completion;
+  return row.kind === 'instruction' ? row.output : undefined;
+}
+
 /** Joins pieces. Nothing stands before the first token, so it is no target. */
-function sequence(pieces: readonly { ids: readonly number[]; supervised: boolean }[]): Sequence {
+function sequence(
+  pieces: readonly { ids: readonly number[]; supervised: boolean }[],
+  ended = true,
+): Sequence {
   const ids = pieces.flatMap((piece) => piece.ids);
   const supervised = pieces.flatMap((piece) => piece.ids.map(() => piece.supervised));
   if (supervised.length > 0) supervised[0] = false;
-  return { ids, supervised };
-}
-
-function endsTurn(ids: readonly number[], tokenizer: Tokenizer): boolean {
-  return ids.length > 0 && tokenizer.eosIds.includes(ids[ids.length - 1]);
+  return { ids, supervised, ended };
 }
 
 function eosOf({ eosId }: Tokenizer): number {

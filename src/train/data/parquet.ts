@@ -52,11 +52,11 @@ export function parquetRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row
         );
       }
       const values = await reading(path, ` (rows ${done + 1} to ${done + rows})`, () =>
-        readGroup(slice, group, rows, tree, columns),
+        readGroup(slice, group, rows, tree, columns.names),
       );
       for (let i = 0; i < rows; i++) {
-        const record = Object.fromEntries(columns.map((name, c) => [name, values[c][i]]));
-        yield rowOfRecord(checker, record, ++done);
+        const record = Object.fromEntries(columns.names.map((name, c) => [name, values[c][i]]));
+        yield rowOfRecord(checker, columns, record, ++done);
         onBytes?.((size * done) / all, size);
       }
     }

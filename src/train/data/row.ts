@@ -1,52 +1,63 @@
-/** A row of training data, of one of three kinds, and how one is checked. */
-import * as z from 'zod';
+/** A row of training data, and how one is checked. */
 import { nearest, UserError } from '../../base/errors.js';
-import type { ChatMessage } from '../../formats/chat.js';
-import { checkJson } from '../../formats/io/json.js';
-import { checkConversation } from '../../formats/messages.js';
+import { FORMS, type Form, type RowContent } from './forms.js';
 
 /** A row that was checked. `line` counts from 1: lines of a file, or items of an array. */
-export type Row =
-  | { kind: 'messages'; line: number; messages: readonly ChatMessage[]; tools?: readonly unknown[] }
-  | { kind: 'completion'; line: number; prompt: string; completion: string }
-  | { kind: 'text'; line: number; text: string };
+export type Row = RowContent & { line: number };
 
-const schemas = {
-  completion: z.looseObject({ prompt: z.string(), completion: z.string() }),
-  text: z.looseObject({ text: z.string() }),
-};
-/** The kind of row that a key or column belongs to. */
-export const KINDS: Readonly<Record<string, Row['kind']>> = {
-  messages: 'messages',
-  prompt: 'completion',
-  completion: 'completion',
-  text: 'text',
-};
-const EXPECTED = 'expected {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}';
+const quoted = (keys: readonly string[]) => keys.map((key) => JSON.stringify(key)).join(' and ');
+/** What a row may be, for errors. */
+export const FORMS_TEXT = FORMS.map(({ needs }) => quoted(needs)).join(', or ');
 
-/** Checks one parsed row. Keys beside those of its kind (an id, a source) are let be. */
+/** The form that `names` come nearest to: of those that they begin, the one that most of them belong to. */
+export function begunForm(names: readonly string[]): Form | undefined {
+  const had = (form: Form) => form.needs.filter((key) => names.includes(key)).length;
+  return FORMS.filter((form) => had(form) > 0).sort((a, b) => had(b) - had(a))[0];
+}
+
+/** What was found instead of a row's keys or columns, and what may have been meant. */
+export function foundNames(names: readonly string[]): string {
+  const known = FORMS.flatMap(({ needs }) => needs);
+  const guess = names.map((name) => nearest(name, known)).find((name) => name !== undefined);
+  const hint = guess === undefined ? '' : `, did you mean "${guess}"?`;
+  return `${names
+    .slice(0, 8)
+    .map((name) => JSON.stringify(name))
+    .join(', ')}${hint}`;
+}
+
+/**
+ * Checks one parsed row. Its form is the one whose keys are all there and not null; keys beside those (an id, a
+ * source, columns that only other rows have) are let be.
+ */
 function rowOf(value: unknown, line: number, place: string): Row {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new UserError(`${place}: ${EXPECTED}, found ${describe(value)}`);
+    throw new UserError(`${place}: expected an object with the keys ${FORMS_TEXT}, found ${describe(value)}`);
   }
-  const keys = Object.keys(value);
-  const kinds = new Set(keys.flatMap((key) => (Object.hasOwn(KINDS, key) ? KINDS[key] : [])));
-  if (kinds.size !== 1) {
-    const guess = keys.map((key) => nearest(key, Object.keys(KINDS))).find((name) => name !== undefined);
-    const hint = kinds.size === 0 && guess !== undefined ? `, did you mean "${guess}"?` : '';
-    throw new UserError(`${place}: ${EXPECTED}, found the keys ${JSON.stringify(keys.slice(0, 8))}${hint}`);
+  const record = value as Readonly<Record<string, unknown>>;
+  const form = formOf(record, place);
+  const kept = Object.entries(record).filter(([key, v]) => form.needs.includes(key) || (v ?? null) !== null);
+  return { ...form.read(place, Object.fromEntries(kept)), line };
+}
+
+function formOf(record: Readonly<Record<string, unknown>>, place: string): Form {
+  const complete = FORMS.filter(({ needs }) =>
+    needs.every((key) => Object.hasOwn(record, key) && (record[key] ?? null) !== null),
+  );
+  // Some sets carry each row once more as the text that it makes.
+  const forms = complete.filter(
+    (form) => !complete.some((other) => other !== form && form.renders?.(other, record)),
+  );
+  if (forms.length === 1) return forms[0];
+  const names = Object.keys(record);
+  if (forms.length > 1) {
+    throw new UserError(
+      `${place} is several rows in one: it has ${forms.map(({ needs }) => quoted(needs)).join(', and ')}; leave one out`,
+    );
   }
-  const [kind] = kinds;
-  switch (kind) {
-    case 'messages':
-      return { kind, line, ...checkConversation(place, value) };
-    case 'completion': {
-      const { prompt, completion } = checkJson(place, value, schemas.completion);
-      return { kind, line, prompt, completion };
-    }
-    case 'text':
-      return { kind, line, text: checkJson(place, value, schemas.text).text };
-  }
+  const begun = begunForm(names);
+  if (begun) return begun;
+  throw new UserError(`${place}: expected the keys ${FORMS_TEXT}, found ${foundNames(names) || 'none'}`);
 }
 
 /** What a value is, for errors. */

@@ -37,6 +37,62 @@ describe('readRows', () => {
     ]);
   });
 
+  it('tells the kind by the keys that are all there and not null', async () => {
+    const messages = [
+      { role: 'user', content: 'a' },
+      { role: 'assistant', content: 'b' },
+    ];
+    expect(await read(JSON.stringify({ prompt: 'a', prompt_id: 'x', messages }))).toEqual([
+      { kind: 'messages', line: 1, messages },
+    ]);
+    expect(await read('{"prompt":"a","completion":"b","text":null,"messages":null}')).toEqual([
+      { kind: 'completion', line: 1, prompt: 'a', completion: 'b' },
+    ]);
+  });
+
+  it("reads Alpaca's rows, and lets the text that repeats them be", async () => {
+    expect(await read('{"instruction":"a","input":"","output":"b","text":"### a\\nb"}')).toEqual([
+      { kind: 'instruction', line: 1, instruction: 'a', input: '', output: 'b' },
+    ]);
+    expect(await read('{"instruction":"a","input":null,"output":"b","system":"s"}')).toEqual([
+      { kind: 'instruction', line: 1, system: 's', instruction: 'a', input: '', output: 'b' },
+    ]);
+  });
+
+  it("reads ShareGPT's conversations as messages", async () => {
+    const conversations = [
+      { from: 'human', value: 'a' },
+      { from: 'gpt', value: 'b', weight: 0 },
+      { from: 'human', value: 'c' },
+      { from: 'function_call', value: '{"name":"f","arguments":{"x":1}}' },
+      { from: 'observation', value: '7' },
+      { from: 'gpt', value: 'd' },
+    ];
+    expect(
+      await read(JSON.stringify({ id: 1, conversations, system: 's', tools: '[{"name":"f"}]' })),
+    ).toEqual([
+      {
+        kind: 'messages',
+        line: 1,
+        messages: [
+          { role: 'system', content: 's' },
+          { role: 'user', content: 'a' },
+          { role: 'assistant', content: 'b' },
+          { role: 'user', content: 'c' },
+          {
+            role: 'assistant',
+            content: null,
+            tool_calls: [{ type: 'function', function: { name: 'f', arguments: { x: 1 } } }],
+          },
+          { role: 'tool', content: '7' },
+          { role: 'assistant', content: 'd' },
+        ],
+        tools: [{ name: 'f' }],
+        masked: [2],
+      },
+    ]);
+  });
+
   it('lets a byte order mark, CRLF and blank lines be, and counts lines as an editor does', async () => {
     const rows = await read('\ufeff{"text":"a"}\r\n\r\n  \n{"text":"b"}\r\n\n');
     expect(rows.map((row) => row.line)).toEqual([1, 4]);
@@ -58,12 +114,47 @@ describe('readRows', () => {
     [
       'an array',
       '[{"text":"a"}]',
-      ' line 1: expected {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}, found an array',
+      ' line 1: expected an object with the keys "messages", or "prompt" and "completion", or',
     ],
     ['null', 'null', 'found null'],
-    ['other keys', '{"instruction":"a","output":"b"}', 'found the keys ["instruction","output"]'],
+    ['other keys', '{"question":"a","answer":"b"}', 'or "text", found "question", "answer"'],
+    [
+      'half of the keys',
+      '{"instruction":"a","text":null}',
+      'key "output": expected string, received undefined',
+    ],
+    ['no keys', '{}', 'found none'],
     ['a wrong key', '{"prompts":"a","source":"b"}', 'did you mean "prompt"?'],
-    ['two kinds in a row', '{"text":"a","prompt":"b","completion":"c"}', 'found the keys'],
+    [
+      'two kinds in a row',
+      '{"text":"a","prompt":"b","completion":"c"}',
+      ' line 1 is several rows in one: it has "prompt" and "completion", and "text"; leave one out',
+    ],
+    [
+      'an unknown weight',
+      `{"messages":[{"role":"user","content":"a","weight":2}]}`,
+      'messages.0.weight": expected 0 or 1',
+    ],
+    [
+      'a train that is no switch',
+      `{"messages":[{"role":"user","content":"a","train":"no"}]}`,
+      'expected true or false',
+    ],
+    [
+      "a turn to learn that is the user's",
+      `{"messages":[{"role":"user","content":"a","train":true}]}`,
+      'messages.0.train": only turns of the assistant are learned',
+    ],
+    [
+      'a speaker it does not know',
+      '{"conversations":[{"from":"me","value":"a"}]}',
+      'key "conversations.0.from": expected one of',
+    ],
+    [
+      'earlier turns of an instruction',
+      '{"instruction":"a","output":"b","history":[["c","d"]]}',
+      'write the row as messages',
+    ],
     ['no completion', '{"prompt":"b"}', ' line 1: key "completion": expected string, received undefined'],
     ['a number', '{"text":1}', ' line 1: key "text": expected string, received number'],
     ['no turns', '{"messages":[]}', ' line 1: key "messages"'],

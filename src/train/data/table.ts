@@ -1,57 +1,62 @@
 /** Rows out of the columns of a table. */
-import { nearest, UserError } from '../../base/errors.js';
+import { UserError } from '../../base/errors.js';
 import { parseJsonText } from '../../formats/io/json.js';
-import { describe, KINDS, type Row, type RowChecker } from './row.js';
+import { FORMS, type Form } from './forms.js';
+import { begunForm, describe, FORMS_TEXT, foundNames, type Row, type RowChecker } from './row.js';
 
-const EXPECTED = 'expected the columns "prompt" and "completion", "text", or "messages"';
-
-/** The columns that rows of each kind are made of; those in JSON text besides. */
-const COLUMNS: Readonly<Record<Row['kind'], readonly string[]>> = {
-  completion: ['prompt', 'completion'],
-  text: ['text'],
-  messages: ['messages'],
-};
-const JSON_COLUMNS: readonly string[] = ['messages', 'tools'];
-
-/**
- * Which of a table's columns make its rows; others (an id, a source) are let be. Throws UserError that begins
- * with `place` where there are none, too many, or one twice.
- */
-export function columnsOfRows(names: readonly string[], place: string): string[] {
-  const known = names.filter((name) => Object.hasOwn(KINDS, name));
-  const kinds = [...new Set(known.map((name) => KINDS[name]))];
-  const found = `found ${names
-    .slice(0, 8)
-    .map((name) => JSON.stringify(name))
-    .join(', ')}`;
-  if (kinds.length !== 1) {
-    const guess = names.map((name) => nearest(name, Object.keys(KINDS))).find((name) => name !== undefined);
-    const hint = kinds.length === 0 && guess !== undefined ? `, did you mean "${guess}"?` : '';
-    throw new UserError(`${place}: ${EXPECTED}, ${found}${hint}`);
-  }
-  const missing = COLUMNS[kinds[0]].find((name) => !names.includes(name));
-  if (missing !== undefined) throw new UserError(`${place}: the column "${missing}" is missing, ${found}`);
-  const wanted = [...COLUMNS[kinds[0]], ...(kinds[0] === 'messages' ? ['tools'] : [])];
-  const columns = names.filter((name) => wanted.includes(name));
-  const twice = columns.find((name, i) => columns.indexOf(name) !== i);
-  if (twice !== undefined) throw new UserError(`${place}: the column "${twice}" is there twice`);
-  return columns;
+/** The columns of a table that make rows, and the forms that rows of it may have. */
+export interface TableColumns {
+  names: readonly string[];
+  forms: readonly Form[];
 }
 
-/** The row of one record of the columns that columnsOfRows chose. Throws UserError that names the row and the column. */
-export function rowOfRecord(rows: RowChecker, record: Readonly<Record<string, unknown>>, line: number): Row {
-  const place = rows.place(line);
-  const value: Record<string, unknown> = {};
-  for (const [column, cell] of Object.entries(record)) {
-    if (JSON_COLUMNS.includes(column)) {
-      // A table has a column of tools for all of its rows, and no row needs some.
-      if (column === 'tools' && (cell === '' || cell === null || cell === undefined)) continue;
-      value[column] =
-        typeof cell === 'string' ? parseJsonText(`${place}, column "${column}"`, cell) : withoutNulls(cell);
-    } else if (typeof cell === 'string') value[column] = cell;
-    else throw new UserError(`${place}, column "${column}": expected text, found ${describe(cell)}`);
+/**
+ * Which of a table's columns make its rows; others (an id, a source) are let be. Where columns of several forms are there, each
+ * row has the form whose cells are all filled. Throws UserError that begins with `place` where no form's columns are all
+ * there, or one is there twice.
+ */
+export function columnsOfRows(names: readonly string[], place: string): TableColumns {
+  const forms = FORMS.filter(({ needs }) => needs.every((name) => names.includes(name)));
+  if (forms.length === 0) {
+    const missing = begunForm(names)?.needs.find((name) => !names.includes(name));
+    const found = `found ${foundNames(names)}`;
+    if (missing === undefined) throw new UserError(`${place}: expected the columns ${FORMS_TEXT}, ${found}`);
+    throw new UserError(`${place}: the column "${missing}" is missing, ${found}`);
   }
-  return rows.check(value, line);
+  const wanted = new Set(forms.flatMap(({ needs, may = [] }) => [...needs, ...may]));
+  const columns = names.filter((name) => wanted.has(name));
+  const twice = columns.find((name, i) => columns.indexOf(name) !== i);
+  if (twice !== undefined) throw new UserError(`${place}: the column "${twice}" is there twice`);
+  return { names: columns, forms };
+}
+
+/**
+ * The row of one record of the columns that columnsOfRows chose. A cell that is null or undefined is not filled.
+ * Throws UserError that names the row and the column.
+ */
+export function rowOfRecord(
+  rows: RowChecker,
+  { forms }: TableColumns,
+  record: Readonly<Record<string, unknown>>,
+  line: number,
+): Row {
+  const place = rows.place(line);
+  const filled = Object.entries(record).filter(([, cell]) => (cell ?? null) !== null);
+  const isFilled = (name: string) => filled.some(([column]) => column === name);
+  if (!forms.some(({ needs }) => needs.every(isFilled))) {
+    const empty = begunForm(filled.map(([name]) => name)) ?? forms[0];
+    const column = empty.needs.find((name) => !isFilled(name));
+    throw new UserError(`${place}: the column "${column}" is empty`);
+  }
+  const isJson = (column: string) => forms.some(({ json }) => json?.includes(column));
+  const value = filled.map(([column, cell]) => {
+    const at = `${place}, column "${column}"`;
+    if (isJson(column))
+      return [column, typeof cell === 'string' ? parseJsonText(at, cell) : withoutNulls(cell)];
+    if (typeof cell === 'string') return [column, cell];
+    throw new UserError(`${at}: expected text, found ${describe(cell)}`);
+  });
+  return rows.check(Object.fromEntries(value), line);
 }
 
 /** Lists of records as Parquet has them: a key that only other records have is null there. */

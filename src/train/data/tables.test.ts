@@ -45,6 +45,15 @@ describe('CSV and TSV', () => {
     ]);
   });
 
+  it('takes each row by the columns that it fills', async () => {
+    expect(await read('prompt,completion,text\nHi, Yes,\n', 'a.csv')).toEqual([
+      { kind: 'completion', line: 2, prompt: 'Hi', completion: ' Yes' },
+    ]);
+    expect(await read('instruction,input,output\nAdd.,,5\n', 'a.csv')).toEqual([
+      { kind: 'instruction', line: 2, instruction: 'Add.', input: '', output: '5' },
+    ]);
+  });
+
   it('counts lines as an editor does: blank ones, CRLF, line ends inside quotes', async () => {
     const rows = await read('\ufeff\r\ntext,n\r\n"a\r\nb",1\r\n\r\n"c\n\nd",2\r\ne,3');
     expect(rows.map((row) => row.line)).toEqual([3, 6, 9]);
@@ -60,13 +69,16 @@ describe('CSV and TSV', () => {
   it.each<[string, string | Uint8Array, string]>([
     [
       'other columns',
-      'instruction,output\na,b',
-      'train.csv line 1: expected the columns "prompt" and "completion", "text", or "messages", found "instruction", "output"',
+      'question,answer\na,b',
+      'train.csv line 1: expected the columns "messages", or "prompt" and "completion", or "instruction" and "output", or ' +
+        '"conversations", or "text", found "question", "answer"',
     ],
     ['a near miss', 'texts\na', 'did you mean "text"?'],
     ['the wrong delimiter', 'prompt;completion\na;b', 'found "prompt;completion"'],
     ['half of the columns', '\nprompt,x\na,b', 'line 2: the column "completion" is missing'],
-    ['two kinds', 'text,messages\na,b', 'line 1: expected the columns'],
+    ['two kinds', 'text,prompt,completion\na,b,c', 'line 2 is several rows in one'],
+    ['an empty cell', 'prompt,completion\nHi,\nHo," Hello"', 'line 2: the column "completion" is empty'],
+    ['a row without any kind', 'prompt,completion,text\n,,', 'line 2: the column'],
     ['a column twice', 'text,text\na,b', 'the column "text" is there twice'],
     ['a short record', 'text,n\n"a\nb",1\nc', 'line 4 has 1 field, the line of the columns 2 fields'],
     ['a long record', 'text\na,b', 'line 2 has 2 fields, the line of the columns 1 field'],
@@ -142,13 +154,10 @@ describe('Parquet', () => {
 
   it.each([
     ['chatText', 'chatText.parquet row 2, column "messages" is not valid JSON'],
-    ['null', 'null.parquet row 2, column "text": expected text, found null'],
+    ['null', 'null.parquet row 2: the column "text" is empty'],
     ['numbers', 'row 1, column "text": expected text, found a bigint'],
     ['bytes', 'cannot be read as Parquet (rows 1 to 2)'],
-    [
-      'columns',
-      'columns.parquet: expected the columns "prompt" and "completion", "text", or "messages", found "texts", "n"',
-    ],
+    ['columns', 'or "text", found "texts", "n", did you mean "text"?'],
   ])('refuses %s', async (name, message) => {
     expect(await refusal(readRows(fixture(name)))).toContain(message);
   });

@@ -13,6 +13,8 @@ import { writeStreamAtomic } from '../../formats/io/write.js';
 import type { EncodeStats, Example } from './encode.js';
 import type { ExampleSource } from './source.js';
 
+/** Goes up with each change of what is kept, and of what rows become: files of another are made anew. */
+const VERSION = 2;
 const TARGET = 1 << 31;
 /** Tokens are written in pieces of this many. */
 const BUFFER_TOKENS = 2 ** 18;
@@ -20,12 +22,15 @@ const MAX_FOOTER_BYTES = 2 ** 16;
 
 const count = z.int().nonnegative();
 const footerSchema = z.object({
-  version: z.literal(1),
+  version: z.literal(VERSION),
   stats: z.object({
     rows: count,
     examples: count,
     truncated: count,
     dropped: count,
+    unanswered: count,
+    unended: count,
+    empty: count,
     tokens: count,
     supervisedTokens: count,
     longest: count,
@@ -52,7 +57,7 @@ export function writeTokenFile(
         await flush();
         await write(bytesOf(lengths.values()));
         await write(bytesOf(lines.values()));
-        const footer = Buffer.from(JSON.stringify({ version: 1, stats: next.value }));
+        const footer = Buffer.from(JSON.stringify({ version: VERSION, stats: next.value }));
         await write(footer);
         await write(bytesOf(Uint32Array.of(footer.length)));
         return;

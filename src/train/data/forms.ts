@@ -1,0 +1,126 @@
+/** The forms in which rows come, this toolkit's own and other tools', and what is read of each. */
+import * as z from 'zod';
+import { UserError } from '../../base/errors.js';
+import type { ChatMessage } from '../../formats/chat.js';
+import { checkJson } from '../../formats/io/json.js';
+import { checkConversation } from '../../formats/messages.js';
+import { fromShareGpt } from './shareGpt.js';
+
+/** What a row says. */
+export type RowContent =
+  | {
+      kind: 'messages';
+      messages: readonly ChatMessage[];
+      tools?: readonly unknown[];
+      /** Turns of the assistant, from 0, that are read and not learned. */
+      masked?: readonly number[];
+    }
+  | { kind: 'completion'; prompt: string; completion: string }
+  | { kind: 'instruction'; system?: string; instruction: string; input: string; output: string }
+  | { kind: 'text'; text: string };
+
+type Fields = Readonly<Record<string, unknown>>;
+
+export interface Form {
+  /** The keys of a row; all of them there and not null make it complete. */
+  needs: readonly string[];
+  /** Further keys that are read where they are there. */
+  may?: readonly string[];
+  /** Those of both that a table has as JSON text in its cells. */
+  json?: readonly string[];
+  /** Whether this form of the row is only the text that the other form of it makes. */
+  renders?(other: Form, record: Fields): boolean;
+  /** Checks a row. Throws UserError that begins with `place` and names the key. */
+  read(place: string, record: Fields): RowContent;
+}
+
+const messages: Form = {
+  needs: ['messages'],
+  may: ['tools'],
+  json: ['messages', 'tools'],
+  read: conversation,
+};
+
+const completionSchema = z.looseObject({ prompt: z.string(), completion: z.string() });
+const completion: Form = {
+  needs: ['prompt', 'completion'],
+  read(place, record) {
+    const { prompt, completion } = checkJson(place, record, completionSchema);
+    return { kind: 'completion', prompt, completion };
+  },
+};
+
+/** Alpaca's. `history` is LLaMA-Factory's: earlier turns, which no prompt of Alpaca's has a place for. */
+const instructionSchema = z.looseObject({
+  instruction: z.string(),
+  input: z.string().default(''),
+  output: z.string(),
+  system: z.string().optional(),
+  history: z
+    .array(z.unknown())
+    .max(0, 'earlier turns are not read here; write the row as messages')
+    .optional(),
+});
+const instruction: Form = {
+  needs: ['instruction', 'output'],
+  may: ['input', 'system', 'history'],
+  json: ['history'],
+  read(place, record) {
+    const { instruction, input, output, system } = checkJson(place, record, instructionSchema);
+    return { kind: 'instruction', ...(system && { system }), instruction, input, output };
+  },
+};
+
+/** ShareGPT's, as LLaMA-Factory and axolotl read it too. */
+const conversations: Form = {
+  needs: ['conversations'],
+  may: ['system', 'tools'],
+  json: ['conversations', 'tools'],
+  read(place, record) {
+    return conversation(place, fromShareGpt(place, record));
+  },
+};
+
+const textSchema = z.looseObject({ text: z.string() });
+const text: Form = {
+  needs: ['text'],
+  renders(other, record) {
+    const parts = other.needs.map((key) => record[key]);
+    return parts.every((part) => typeof part === 'string' && String(record.text).includes(part));
+  },
+  read(place, record) {
+    return { kind: 'text', text: checkJson(place, record, textSchema).text };
+  },
+};
+
+/** All forms, in the order in which errors name them. */
+export const FORMS: readonly Form[] = [messages, completion, instruction, conversations, text];
+
+function conversation(place: string, record: unknown): RowContent {
+  const { messages, tools } = checkConversation(place, record);
+  const masked: number[] = [];
+  const turns = messages.map(({ weight, train, ...turn }, i) => {
+    const learned = isLearned(`${place}: key "messages.${i}`, turn.role, weight, train);
+    if (turn.role === 'assistant' && !learned) masked.push(i);
+    return turn;
+  });
+  return { kind: 'messages', messages: turns, ...(tools && { tools }), ...(masked.length > 0 && { masked }) };
+}
+
+/** OpenAI's `weight` and axolotl's `train`, which say of one turn whether it is learned. */
+function isLearned(place: string, role: string, weight: unknown, train: unknown): boolean {
+  const known = (value: unknown, choices: readonly unknown[]) =>
+    (value ?? null) === null || choices.includes(value);
+  if (!known(weight, [0, 1])) {
+    throw new UserError(`${place}.weight": expected 0 or 1, found ${JSON.stringify(weight)}`);
+  }
+  if (!known(train, [true, false])) {
+    throw new UserError(`${place}.train": expected true or false, found ${JSON.stringify(train)}`);
+  }
+  if (train === true && role !== 'assistant') {
+    throw new UserError(
+      `${place}.train": only turns of the assistant are learned, this one is the ${role}'s`,
+    );
+  }
+  return weight !== 0 && train !== false;
+}
