@@ -21,7 +21,8 @@ const { values: args } = parseArgs({
   },
 });
 
-const SUBJECTS = 'ai computers emotion food history literature movies politics psychology science sports'.split(' ');
+const SUBJECTS =
+  'ai computers emotion food history literature movies politics psychology science sports'.split(' ');
 const OLD = { targetModules: 'q_proj,v_proj', r: 8, loraAlpha: 8 };
 const ALL = { targetModules: 'all-linear', r: 8, loraAlpha: 16 };
 /** In the order in which they are tried; what is in the results already is not tried again. */
@@ -110,7 +111,10 @@ function dictionary() {
 /** 96 and 24 quotations, out of npm's `quotesy`. */
 function quotes() {
   const text = packed('quotesy', 'package/quotes.json', (folder) => {
-    const name = execFileSync('npm', ['pack', '--silent', 'quotesy@1.0.10'], { cwd: folder, encoding: 'utf8' });
+    const name = execFileSync('npm', ['pack', '--silent', 'quotesy@1.0.10'], {
+      cwd: folder,
+      encoding: 'utf8',
+    });
     execFileSync('tar', ['xzf', name.trim()], { cwd: folder });
   });
   const rows = JSON.parse(text).map(({ author, text }) => ({ text: `${author}: ${text}` }));

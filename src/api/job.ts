@@ -27,6 +27,10 @@ export const dataShape = {
     .enum(['completion', 'all'])
     .default('completion')
     .describe("what is learned: the completion or the assistant's turns, or everything"),
+  addEos: z
+    .boolean()
+    .default(false)
+    .describe("end the assistant's turns with EOS where the chat template writes no end token"),
   maxLength: z
     .int()
     .min(2)
@@ -199,6 +203,11 @@ function pickFrom(
   return Object.fromEntries(
     [...names].flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]]])),
   );
+}
+
+/** What a job tells of its data and training, as Model.train takes it. */
+export function trainOptionsOf({ data, evalData, evalSplit, lossOn, addEos, maxLength, train }: Job) {
+  return { ...train, data, evalData, evalSplit, lossOn, addEos, maxLength };
 }
 
 /** The job as flat options, with every default written out: resolveJob's inverse. */

@@ -2,7 +2,7 @@
 import type { WorkOptions } from '../base/work.js';
 import type { EvaPlan } from '../train/eva.js';
 import type { RankPlan } from '../train/ranks.js';
-import type { Job } from './job.js';
+import { type Job, trainOptionsOf } from './job.js';
 import type { Model } from './model.js';
 
 /** A job of `r: auto` with the ranks that its data suggest written out, and how they came about. */
@@ -22,10 +22,4 @@ export async function startJobEva(model: Model, job: Job, work: WorkOptions): Pr
   const plan = await model.planEva(method, methodOptions, { ...trainOptionsOf(job), ...eva, ...work });
   await model.addMethod(method, plan.config, { seed: train.seed, starts: plan.starts });
   return plan;
-}
-
-/** What a job tells of its data and training, as Model.train takes it. */
-function trainOptionsOf(job: Job) {
-  const { data, evalData, evalSplit, lossOn, maxLength, train } = job;
-  return { ...train, data, evalData, evalSplit, lossOn, maxLength };
 }

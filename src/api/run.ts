@@ -2,7 +2,7 @@ import type { WorkOptions } from '../base/work.js';
 import type { MethodName } from '../methods/index.js';
 import type { EncodeStats } from '../train/data/encode.js';
 import type { TrainEvent } from '../train/loop.js';
-import type { Job } from './job.js';
+import { type Job, trainOptionsOf } from './job.js';
 import type { LocateOptions } from './locate.js';
 import { loadModel, type Model } from './model.js';
 import { type RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
@@ -63,18 +63,12 @@ export async function* runJob(
   folder: RunFolder,
   { resume, command, ...work }: RunOptions,
 ): AsyncGenerator<JobEvent, void, void> {
-  const { data, evalData, evalSplit, lossOn, maxLength, train, samples } = job;
   const known = resume ? await readUnfinishedRun(folder.path) : undefined;
   let record: RunRecord | undefined;
   let counts: Omit<Extract<JobEvent, { kind: 'data' }>, 'kind'> | undefined;
   const events = model.train({
-    ...train,
-    ...samples,
-    data,
-    evalData,
-    evalSplit,
-    lossOn,
-    maxLength,
+    ...trainOptionsOf(job),
+    ...job.samples,
     run: folder.path,
     resume,
     ...work,

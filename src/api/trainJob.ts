@@ -12,6 +12,8 @@ export interface TrainJobOptions extends TrainInput, SampleInput, WorkOptions {
   evalSplit?: number;
   /** Loss on the completion or assistant turns only (the paper's conditional objective), or on everything. */
   lossOn?: EncodeRowsOptions['lossOn'];
+  /** Ends the assistant's turns with EOS where the chat template writes no end token. Default false. */
+  addEos?: boolean;
   /** Longest example in tokens; longer ones are cut and counted. Default: 1024 or the model's own limit. */
   maxLength?: number;
   /** Run folder: checkpoints go there. */
@@ -24,6 +26,7 @@ export interface TrainJobOptions extends TrainInput, SampleInput, WorkOptions {
 export interface TrainJobParts extends Pick<TrainJobOptions, 'maxLength' | 'onData'> {
   sources: Pick<TrainJobOptions, 'data' | 'evalData' | 'evalSplit'>;
   lossOn: NonNullable<TrainJobOptions['lossOn']>;
+  addEos: boolean;
   work: WorkOptions;
   hyper: TrainOptions;
   samples: SampleOptions;
@@ -31,13 +34,15 @@ export interface TrainJobParts extends Pick<TrainJobOptions, 'maxLength' | 'onDa
 
 /** Takes the options of a training job apart. Throws UserError on one that is unknown or wrong. */
 export function parseTrainJob(options: TrainJobOptions): TrainJobParts {
-  const { data, evalData, evalSplit, lossOn = 'completion', maxLength, onData, ...rest } = options;
+  const { data, evalData, evalSplit, lossOn = 'completion', addEos = false, ...others } = options;
+  const { maxLength, onData, ...rest } = others;
   const { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens, ...more } = rest;
   const { run, resume, onProgress, signal, ...hyper } = more;
   const place = 'training options';
   return {
     sources: { data, evalData, evalSplit },
     lossOn,
+    addEos,
     maxLength,
     onData,
     work: { onProgress, signal },

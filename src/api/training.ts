@@ -35,7 +35,7 @@ export interface Engine {
 }
 
 /** Loss in nats a supervised token. */
-export interface Evaluation extends Pick<EncodeStats, 'rows' | 'truncated' | 'dropped'> {
+export interface Evaluation extends Pick<EncodeStats, 'rows' | 'truncated' | 'dropped' | 'unanswered'> {
   loss: number;
   perplexity: number;
   tokens: number;
@@ -170,17 +170,17 @@ export async function evaluateOn(
   engine: Engine,
   adapter: Adapter | undefined,
   data: DataSource,
-  { maxLength, lossOn = 'completion', ...work }: Partial<EncodeRowsOptions> & WorkOptions,
+  { maxLength, lossOn = 'completion', addEos = false, ...work }: Partial<EncodeRowsOptions> & WorkOptions,
 ): Promise<Evaluation> {
   const { runtime, base, session } = engine;
-  const limits = { maxLength: exampleLimit(base, adapter, maxLength), lossOn };
+  const limits = { maxLength: exampleLimit(base, adapter, maxLength), lossOn, addEos };
   const { examples, stats, close } = await loadExamples(data, tokenizerOf(engine), limits, work);
   try {
     const step = await LossStep.create(runtime, base, adapter, session);
     try {
       const { loss, tokens } = await evaluate(step, examples, EVAL_MICRO_BATCH_TOKENS);
-      const { rows, truncated, dropped } = stats;
-      return { loss, perplexity: Math.exp(loss), tokens, rows, truncated, dropped };
+      const { rows, truncated, dropped, unanswered } = stats;
+      return { loss, perplexity: Math.exp(loss), tokens, rows, truncated, dropped, unanswered };
     } finally {
       await step.close();
     }
@@ -191,10 +191,10 @@ export async function evaluateOn(
 
 async function examplesOf(
   engine: Engine,
-  { sources, hyper, lossOn, maxLength, onData, work }: TrainJobParts,
+  { sources, hyper, lossOn, addEos, maxLength, onData, work }: TrainJobParts,
   adapter?: Adapter,
 ) {
-  const limits = { lossOn, maxLength: exampleLimit(engine.base, adapter, maxLength) };
+  const limits = { lossOn, addEos, maxLength: exampleLimit(engine.base, adapter, maxLength) };
   const wanted = { ...sources, seed: hyper.seed };
   const { train, evaluation } = await loadTrainingExamples(wanted, tokenizerOf(engine), limits, work);
   onData?.({ train: train.stats, eval: evaluation?.stats });

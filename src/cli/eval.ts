@@ -26,19 +26,27 @@ export const evaluate: CommandSpec = {
   ],
   async run(given, terminal) {
     const options = parseOptions(z.object(shape), given);
-    const { adapter, data, lossOn, maxLength, quantize, device, threads } = options;
+    const { adapter, data, lossOn, addEos, maxLength, quantize, device, threads } = options;
     const name = await modelOrBase(options.model, adapter, terminal);
     const model = await loadModel(name, { quantize, device, threads, ...locating(terminal) });
     try {
       await model.loadAdapters(adapter, locating(terminal));
-      const result = await model.evaluate(data, { maxLength, lossOn, onProgress: showsWork(terminal) });
+      const result = await model.evaluate(data, {
+        maxLength,
+        lossOn,
+        addEos,
+        onProgress: showsWork(terminal),
+      });
       terminal.emit({ model: name, adapter, data, ...result });
       terminal.say(`loss        ${result.loss.toFixed(4)} nats a token`);
       terminal.say(`perplexity  ${result.perplexity.toFixed(3)}`);
       terminal.say(`tokens      ${count(result.tokens)} predicted, of ${count(result.rows)} rows`);
       if (result.truncated > 0)
         terminal.say(`cut         ${count(result.truncated)} examples (--max-length)`);
-      if (result.dropped > 0) terminal.say(`left out    ${count(result.dropped)} with nothing to predict`);
+      const { dropped, unanswered } = result;
+      if (unanswered > 0) terminal.say(`left out    ${count(unanswered)} without a turn of the assistant`);
+      if (dropped > unanswered)
+        terminal.say(`left out    ${count(dropped - unanswered)} with nothing to predict`);
       return exitCodes.ok;
     } finally {
       await model.close();

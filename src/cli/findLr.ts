@@ -1,6 +1,6 @@
 /** train --find-lr: a learning-rate test in the place of a run. */
 import { basename } from 'node:path';
-import { flattenJob, type Job } from '../api/job.js';
+import { flattenJob, type Job, trainOptionsOf } from '../api/job.js';
 import { claimLrReport, writeLrReport } from '../api/lrReport.js';
 import type { Model } from '../api/model.js';
 import { openJob } from '../api/run.js';
@@ -68,14 +68,12 @@ async function test(
   terminal: Terminal,
   work: WorkOptions,
 ): Promise<LrFound> {
-  const { data, evalData, evalSplit, lossOn, maxLength, train } = job;
   const pace = new LogPace();
-  const options = { ...train, earlyStoppingPatience: undefined, ...range };
-  const sources = { data, evalData, evalSplit, lossOn, maxLength };
+  const options = { ...trainOptionsOf(job), earlyStoppingPatience: undefined, ...range };
   terminal.say(
     `tries ${range.lrSteps} learning rates from ${range.minLr} to ${range.maxLr}, for ${model.adapter?.method.name ?? job.method}`,
   );
-  for await (const event of model.findLearningRate({ ...options, ...sources, ...work })) {
+  for await (const event of model.findLearningRate({ ...options, ...work })) {
     terminal.emit(event);
     if (event.kind === 'lrFound') return event;
     const { isLive, columns } = terminal;

@@ -226,6 +226,7 @@ function tellModel(job: Job, model: Model, terminal: Terminal): void {
 function tell(event: JobEvent, resume: boolean, terminal: Terminal): void {
   if (event.kind === 'data') {
     terminal.say(`data      ${describeData(event.train)}`);
+    for (const warning of warnings(event.train)) terminal.say(`warning   ${warning}`);
     if (event.eval) terminal.say(`held out  ${describeData(event.eval)}`);
   }
   if (event.kind === 'start') {
@@ -235,14 +236,31 @@ function tell(event: JobEvent, resume: boolean, terminal: Terminal): void {
   }
 }
 
-function describeData({ rows, examples, tokens, supervisedTokens, truncated, dropped }: EncodeStats): string {
+function describeData(stats: EncodeStats): string {
+  const { rows, examples, tokens, supervisedTokens, truncated, dropped, unanswered } = stats;
   const parts = [
     `${counted(rows, 'row')}, ${count(tokens)} tokens, ${count(supervisedTokens)} of them learned`,
   ];
   if (examples !== rows - dropped) parts.push(`${counted(examples, 'example')}`);
   if (truncated > 0) parts.push(`${count(truncated)} cut (--max-length)`);
-  if (dropped > 0) parts.push(`${count(dropped)} left out: nothing to learn within the length`);
+  if (unanswered > 0) parts.push(`${count(unanswered)} left out: no turn of the assistant to learn`);
+  if (dropped > unanswered) {
+    parts.push(`${count(dropped - unanswered)} left out: nothing to learn within the length`);
+  }
   return parts.join('; ');
+}
+
+/** What of the rows the user may not have meant. */
+function* warnings({ examples, truncated, unended, empty }: EncodeStats): Generator<string> {
+  const whole = examples - truncated;
+  if (unended > 0) {
+    const which =
+      unended === whole
+        ? 'the chat template ends no turn'
+        : `in ${counted(unended, 'example')} the last turn does not end`;
+    yield `${which} with an end token, so the model does not learn to stop; --add-eos adds one`;
+  }
+  if (empty > 0) yield `${counted(empty, 'row')} with an empty completion: only to stop is learned of it`;
 }
 
 /** The loss curves of the whole run, of what came before a resume too. */

@@ -2,7 +2,7 @@
 import * as z from 'zod';
 import { messageOf, UserError } from '../base/errors.js';
 import type { ChatMessage } from './chat.js';
-import { checkJson } from './io/json.js';
+import { checkDepth, checkJson } from './io/json.js';
 
 const ROLES = ['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython'] as const;
 
@@ -17,9 +17,27 @@ const toolCall = z.looseObject({
   }),
 });
 
+/** A text, or its parts as OpenAI has them. A model of text reads no others. */
+const content = z.union(
+  [
+    z.string(),
+    z
+      .array(z.looseObject({ type: z.literal('text'), text: z.string() }))
+      .transform((parts) => parts.map(({ text }) => text).join('')),
+  ],
+  {
+    error: ({ input }) => {
+      if (!Array.isArray(input)) return `expected string, received ${typeof input}`;
+      const other = input.find((part) => part?.type !== 'text' || typeof part.text !== 'string')?.type;
+      const found = typeof other === 'string' ? `one of type ${JSON.stringify(other)}` : 'another';
+      return `expected parts as {"type": "text", "text": "..."}, found ${found}`;
+    },
+  },
+);
+
 const message = z.looseObject({
   role: z.enum(ROLES),
-  content: z.string().nullish(),
+  content: content.nullish(),
   tool_calls: z.array(toolCall).nullish(),
   tool_call_id: z.string().nullish(),
 });
@@ -47,6 +65,7 @@ export interface Conversation {
  * Further keys stay. Throws UserError that begins with `place` and names the key.
  */
 export function checkConversation(place: string, value: unknown): Conversation {
+  checkDepth(place, value);
   const { messages, tools } = checkJson(place, value, conversationSchema);
   const called = new Set<string>();
   const checked = messages.map((turn, i): ChatMessage => {

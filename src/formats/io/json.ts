@@ -31,6 +31,20 @@ export function parseJsonText(place: string, text: string, maxDepth = MAX_DEPTH)
   }
 }
 
+/** Throws UserError where a value that a program gives nests deeper than a JSON file may; one in a circle does. */
+export function checkDepth(place: string, value: unknown, maxDepth = MAX_DEPTH): void {
+  const open: [value: object, depth: number][] = [];
+  const visit = (item: unknown, depth: number) => {
+    if (typeof item !== 'object' || item === null || ArrayBuffer.isView(item)) return;
+    if (depth > maxDepth) throw new UserError(`${place} nests objects and arrays deeper than ${maxDepth}`);
+    open.push([item, depth]);
+  };
+  visit(value, 1);
+  for (let top = open.pop(); top; top = open.pop()) {
+    for (const item of Object.values(top[0])) visit(item, top[1] + 1);
+  }
+}
+
 /** How deep brackets nest in a JSON text; not looked at further once it is more than `limit`. */
 function depthOf(text: string, limit: number): number {
   let [depth, deepest] = [0, 0];

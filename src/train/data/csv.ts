@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { CsvError, type CsvErrorCode, type Parser, parse } from 'csv-parse';
 import { messageOf, UserError } from '../../base/errors.js';
 import { streamFile } from '../../formats/io/node.js';
-import { chunksOf, MAX_LINE_BYTES, type OnBytes } from './jsonl.js';
+import { chunksOf, MAX_ROW_BYTES, type OnBytes } from './chunks.js';
 import { type Row, RowChecker } from './row.js';
 import { columnsOfRows, rowOfRecord, type TableColumns } from './table.js';
 
@@ -12,7 +12,7 @@ const REASONS: Partial<Record<CsvErrorCode, string>> = {
   INVALID_OPENING_QUOTE: 'a quote stands inside a field; put the field in quotes and double those in it',
   CSV_INVALID_CLOSING_QUOTE: 'something stands behind a closing quote; double the quotes inside a field',
   CSV_QUOTE_NOT_CLOSED: 'a quote that opens a field is never closed',
-  CSV_MAX_RECORD_SIZE: `a record has more than ${MAX_LINE_BYTES / 2 ** 20} MB; is a quote not closed?`,
+  CSV_MAX_RECORD_SIZE: `a record has more than ${MAX_ROW_BYTES / 2 ** 20} MB; is a quote not closed?`,
 };
 
 /** A record with the text that it was read from. */
@@ -42,7 +42,7 @@ export function csvRows(
       raw: true,
       skip_empty_lines: true,
       relax_column_count: true,
-      max_record_size: MAX_LINE_BYTES,
+      max_record_size: MAX_ROW_BYTES,
     });
     try {
       for await (const { record, raw } of recordsOf(parser, textOf(chunksOf(file, path, onRead), path))) {

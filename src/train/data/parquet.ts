@@ -12,7 +12,7 @@ import { flatten } from 'hyparquet/src/utils.js';
 import { compressors } from 'hyparquet-compressors';
 import { messageOf, UserError } from '../../base/errors.js';
 import { readFully, streamFile } from '../../formats/io/node.js';
-import type { OnBytes } from './jsonl.js';
+import type { OnBytes } from './chunks.js';
 import { type Row, RowChecker } from './row.js';
 import { columnsOfRows, rowOfRecord } from './table.js';
 

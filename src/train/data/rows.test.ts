@@ -37,6 +37,16 @@ describe('readRows', () => {
     ]);
   });
 
+  it('reads one array of rows, wherever its pieces end', async () => {
+    const rows = ['[', '}, ]"', 'é家👋'.repeat(40_000), '\\"'].map((text) => ({
+      text,
+      more: { a: [1, ','] },
+    }));
+    const expected = rows.map(({ text }, i) => ({ kind: 'text', line: i + 1, text }));
+    expect(await read(`\ufeff\n${JSON.stringify(rows)}\n`)).toEqual(expected);
+    expect(await read(JSON.stringify(rows, null, 2))).toEqual(expected);
+  });
+
   it('tells the kind by the keys that are all there and not null', async () => {
     const messages = [
       { role: 'user', content: 'a' },
@@ -112,10 +122,23 @@ describe('readRows', () => {
     ['no rows', '\n \r\n', ' has no rows'],
     ['an empty file', '', ' has no rows'],
     [
-      'an array',
-      '[{"text":"a"}]',
-      ' line 1: expected an object with the keys "messages", or "prompt" and "completion", or',
+      'a row that is an array',
+      '{"text":"a"}\n[1]',
+      ' line 2: expected an object with the keys "messages", or "prompt" and',
     ],
+    ['an array of no rows', '[]', ' has no rows'],
+    ['an item that is no row', '[{"text":"a"}, 7]', ' row 2: expected an object'],
+    ['an array with a gap', '[{"text":"a"},\n]', ' row 2: expected a row, found nothing'],
+    ['an array that does not end', '[{"text":"a"},', ' row 2: the file ends before the JSON array does'],
+    ['something behind an array', '[{"text":"a"}]\n{"text":"b"}', ': something stands behind the JSON array'],
+    ['a broken item', '[{"text":"a"},\n {"text" 1}]', ' row 2 is not valid JSON: column 9'],
+    [
+      'an object over several lines',
+      '{\n  "text": "a"\n}',
+      ' line 1 holds only the beginning of a value: write one row a line, or all rows as one JSON array',
+    ],
+    ['a line that is too long', `{"text":"a"}\n${'x'.repeat(9 * 2 ** 20)}`, ' line 2 has more than 8 MB'],
+    ['an item that is too long', `[{"text":"a"},"${'x'.repeat(9 * 2 ** 20)}"]`, ' row 2 has more than 8 MB'],
     ['null', 'null', 'found null'],
     ['other keys', '{"question":"a","answer":"b"}', 'or "text", found "question", "answer"'],
     [
@@ -214,10 +237,40 @@ describe('readRows', () => {
   });
 });
 
+describe('rows as other tools write them', () => {
+  it('gives the text of content in parts', async () => {
+    const content = [
+      { type: 'text', text: 'Hello ' },
+      { type: 'text', text: 'there.' },
+    ];
+    const messages = [{ role: 'user', content }];
+    expect(rowsFrom([{ messages }])).toMatchObject([
+      { messages: [{ role: 'user', content: 'Hello there.' }] },
+    ]);
+    const image = { role: 'user', content: [{ type: 'image_url', image_url: 'x' }] };
+    expect(() => rowsFrom([{ messages: [image] }])).toThrow(
+      'key "messages.0.content": expected parts as {"type": "text", "text": "..."}, found one of type "image_url"',
+    );
+  });
+});
+
 describe('rowsFrom', () => {
   it('checks what is in memory, and names the row', () => {
     expect(rowsFrom([{ text: 'a' }])).toEqual([{ kind: 'text', line: 1, text: 'a' }]);
     expect(() => rowsFrom([{ text: 'a' }, 7], 'rows')).toThrow('rows row 2: expected');
     expect(() => rowsFrom([])).toThrow('the data has no rows');
+  });
+
+  it('refuses what nests without end', () => {
+    const user = { role: 'user', content: 'a' };
+    let deep: object = {};
+    for (let i = 0; i < 100_000; i++) deep = { deep };
+    const circle: Record<string, unknown> = {};
+    circle.circle = circle;
+    for (const more of [{ more: deep }, { more: circle }, { content: [deep] }]) {
+      expect(() => rowsFrom([{ messages: [{ ...user, ...more }] }])).toThrow(
+        'the data row 1 nests objects and arrays deeper than 200',
+      );
+    }
   });
 });

@@ -1,26 +1,28 @@
 /** Rows of training data, from a file of any kind or from memory, one after the other. */
 import { extname } from 'node:path';
+import type { OnBytes } from './chunks.js';
 import { csvRows } from './csv.js';
-import { jsonlRows, type OnBytes } from './jsonl.js';
+import { jsonRows } from './json.js';
 import { parquetRows } from './parquet.js';
 import { type Row, RowChecker } from './row.js';
 
-export type { OnBytes } from './jsonl.js';
+export type { OnBytes } from './chunks.js';
 export type { Row } from './row.js';
 
-const readers: Readonly<Record<string, typeof jsonlRows>> = {
+const readers: Readonly<Record<string, typeof jsonRows>> = {
   '.csv': (path, onBytes) => csvRows(path, ',', onBytes),
   '.tsv': (path, onBytes) => csvRows(path, '\t', onBytes),
   '.parquet': parquetRows,
 };
 
 /**
- * The rows of a file, read as they are asked for: CSV, TSV or Parquet by the ending of its name, else JSONL.
+ * The rows of a file, read as they are asked for: CSV, TSV or Parquet by the ending of its name, else JSONL
+ * or one JSON array.
  * @throws UserError that names the file, the line or row and the column or key, and says what was expected
  * there; when no row is there; when rows are of more than one kind.
  */
 export function streamRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row, void, void> {
-  return (readers[extname(path).toLowerCase()] ?? jsonlRows)(path, onBytes);
+  return (readers[extname(path).toLowerCase()] ?? jsonRows)(path, onBytes);
 }
 
 /** All rows of a file that fits in memory. Throws as streamRows. */
