@@ -2,6 +2,7 @@ import { UserError } from '../base/errors.js';
 import type { F32Tensor } from '../base/tensor.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, emptyState, trainableCount } from '../methods/adapter.js';
+import { brokenTensor } from '../methods/nonFinite.js';
 import type { BaseModel } from '../models/base.js';
 import {
   listCheckpoints,
@@ -152,6 +153,8 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
       if (penalized) accumulate(grads, penalized.grads);
       const gradNorm = globalNorm(grads.values());
       if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
+        if (state.step === startStep && (await brokenTensor(model, adapter)))
+          throw await trainStep.nonFinite();
         throw new DivergedError(
           notFinite(state.step + 1, loss, newestOf(run, await (run ? listCheckpoints(run) : []))),
         );
