@@ -153,8 +153,9 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
       if (penalized) accumulate(grads, penalized.grads);
       const gradNorm = globalNorm(grads.values());
       if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
-        if (state.step === startStep && (await brokenTensor(model, adapter)))
-          throw await trainStep.nonFinite();
+        // A base that is broken is no matter of learning rates.
+        const base = state.step === startStep && (await brokenTensor(model, undefined));
+        if (base) throw new UserError(`the loss is NaN or infinite: ${base}`);
         throw new DivergedError(
           notFinite(state.step + 1, loss, newestOf(run, await (run ? listCheckpoints(run) : []))),
         );

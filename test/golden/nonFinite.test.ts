@@ -52,6 +52,7 @@ describe.each([
     const adapter = await lora(model);
     const options = parseTrainOptions('test', { batchSize: 4 });
     const run = trainLoop({ runtime, model, adapter, examples: batch.examples(), options });
+    await run.next();
     await expect(run.next()).rejects.toThrow(cause);
   });
 
