@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
-import { readGenerationConfig } from '../formats/generationConfig.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import {
   type BaseAlternation,
@@ -31,13 +30,7 @@ import { readAdapterFor } from './adapterFile.js';
 import type { DataSource } from './data.js';
 import type { EvaInput } from './eva.js';
 import { type FurtherTraining, trainedFurther } from './furtherTraining.js';
-import {
-  type GenerationConfig,
-  type GenerationEnd,
-  Generator,
-  type Prompt,
-  type PromptOptions,
-} from './generator.js';
+import { type GenerationEnd, Generator, type Prompt, type PromptOptions } from './generator.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
 import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
 import { type BaseOptions, openBase, otherBase, quantizedFolder, recipeOf, resolveBase } from './quantize.js';
@@ -77,9 +70,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     );
   }
   const source = { name: await baseName(path), original, recipe: await recipeOf(base) };
-  const content = (await readGenerationConfig(folder)) ?? {};
-  const generation = { place: join(folder, 'generation_config.json'), content, onNotice: options.onNotice };
-  return new Model(base, tokenizer, options, source, generation);
+  return new Model(base, tokenizer, options, source);
 }
 
 /** Where a model comes from. */
@@ -117,21 +108,14 @@ export class Model {
     readonly tokenizer: Tokenizer,
     { device, threads }: LoadOptions,
     private source: ModelSource,
-    generation: GenerationConfig,
   ) {
     this.session = { device, threads };
     this.adapters = new NamedAdapters(current);
-    this.generator = new Generator(
-      this.runtime,
-      tokenizer,
-      this.session,
-      () => ({
-        base: this.base,
-        adapter: this.adapter,
-        merged: this.merged,
-      }),
-      generation,
-    );
+    this.generator = new Generator(this.runtime, tokenizer, this.session, () => ({
+      base: this.base,
+      adapter: this.adapter,
+      merged: this.merged,
+    }));
   }
 
   /** The pre-trained model, on disk. */

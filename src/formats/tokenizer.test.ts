@@ -35,7 +35,6 @@ describe.each(names)('%s, beside the Rust library', (name) => {
       const tokenizer = tokenizers[name];
       expect(tokenizer.encode(sample.text, { addSpecialTokens: false })).toEqual(sample.ids);
       expect(tokenizer.encode(sample.text)).toEqual(sample.with_special);
-      if (name === 'sentencepiece' && sample.text.startsWith('\ufeff')) return; // See Tokenizer.decode.
       expect(tokenizer.decode(sample.ids)).toBe(sample.decoded);
       expect(tokenizer.decode(Int32Array.from(sample.ids), { skipSpecialTokens: true })).toBe(
         sample.decoded_skip,
@@ -46,8 +45,8 @@ describe.each(names)('%s, beside the Rust library', (name) => {
   it('gives any text back', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (text) => {
-        // U+FEFF: see Tokenizer.decode.
-        fc.pre(!/[\ufeff\p{Cs}]/u.test(text));
+        // SentencePiece's mark of a blank comes back as one: see Tokenizer.decode.
+        fc.pre(!/\p{Cs}/u.test(text) && !(name === 'sentencepiece' && text.includes('▁')));
         expect(tokenizers[name].decode(tokenizers[name].encode(text, { addSpecialTokens: false }))).toBe(
           text,
         );
@@ -117,6 +116,7 @@ describe('encode', () => {
       'tokenizer.json',
       (json) => {
         json.post_processor.single.push({ SpecialToken: { id: '</s>', type_id: 0 } });
+        json.post_processor.special_tokens['</s>'] = { id: '</s>', ids: [2], tokens: ['</s>'] };
       },
       'sentencepiece',
     );
@@ -173,7 +173,7 @@ describe.each(names)('StreamDecoder over %s', (name) => {
     const tokenizer = tokenizers[name];
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme', maxLength: 30 }), (text) => {
-        fc.pre(!/[\ufeff\p{Cs}]/u.test(text));
+        fc.pre(!/\p{Cs}/u.test(text));
         const ids = tokenizer.encode(text, { addSpecialTokens: false });
         const pieces = collect(new StreamDecoder(tokenizer), ids);
         expect(pieces.join('')).toBe(tokenizer.decode(ids, { skipSpecialTokens: true }));
@@ -209,7 +209,9 @@ describe.each(names)('StreamDecoder over %s', (name) => {
     const tokenizer = tokenizers[name];
     const decoder = new StreamDecoder(tokenizer);
     const ids = tokenizer.encode('家', { addSpecialTokens: false });
-    expect(collect(decoder, ids.slice(0, -1)).at(-1)).toBe('\ufffd');
+    // Byte fallback gives one for each byte.
+    const unfinished = name === 'sentencepiece' ? '\ufffd\ufffd' : '\ufffd';
+    expect(collect(decoder, ids.slice(0, -1)).at(-1)).toBe(unfinished);
     expect(collect(decoder, ids).join('')).toBe('家');
   });
 });
@@ -241,13 +243,13 @@ describe('bad files', () => {
       'unknown parts',
       'tokenizer.json',
       (json) => (json.decoder = { type: 'X' }),
-      /cannot be used: Unknown Decoder type: X/,
+      /key "decoder\.type": the decoder "X" is not supported, expected BPEDecoder/,
     ],
     [
       'no merges',
       'tokenizer.json',
       (json) => delete json.model.merges,
-      /tokenizer\.json: the tokenizer cannot be used/,
+      /key "model\.merges": expected a list of pairs/,
     ],
     [
       'an EOS that is no token',
@@ -268,10 +270,28 @@ describe('bad files', () => {
       /generation_config\.json: key "eos_token_id"/,
     ],
     [
-      'Unigram with bytes',
+      'dropout',
       'tokenizer.json',
-      (json) => (json.model = { type: 'Unigram', byte_fallback: true, unk_id: 0, vocab: [['a', 0]] }),
-      /Unigram models with byte_fallback are not supported/,
+      (json) => (json.model.dropout = 0.1),
+      /key "model\.dropout": 0\.1 gives other tokens each time/,
+    ],
+    [
+      'a pattern that JavaScript cannot have',
+      'tokenizer.json',
+      (json) =>
+        (json.pre_tokenizer = {
+          type: 'Split',
+          pattern: { Regex: '\\Ga' },
+          behavior: 'Isolated',
+          invert: false,
+        }),
+      /key "pre_tokenizer\.pattern\.Regex": the pattern "\\\\Ga" cannot be used: \\G is not supported/,
+    ],
+    [
+      'a part of the wrong type',
+      'tokenizer.json',
+      (json) => (json.normalizer = { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: 3 }] }),
+      /key "normalizer\.normalizers\.0\.prepend": expected string/,
     ],
     [
       'a post-processor without its token',
@@ -282,13 +302,39 @@ describe('bad files', () => {
           single: [{ SpecialToken: { id: '[X]' } }, { Sequence: { id: 'A' } }],
           pair: [],
         }),
-      /not a token/,
+      /key "post_processor\.(single\.0|special_tokens)"/,
     ],
   ])('%s', async (name, file, change, message) => {
     const folder = variant(`bad ${name}`, file, change);
     const error = await loadTokenizer(folder).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(UserError);
     expect(String(error)).toMatch(message);
+  });
+
+  it.each<[string, (json: Json) => void, RegExp]>([
+    [
+      'backtrack for ever',
+      (json) =>
+        (json.pre_tokenizer = {
+          type: 'Split',
+          pattern: { Regex: '(a|aa)+$' },
+          behavior: 'Isolated',
+          invert: false,
+        }),
+      /tokenizer\.json: the patterns of this tokenizer take more than 10 s over a text of 61 characters/,
+    ],
+    [
+      'grow without end',
+      (json) =>
+        (json.normalizer = {
+          type: 'Sequence',
+          normalizers: Array(40).fill({ type: 'Replace', pattern: { String: 'a' }, content: 'aa' }),
+        }),
+      /tokenizer\.json: the text grows to \d+ characters/,
+    ],
+  ])('parts that %s', async (name, change, message) => {
+    const tokenizer = await loadTokenizer(variant(`bad ${name}`, 'tokenizer.json', change));
+    expect(() => tokenizer.encode(`${'a'.repeat(60)}b`)).toThrow(message);
   });
 
   it('a folder without a tokenizer', async () => {

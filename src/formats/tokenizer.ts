@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type * as z from 'zod';
 import { UserError } from '../base/errors.js';
+import { withDeadline } from './io/deadline.js';
 import { decodeUtf8 } from './io/json.js';
 import { exists, readFully, readJson, withFile } from './io/node.js';
 import { Tokenizer, tokenIdsSchema, tokenizerConfigSchema, tokenizerJsonSchema } from './tokenizerCore.js';
@@ -36,6 +37,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     modelConfig: await optional('config.json', tokenIdsSchema),
     chatTemplate: await readTemplate(join(folder, 'chat_template.jinja')),
     place,
+    deadline: withDeadline,
   });
 }
 

@@ -1,49 +1,19 @@
 /**
- * Tokenizers as models bring them (tokenizer.json), over @huggingface/tokenizers. This file is about what is
- * in memory and runs anywhere; tokenizer.ts reads the files of a folder.
+ * Tokenizers as models bring them: what tokenizer.json computes (tokenizer/pipeline.ts), and what the files beside it
+ * say of its tokens. This file is about what is in memory and runs anywhere; tokenizer.ts reads the files of a folder.
  */
-import * as hf from '@huggingface/tokenizers';
 import * as z from 'zod';
+import { type Deadline, OutOfTime } from '../base/deadline.js';
 import { messageOf, UserError } from '../base/errors.js';
 import { endOfTurnToken } from './chat.js';
+import { AmbiguousTokens } from './tokenizer/addedTokens.js';
+import { MAX_TOKEN_ID, UnknownToken } from './tokenizer/model.js';
+import { TooLong } from './tokenizer/parts.js';
+import { Pipeline, type TokenizerJson } from './tokenizer/pipeline.js';
 
-// The package's declarations do not resolve under NodeNext: this is the part of its API used here.
-interface Backend {
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
-  decode(
-    ids: number[],
-    options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: false },
-  ): string;
-  token_to_id(token: string): number | undefined;
-  id_to_token(id: number): string | undefined;
-}
-const Backend: new (tokenizer: unknown, config: unknown) => Backend = hf.Tokenizer;
-
-/** Larger than any vocabulary; ids are indices of arrays. */
-const MAX_TOKEN_ID = 1 << 24;
+export { type TokenizerJson, tokenizerJsonSchema } from './tokenizer/pipeline.js';
 
 const tokenId = z.int().min(0).max(MAX_TOKEN_ID);
-const part = z.looseObject({ type: z.string().optional() }).nullable().default(null);
-
-/** The parts of tokenizer.json that are looked at here; the backend reads the rest. */
-export const tokenizerJsonSchema = z.looseObject({
-  added_tokens: z
-    .array(z.looseObject({ id: tokenId, content: z.string().min(1), special: z.boolean().default(false) }))
-    .default([]),
-  normalizer: part,
-  pre_tokenizer: part,
-  post_processor: part,
-  decoder: part,
-  model: z.looseObject({
-    type: z.string().optional(),
-    byte_fallback: z.boolean().nullish(),
-    vocab: z.union([
-      z.record(z.string(), tokenId),
-      z.array(z.tuple([z.string(), z.number()])).max(MAX_TOKEN_ID),
-    ]),
-  }),
-});
-export type TokenizerJson = z.infer<typeof tokenizerJsonSchema>;
 
 const tokenText = z
   .union([z.string(), z.looseObject({ content: z.string() }).transform((token) => token.content)])
@@ -76,6 +46,8 @@ export interface TokenizerParts {
   chatTemplate?: string;
   /** Names the tokenizer in errors, usually its path. */
   place: string;
+  /** Ends patterns that take too long. Default: they run as long as they take. */
+  deadline?: Deadline;
 }
 
 export interface EncodeOptions {
@@ -118,25 +90,25 @@ export class Tokenizer {
   /** The texts of the tokens that `skipSpecialTokens` leaves out. */
   readonly specialTokens: readonly string[];
   private readonly specialIds: ReadonlySet<number>;
-  private readonly backend: Backend;
+  private readonly pipeline: Pipeline;
   private readonly prefix: readonly number[];
-  private readonly addsBlank: boolean;
+  private readonly place: string;
+  private readonly deadline: Deadline;
 
   /** @throws UserError that names `place` when the parts do not make a tokenizer. */
-  constructor({ tokenizer: json, config = {}, place, ...parts }: TokenizerParts) {
-    if (json.model.type === 'Unigram' && json.model.byte_fallback === true) {
-      throw new UserError(`${place}: Unigram models with byte_fallback are not supported`);
-    }
-    this.backend = backendOf(json, place);
-    this.vocabSize = vocabSizeOf(json);
-    const special = json.added_tokens.filter((token) => token.special);
+  constructor({ tokenizer: json, config = {}, place, deadline = runs, ...parts }: TokenizerParts) {
+    this.place = place;
+    this.deadline = deadline;
+    this.pipeline = this.guarded(Infinity, 0, () => new Pipeline(json));
+    this.vocabSize = this.pipeline.end;
+    const special = this.pipeline.specialTokens;
     this.specialTokens = special.map((token) => token.content);
     this.specialIds = new Set(special.map((token) => token.id));
 
     const idOf = (name: 'bos_token' | 'eos_token' | 'pad_token'): number | undefined => {
       const text = config[name];
       if (text === undefined || text === null) return undefined;
-      const id = this.backend.token_to_id(text);
+      const id = this.idOf(text);
       if (id === undefined) throw new UserError(`${place}: the ${name} "${text}" is not in the vocabulary`);
       return id;
     };
@@ -151,45 +123,47 @@ export class Tokenizer {
     this.chatTemplate = parts.chatTemplate ?? templateOf(config.chat_template);
     const endOfTurn =
       this.chatTemplate && endOfTurnToken(this.chatTemplate, this.specialTokens, this.texts());
-    if (endOfTurn) eos.add(this.backend.token_to_id(endOfTurn)!);
+    if (endOfTurn) eos.add(this.idOf(endOfTurn)!);
     this.eosIds = [...eos];
 
-    this.addsBlank = [json.normalizer, json.pre_tokenizer].some(putsBlankBefore);
-    this.prefix = this.prefixOf(place);
+    this.prefix = this.prefixOf();
   }
 
   /** The ids of `text`. */
   encode(text: string, { addSpecialTokens = true, after = '' }: EncodeOptions = {}): number[] {
-    const ids = after !== '' && this.addsBlank ? this.encodeAfter(text, after) : this.plain(text);
+    const ids = after !== '' && this.pipeline.prepends ? this.encodeAfter(text, after) : this.plain(text);
     return addSpecialTokens ? [...this.prefix, ...ids] : ids;
   }
 
   /**
    * The text of `ids`, nothing cleaned up: decoding what was encoded gives the text back, as far as the
-   * tokenizer keeps it. Ids that no token has (a padded vocabulary) have no text. (0.2.0 of the library loses
-   * a U+FEFF that begins a run of byte tokens, `<0xEF><0xBB><0xBF>`, of a tokenizer with byte fallback.)
+   * tokenizer keeps it. SentencePiece's keep no `▁`: it is their mark of a blank, and comes back as one. Ids that no
+   * token has (a padded vocabulary) have no text.
    */
   decode(ids: ArrayLike<number>, { skipSpecialTokens = false }: DecodeOptions = {}): string {
-    const known = Array.from(ids).filter((id) => this.tokenOf(id) !== undefined);
-    if (known.length === 0) return '';
-    return this.backend.decode(known, {
-      skip_special_tokens: skipSpecialTokens,
-      clean_up_tokenization_spaces: false,
-    });
+    const known = Array.from(ids);
+    return this.guarded(this.pipeline.steps('decode', known.length * TOKEN_LENGTH), known.length, () =>
+      this.pipeline.decode(known, skipSpecialTokens),
+    );
   }
 
   /** The token itself, e.g. "<|im_end|>" or "Ġriver"; undefined when there is none. */
   tokenOf(id: number): string | undefined {
-    return this.backend.id_to_token(id);
+    return this.pipeline.tokenOf(id);
   }
 
   idOf(token: string): number | undefined {
-    return this.backend.token_to_id(token);
+    return this.pipeline.idOf(token);
   }
 
   /** Whether `skipSpecialTokens` leaves this token out. */
   isSpecial(id: number): boolean {
     return this.specialIds.has(id);
+  }
+
+  /** Whether the text of ids that end with this one may still change when more follow. */
+  isOpen(id: number): boolean {
+    return this.pipeline.isOpen(id);
   }
 
   /** What renderChat and chatSegments want to know about this tokenizer. */
@@ -199,7 +173,9 @@ export class Tokenizer {
   }
 
   private plain(text: string): number[] {
-    return text === '' ? [] : (this.backend.encode(text, { add_special_tokens: false }).ids as number[]);
+    return this.guarded(this.pipeline.steps('encode', text.length), text.length, () =>
+      this.pipeline.encode(text),
+    );
   }
 
   /** Encodes both in one, from the last special token on, when the first part comes out as it does alone. */
@@ -211,53 +187,43 @@ export class Tokenizer {
     return before.every((id, i) => id === both[i]) ? both.slice(before.length) : this.plain(text);
   }
 
-  private prefixOf(place: string): number[] {
-    const bare = this.plain('a');
-    const whole = this.backend.encode('a', { add_special_tokens: true }).ids;
-    const at = whole.findIndex((_, i) => bare.every((id, j) => whole[i + j] === id));
-    const prefix = whole.slice(0, at);
-    if (at === -1 || !prefix.every((id) => id !== undefined)) {
-      throw new UserError(`${place}: the post_processor puts something around a text that is not a token`);
+  private prefixOf(): readonly number[] {
+    const text = -1;
+    const whole = this.pipeline.process([text]);
+    if (whole.filter((id) => id === text).length !== 1)
+      throw new UserError(`${this.place}: the post_processor does not have the text once`);
+    return whole.slice(0, whole.indexOf(text));
+  }
+
+  /** Does `work`, whose patterns take at most `steps` over `length` characters, in bounded time. */
+  private guarded<T>(steps: number, length: number, work: () => T): T {
+    try {
+      return steps <= FEW_STEPS ? work() : this.deadline(MOST_MS + length * MOST_MS_EACH, work);
+    } catch (error) {
+      if (error instanceof OutOfTime) {
+        throw new UserError(
+          `${this.place}: the patterns of this tokenizer take more than ${Math.round(error.milliseconds / 1000)} s over a text of ${length} characters`,
+        );
+      }
+      if (error instanceof TooLong || error instanceof UnknownToken || error instanceof AmbiguousTokens)
+        throw new UserError(`${this.place}: ${messageOf(error)}`);
+      throw error;
     }
-    return prefix as number[];
   }
 }
 
-function backendOf(json: TokenizerJson, place: string): Backend {
-  try {
-    return new Backend(json, {});
-  } catch (error) {
-    throw new UserError(`${place}: the tokenizer cannot be used: ${messageOf(error)}`);
-  }
-}
+/** Fewer than a tenth of a second takes. */
+const FEW_STEPS = 1e8;
+/** What a text may take, and each of its characters besides. */
+const [MOST_MS, MOST_MS_EACH] = [10_000, 0.1];
+/** Tokens are hardly ever longer. */
+const TOKEN_LENGTH = 16;
 
-function vocabSizeOf({ model, added_tokens }: TokenizerJson): number {
-  let size = Array.isArray(model.vocab) ? model.vocab.length : 0;
-  if (!Array.isArray(model.vocab)) for (const id of Object.values(model.vocab)) size = Math.max(size, id + 1);
-  for (const token of added_tokens) size = Math.max(size, token.id + 1);
-  return size;
-}
+const runs: Deadline = (_, work) => work();
 
 function templateOf(value: z.infer<typeof tokenizerConfigSchema>['chat_template']): string | undefined {
   if (!Array.isArray(value)) return value ?? undefined;
   return value.find((entry) => entry.name === 'default')?.template;
-}
-
-/** Whether a normalizer or pre-tokenizer, or one inside it, puts a blank before a text. */
-function putsBlankBefore(step: unknown): boolean {
-  if (typeof step !== 'object' || step === null) return false;
-  if (Array.isArray(step)) return step.some(putsBlankBefore);
-  const { type, prepend_scheme, add_prefix_space, normalizers, pretokenizers } = step as Record<
-    string,
-    unknown
-  >;
-  return (
-    type === 'Prepend' ||
-    (type === 'Metaspace' && (prepend_scheme ?? 'always') !== 'never') ||
-    (type === 'ByteLevel' && add_prefix_space === true) ||
-    putsBlankBefore(normalizers) ||
-    putsBlankBefore(pretokenizers)
-  );
 }
 
 export interface StreamOptions {
@@ -283,16 +249,21 @@ export class StreamDecoder {
     { skipSpecialTokens = true, after = [] }: StreamOptions = {},
   ) {
     this.skips = skipSpecialTokens;
-    this.window = Array.from(after)
-      .filter((id) => !this.ignores(id))
-      .slice(-CONTEXT);
+    const before = Array.from(after).filter((id) => !this.ignores(id));
+    let start = Math.max(0, before.length - CONTEXT);
+    while (start > 0 && tokenizer.isOpen(before[start])) start--;
+    this.window = before.slice(start);
     this.settle();
   }
 
-  /** The text that is now certain; '' while a character is incomplete. */
+  /**
+   * The text that is now certain; '' while a character is incomplete, or while bytes follow one another that are one
+   * text or none (byte fallback).
+   */
   push(id: number): string {
     if (this.ignores(id)) return '';
     this.window.push(id);
+    if (this.tokenizer.isOpen(id)) return '';
     const text = this.tokenizer.decode(this.window);
     // Only the last character can still change: what is incomplete before it was given up by the decoder.
     const pending = text.endsWith(REPLACEMENT);
@@ -312,7 +283,7 @@ export class StreamDecoder {
   }
 
   private ignores(id: number): boolean {
-    return this.skips && this.tokenizer.isSpecial(id);
+    return this.tokenizer.tokenOf(id) === undefined || (this.skips && this.tokenizer.isSpecial(id));
   }
 
   /**
@@ -321,6 +292,7 @@ export class StreamDecoder {
    */
   private settle(): void {
     for (let start = this.window.length - 1; start >= 0; start--) {
+      if (start > 0 && this.tokenizer.isOpen(this.window[start])) continue;
       const kept = this.window.slice(start);
       const text = this.tokenizer.decode(kept);
       if (text === '' && start > 0) continue;

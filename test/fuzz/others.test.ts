@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, it } from 'vitest';
 import { Rng } from '../../src/base/rng.js';
 import { loraBase, readLoraGguf, writeLoraGguf } from '../../src/formats/gguf/lora.js';
+import { withDeadline } from '../../src/formats/io/deadline.js';
 import { checkJson, parseJson } from '../../src/formats/io/json.js';
 import { type AdapterTensor, adapterKey } from '../../src/formats/peft.js';
 import { checkPeftConfig, peftLoraConfig } from '../../src/formats/peftConfig.js';
@@ -84,7 +85,8 @@ describe('changed files', () => {
 
   it.each(['bytelevel', 'sentencepiece'])('tokenizer.json (%s)', { timeout: 60_000 }, (name) =>
     fuzzJson(1500, [`src/formats/fixtures/tokenizer/${name}/tokenizer.json`], (place, json) => {
-      const tokenizer = new Tokenizer({ tokenizer: checkJson(place, json, tokenizerJsonSchema), place });
+      const parts = { tokenizer: checkJson(place, json, tokenizerJsonSchema), place, deadline: withDeadline };
+      const tokenizer = new Tokenizer(parts);
       tokenizer.decode(tokenizer.encode('The quick  brown fox: 12 naïve 日本\n'));
     }),
   );

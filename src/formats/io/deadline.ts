@@ -18,7 +18,7 @@ const call = new Script('work()');
 export function withDeadline<T>(milliseconds: number, work: () => T): T {
   sandbox.work = work;
   try {
-    return call.runInContext(sandbox, { timeout: milliseconds }) as T;
+    return call.runInContext(sandbox, { timeout: Math.ceil(milliseconds) }) as T;
   } catch (error) {
     if ((error as { code?: unknown } | null)?.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT')
       throw new OutOfTime(milliseconds);
