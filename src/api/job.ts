@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { camelCase } from '../base/names.js';
 import type { Device } from '../graph/op.js';
+import { MAX_THREADS } from '../graph/runtime/session.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
 import { type EvaSettings, evaShape, parseEvaOptions } from './eva.js';
@@ -18,7 +19,12 @@ const methodNames = Object.keys(methods) as MethodName[];
 export const engineShape = {
   quantize: quantizeOption,
   device: z.enum(devices).default('cpu').describe('what computes'),
-  threads: z.int().positive().optional().describe('threads of the CPU (default: one a physical core)'),
+  threads: z
+    .int()
+    .positive()
+    .max(MAX_THREADS)
+    .optional()
+    .describe('threads of the CPU (default: one a physical core)'),
 };
 
 /** Options of every job that reads training rows. */

@@ -3,12 +3,13 @@ import { realpath, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { ggufToHf } from '../formats/gguf/tohf.js';
 import { fromHub, type HubOptions } from '../formats/hub/download.js';
 import { parseHubId } from '../formats/hub/id.js';
 import type { HubKind } from '../formats/hub/select.js';
-import { exists } from '../formats/io/node.js';
+import { exists, readJson } from '../formats/io/node.js';
 
 /** The small model that ships with the package, and the demo's data. */
 export const embeddedModel = fileURLToPath(new URL('../../assets/base', import.meta.url));
@@ -32,7 +33,10 @@ export async function locate(
   { kind, onNotice, onDownload }: LocateOptions & { kind?: HubKind } = {},
 ): Promise<string> {
   if (path === 'demo' && kind !== 'adapter') return embeddedModel;
-  if (await exists(path)) return path;
+  if (await exists(path)) {
+    if (kind === 'model') await refuseAdapter(path);
+    return path;
+  }
   const id = parseHubId(path);
   if (id === undefined) throw new UserError(`there is ${nothing(kind)} at ${path}`);
   try {
@@ -43,6 +47,18 @@ export async function locate(
     throw new UserError(`there is ${nothing(kind)} at ${path}, and as a hub id: ${error.message}`);
   }
 }
+
+/** Throws UserError where a folder holds an adapter and no model. */
+async function refuseAdapter(folder: string): Promise<void> {
+  const config = join(folder, 'adapter_config.json');
+  if (!(await exists(config)) || (await exists(join(folder, 'config.json')))) return;
+  const { base_model_name_or_path: base } = await readJson(config, adapterOf);
+  throw new UserError(
+    `${folder} is an adapter and not a model: name the model that it is for${base ? ` (${base})` : ''}, and it with --adapter`,
+  );
+}
+
+const adapterOf = z.looseObject({ base_model_name_or_path: z.string().nullish().catch(undefined) });
 
 function nothing(kind?: HubKind): string {
   if (kind === undefined) return 'nothing';

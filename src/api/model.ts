@@ -14,7 +14,7 @@ import {
 import { loadTokenizer, type Tokenizer } from '../formats/tokenizer.js';
 import type { Device } from '../graph/op.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
-import type { SessionOptions } from '../graph/runtime/session.js';
+import { MAX_THREADS, type SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, createAdapter, type StartOptions, trainableCount } from '../methods/adapter.js';
 import type { CombineInput } from '../methods/combine.js';
 import { writeAdapterFolder } from '../methods/files.js';
@@ -60,6 +60,10 @@ export interface LoadOptions extends BaseOptions {
  * cache. Throws UserError naming the file where something is missing or unsupported.
  */
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
+  const { threads = 1 } = options;
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
+    throw new UserError(`threads is ${threads}, expected a whole number from 1 to ${MAX_THREADS}`);
+  }
   const resolved = await resolveBase(path, options);
   const { folder, original } = resolved;
   const base = await openBase(resolved, options);

@@ -169,7 +169,7 @@ describe('writeSafetensors', () => {
         name: fc.string({ unit: 'grapheme' }).filter((n) => n !== '__metadata__' && n !== '__proto__'),
         dtype: fc.constantFrom('F32' as const, 'BF16' as const, 'I64' as const, 'U8' as const),
         shape: fc.array(fc.nat(4), { maxLength: 3 }),
-        fill: fc.nat(255),
+        fill: fc.nat(0x7b), // No byte of an exponent that is all ones.
       }),
       { selector: (e) => e.name, maxLength: 6 },
     );

@@ -10,6 +10,7 @@ import { nearest, UserError } from '../base/errors.js';
 import { type StoredDType, sizeOf, type WeightDType } from '../base/tensor.js';
 import { bf16ToF32, f16ToF32 } from './float16.js';
 import { checkJson, decodeUtf8, duplicateKey, parseJsonText } from './io/json.js';
+import { LFS_PREFIX_BYTES, refuseLfsPointer } from './io/lfs.js';
 import { type ByteSource, fileError, readFully, readInto, withFile } from './io/node.js';
 import { writeStreamAtomic } from './io/write.js';
 
@@ -91,10 +92,11 @@ export async function readHeaderFrom(
   source: ByteSource,
   size: number,
 ): Promise<SafetensorsHeader> {
+  const start = new Uint8Array(Math.min(size, LFS_PREFIX_BYTES));
+  await readFully(source, path, start, 0);
+  refuseLfsPointer(path, start);
   if (size < 8) throw new UserError(`${path} is not a safetensors file: it has only ${size} bytes`);
-  const prefix = new Uint8Array(8);
-  await readFully(source, path, prefix, 0);
-  const length = new DataView(prefix.buffer).getBigUint64(0, true);
+  const length = new DataView(start.buffer).getBigUint64(0, true);
   if (length > BigInt(size - 8)) {
     throw new UserError(
       `${path} is cut short or no safetensors file: its header should have ${length} bytes, the file has ${size}`,

@@ -4,6 +4,7 @@
  */
 import { UserError } from '../../base/errors.js';
 import { sizeOf } from '../../base/tensor.js';
+import { refuseLfsPointer } from '../io/lfs.js';
 import { type ByteSource, readFully, readInto, withFile } from '../io/node.js';
 import { dequantize } from './dequant.js';
 import { foreignTypeName, GGML_TYPE_NAMES, GGML_TYPES, type GgmlType, ggmlTypeOf } from './types.js';
@@ -61,6 +62,7 @@ export async function readGgufFrom(path: string, source: ByteSource, size: numbe
   for (let want = FIRST_READ_BYTES; ; want *= 4) {
     const prefix = new Uint8Array(Math.min(want, size, MAX_HEADER_BYTES));
     await readFully(source, path, prefix, 0);
+    refuseLfsPointer(path, prefix);
     try {
       return parseGguf(path, prefix, size);
     } catch (error) {

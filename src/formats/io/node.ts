@@ -6,6 +6,7 @@ import { constants, type FileHandle, lstat, open } from 'node:fs/promises';
 import type * as z from 'zod';
 import { UserError } from '../../base/errors.js';
 import { checkJson, parseJson } from './json.js';
+import { refuseLfsPointer } from './lfs.js';
 
 /** One read or write call takes at most this much: Node refuses 2 GiB and more. */
 export const MAX_CALL_BYTES = 1 << 30;
@@ -143,5 +144,6 @@ export async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T
     await readFully(file, path, target, 0);
     return target;
   });
+  refuseLfsPointer(path, bytes);
   return checkJson(path, parseJson(path, bytes), schema);
 }

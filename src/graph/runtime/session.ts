@@ -4,6 +4,9 @@ import type { Device } from '../op.js';
 
 export type Feeds = Record<string, HostTensor>;
 
+/** More than any machine has use for; the engine would try to start them. */
+export const MAX_THREADS = 1024;
+
 export interface SessionOptions {
   device?: Device;
   /** Folder of the files that hold the frozen weights. */
