@@ -57,7 +57,9 @@ describe('renderChat', () => {
   it('names the place in errors', () => {
     const render = () => renderChat('{{ nothing() }}', [], { place: 'train.jsonl line 7' });
     expect(render).toThrow(UserError);
-    expect(render).toThrow(/^train\.jsonl line 7: the template cannot be rendered: /);
+    expect(render).toThrow(
+      /^train\.jsonl line 7: the template uses what is not there: 'nothing' is undefined/,
+    );
   });
 
   it('takes today for today by default', () => {

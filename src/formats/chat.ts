@@ -3,7 +3,7 @@
  * the model itself has to produce. Templates are Jinja, rendered as transformers' apply_chat_template does.
  */
 import { messageOf, UserError } from '../base/errors.js';
-import { compileJinja, type JinjaTemplate } from './jinja.js';
+import { compileJinja, type JinjaTemplate } from './jinja/template.js';
 
 /** One turn. Further keys (tool_calls, name, reasoning_content …) reach the template as they are. */
 export interface ChatMessage {
