@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes test/golden/configs: what transformers makes of a config.json, and of a checkpoint that does not quite fit it.
+"""Makes test/golden/fixtures-configs: what transformers makes of a config.json, and of a checkpoint that does not quite fit it.
 
     .venv/bin/python scripts/parity/make_config_cases.py
 
@@ -29,7 +29,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 import fixtures as fx
 import reference as ref
 
-TARGET = fx.GOLDEN / "configs"
+TARGET = fx.GOLDEN / "fixtures-configs"
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 KEYS = (
     "vocab_size",

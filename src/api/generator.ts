@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import { UserError } from '../base/errors.js';
 import { type ChatMessage, renderChat } from '../formats/chat.js';
+import { type GenerationSettings, parseGenerationConfig } from '../formats/generationConfig.js';
 import { checkConversation } from '../formats/messages.js';
 import { StreamDecoder, type Tokenizer } from '../formats/tokenizer.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
@@ -10,6 +11,7 @@ import { DecodeStep } from '../serve/decode.js';
 import {
   type FinishReason,
   type GenerateInput,
+  type GenerateOptions,
   generateTokens,
   parseGenerateOptions,
   textOf,
@@ -32,6 +34,13 @@ export interface GenerationEnd {
   tokens: number;
 }
 
+/** A model's generation_config.json; empty where there is none. */
+export interface GenerationConfig {
+  place: string;
+  content: Record<string, unknown>;
+  onNotice?: (message: string) => void;
+}
+
 /** What a model computes with at the moment. */
 export interface Active {
   base: BaseModel;
@@ -42,6 +51,7 @@ export interface Active {
 /** Generates with a model, and keeps the compiled step from one generation to the next while it fits. */
 export class Generator {
   private step: DecodeStep | undefined;
+  private known: GenerationSettings | undefined;
 
   constructor(
     private readonly runtime: Runtime,
@@ -49,6 +59,7 @@ export class Generator {
     private readonly session: SessionOptions,
     /** Asked anew at each generation. */
     private readonly active: () => Active,
+    private readonly config: GenerationConfig,
   ) {}
 
   /** Token ids of a prompt; a chat goes through the model's template. Throws UserError on a chat without one. */
@@ -74,7 +85,7 @@ export class Generator {
     options: GenerateInput,
     { signal, prepack }: { signal?: AbortSignal; prepack?: boolean } = {},
   ): AsyncGenerator<string, GenerationEnd, void> {
-    const parsed = parseGenerateOptions('generation options', options);
+    const parsed = this.options(options, ids.length);
     const { base } = this.active();
     const step = await this.decoder(prepack);
     const decoder = new StreamDecoder(this.tokenizer, { after: ids });
@@ -88,6 +99,24 @@ export class Generator {
     return { reason, promptTokens: ids.length, tokens: count };
   }
 
+  /** Options with the model's own settings where they leave something open. */
+  private options(given: GenerateInput, promptTokens: number): GenerateOptions {
+    const { settings } = this.settings();
+    return parseGenerateOptions('generation options', given, settings, promptTokens);
+  }
+
+  /** The model's own settings; what of them is not followed is said once. */
+  private settings(): GenerationSettings {
+    if (!this.known) {
+      this.known = parseGenerationConfig(this.config.place, this.config.content);
+      const { ignored } = this.known;
+      if (ignored.length > 0) {
+        this.config.onNotice?.(`${this.config.place}: not followed here: ${ignored.join(', ')}`);
+      }
+    }
+    return this.known;
+  }
+
   /** A generation for each prompt, with the adapter as it is; none of one that was interrupted. */
   async *samples(
     step: number,
@@ -98,7 +127,7 @@ export class Generator {
     const { base, merged } = this.active();
     const keep = keepsDecoder(base) && !merged;
     for (const { prompt, ids } of prompts) {
-      const pieces = this.stream(ids, { maxNewTokens }, { signal, prepack: keep });
+      const pieces = this.stream(ids, { maxNewTokens, temperature: 0 }, { signal, prepack: keep });
       let text = '';
       let next = await pieces.next();
       for (; !next.done; next = await pieces.next()) text += next.value;

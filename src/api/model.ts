@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
+import { readGenerationConfig } from '../formats/generationConfig.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import {
   type BaseAlternation,
@@ -30,7 +31,13 @@ import { readAdapterFor } from './adapterFile.js';
 import type { DataSource } from './data.js';
 import type { EvaInput } from './eva.js';
 import { type FurtherTraining, trainedFurther } from './furtherTraining.js';
-import { type GenerationEnd, Generator, type Prompt, type PromptOptions } from './generator.js';
+import {
+  type GenerationConfig,
+  type GenerationEnd,
+  Generator,
+  type Prompt,
+  type PromptOptions,
+} from './generator.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
 import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
 import { type BaseOptions, openBase, otherBase, quantizedFolder, recipeOf, resolveBase } from './quantize.js';
@@ -74,7 +81,9 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     );
   }
   const source = { name: await baseName(path), original, recipe: await recipeOf(base) };
-  return new Model(base, tokenizer, options, source);
+  const content = (await readGenerationConfig(folder)) ?? {};
+  const generation = { place: join(folder, 'generation_config.json'), content, onNotice: options.onNotice };
+  return new Model(base, tokenizer, options, source, generation);
 }
 
 /** Where a model comes from. */
@@ -112,14 +121,21 @@ export class Model {
     readonly tokenizer: Tokenizer,
     { device, threads }: LoadOptions,
     private source: ModelSource,
+    generation: GenerationConfig,
   ) {
     this.session = { device, threads };
     this.adapters = new NamedAdapters(current);
-    this.generator = new Generator(this.runtime, tokenizer, this.session, () => ({
-      base: this.base,
-      adapter: this.adapter,
-      merged: this.merged,
-    }));
+    this.generator = new Generator(
+      this.runtime,
+      tokenizer,
+      this.session,
+      () => ({
+        base: this.base,
+        adapter: this.adapter,
+        merged: this.merged,
+      }),
+      generation,
+    );
   }
 
   /** The pre-trained model, on disk. */

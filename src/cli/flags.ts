@@ -97,9 +97,13 @@ function listOf(schema: z.ZodType): z.ZodArray | undefined {
       : undefined;
 }
 
-/** Whether commas stand between a list's items: where no item can have one, as names and numbers, unlike texts and paths. */
+/**
+ * Whether commas stand between a list's items: where no item can have one, as names and numbers, unlike texts, paths and
+ * lists.
+ */
 function hasCommas({ element }: z.ZodArray): boolean {
   const item = element as z.ZodType;
+  if (isList(item)) return false;
   return !item.safeParse(textTo(item, 'a,b')).success;
 }
 

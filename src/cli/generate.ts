@@ -5,7 +5,7 @@ import { engineShape } from '../api/job.js';
 import { loadModel, type Model } from '../api/model.js';
 import { UserError } from '../base/errors.js';
 import type { ChatMessage } from '../formats/chat.js';
-import { type GenerateOptions, generateSchema } from '../serve/generate.js';
+import { type GenerateInput, generateSchema } from '../serve/generate.js';
 import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
 import { locating } from './download.js';
 import { adaptersOption, jsonOption, modelOption, modelOrBase } from './options.js';
@@ -29,6 +29,7 @@ export const generate: CommandSpec = {
   summary: 'continue a prompt or chat with a model, an adapter or both merged',
   description:
     'Without --prompt and --chat it chats in a terminal, and otherwise continues what stdin holds.\n' +
+    "What is not given is as the model's generation_config.json says. " +
     'The text goes to stdout, counts and speed to stderr.',
   groups: { Input: shape, Sampling: generateSchema.shape },
   examples: [
@@ -81,7 +82,7 @@ async function textOfStdin(): Promise<string> {
 async function answer(
   model: Model,
   prompt: string | readonly ChatMessage[],
-  options: GenerateOptions,
+  options: GenerateInput,
   terminal: Terminal,
   signal?: AbortSignal,
 ): Promise<string> {
@@ -124,7 +125,7 @@ const ENDS: Record<GenerationEnd['reason'], string> = {
 async function converse(
   model: Model,
   opening: readonly ChatMessage[],
-  options: GenerateOptions,
+  options: GenerateInput,
   terminal: Terminal,
 ): Promise<void> {
   terminal.note('Ctrl-C stops an answer; Ctrl-D ends the chat; an empty line starts it anew.');

@@ -149,7 +149,7 @@ describe('readSafetensorsHeader', () => {
 });
 
 describe('writeSafetensors', () => {
-  const f32 = Float32Array.of(0, 1, -1.5, 65504, 1e-7, 3e38);
+  const f32 = Float32Array.of(0, 1, -1.5, 65504, 1e-7, -3e4);
 
   it.each(['F32', 'F16', 'BF16'] as const)('round-trips %s', async (dtype) => {
     const stored = ({ F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const)[dtype];
@@ -161,6 +161,23 @@ describe('writeSafetensors', () => {
     const values = await readTensorF32(info);
     expect(encodeF32(values, stored)).toEqual(bytes);
     expect(values[2]).toBe(-1.5);
+  });
+
+  it('writes no NaN and no infinity, and leaves what was there', async () => {
+    const entry = (value: number) => ({
+      name: 'w',
+      dtype: 'F32' as const,
+      shape: [2],
+      data: () => encodeF32(Float32Array.of(value, 1), 'float32'),
+    });
+    await writeSafetensors(path, [entry(2)]);
+    const before = await readFile(path);
+    for (const value of [Number.NaN, Number.NEGATIVE_INFINITY]) {
+      await expect(writeSafetensors(path, [entry(value)])).rejects.toThrow(
+        `cannot write ${path}: tensor "w": 1 of its 2 values is NaN or infinite`,
+      );
+    }
+    expect(await readFile(path)).toEqual(before);
   });
 
   it('reads back whatever it writes, aligned, whatever the names', async () => {

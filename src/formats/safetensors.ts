@@ -7,6 +7,7 @@ import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import * as z from 'zod';
 import { nearest, UserError } from '../base/errors.js';
+import { refuseWritingNonFinite } from '../base/finite.js';
 import { type StoredDType, sizeOf, type WeightDType } from '../base/tensor.js';
 import { bf16ToF32, f16ToF32 } from './float16.js';
 import { checkJson, decodeUtf8, duplicateKey, parseJsonText } from './io/json.js';
@@ -266,7 +267,7 @@ export function entryBytes(entry: Pick<TensorEntry, 'dtype' | 'shape'>): number 
 /**
  * Writes a safetensors file, holding one tensor at a time. Tensors lie as the reference writer puts them:
  * widest dtype first, then by name, so equal content gives equal bytes. Replaces a file of that name, whole.
- * @throws UserError when a name appears twice or the disk refuses.
+ * @throws UserError when a name appears twice, a tensor holds NaN or infinity, or the disk refuses.
  */
 export async function writeSafetensors(
   path: string,
@@ -285,6 +286,8 @@ export async function writeSafetensors(
       if (bytes.length !== entryBytes(entry)) {
         throw new Error(`${entry.name}: ${bytes.length} bytes given for ${entry.dtype} [${entry.shape}]`);
       }
+      const dtype = weightDType(entry.dtype);
+      if (dtype) refuseWritingNonFinite(path, entry.name, bytes, dtype);
       await write(bytes);
     }
   });

@@ -1,4 +1,5 @@
 import { addDims, mulDims } from '../base/dims.js';
+import { countNonFinite } from '../base/finite.js';
 import { f32 } from '../base/tensor.js';
 import { type CompiledGraph, compile } from '../graph/emit.js';
 import type { Device } from '../graph/op.js';
@@ -7,6 +8,7 @@ import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/s
 import type { Tensor } from '../graph/tensor.js';
 import { type Adapter, adaptedSites } from '../methods/adapter.js';
 import { mergedSites } from '../methods/merged.js';
+import { nonFiniteError } from '../methods/nonFinite.js';
 import { prefixLength, prefixRows } from '../methods/pastKeys.js';
 import { virtualCount, virtualFeeds } from '../methods/virtualTokens.js';
 import type { BaseModel } from '../models/base.js';
@@ -90,7 +92,10 @@ export class DecodeStep {
     return cache;
   }
 
-  /** Feeds tokens after what the cache holds and returns the logits of the last one, [vocab]. */
+  /**
+   * Feeds tokens after what the cache holds and returns the logits of the last one, [vocab]. Throws UserError where they are
+   * not finite.
+   */
   async run(given: readonly number[], cache: KvCache): Promise<Float32Array> {
     const virtual = virtualCount(this.adapter);
     const before = cache.length === 0 ? virtual : 0;
@@ -122,7 +127,9 @@ export class DecodeStep {
     const lent = ['mask', 'cos', 'sin', ...KvCache.names(this.model.config.layers)];
     const outputs = await this.session.run(feeds, lent);
     cache.append(outputs, n);
-    return outputs.logits.data as Float32Array;
+    const logits = outputs.logits.data as Float32Array;
+    if (countNonFinite(logits) > 0) throw await nonFiniteError('what comes next', this.model, this.adapter);
+    return logits;
   }
 
   close(): Promise<void> {

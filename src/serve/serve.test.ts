@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { UserError } from '../base/errors.js';
 import { Rng } from '../base/rng.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import { loadAdapterFolder } from '../methods/files.js';
@@ -7,35 +8,68 @@ import { type BaseModel, openModel } from '../models/base.js';
 import { KvCache } from './cache.js';
 import { DecodeStep } from './decode.js';
 import { type FinishReason, generateTokens, parseGenerateOptions, textOf } from './generate.js';
-import { argmax, sample } from './sample.js';
+import { argmax, processorOf } from './processors.js';
+import { sample } from './sample.js';
 
 describe('sampling', () => {
   const logits = Float32Array.from([0, 2, 1, -1, 1.5]);
-  const draws = (options: { temperature: number; topK: number; topP: number }, n = 4000) => {
+  const said = { ids: [], fresh: 0, eos: [] };
+  const draws = (given: object, n = 4000) => {
     const rng = new Rng(1, 's');
+    const scores = logits.slice();
+    processorOf(parseGenerateOptions('o', { temperature: 1, ...given }))(scores, said);
     const counts = new Array(5).fill(0);
-    for (let i = 0; i < n; i++) counts[sample(logits, options, rng)]++;
+    for (let i = 0; i < n; i++) counts[sample(scores, rng)]++;
     return counts.map((c) => c / n);
   };
-  it('is greedy at temperature 0', () => {
-    expect(sample(logits, { temperature: 0, topK: 0, topP: 1 }, new Rng(0))).toBe(1);
+  it('takes the first of equals where it is greedy', () => {
     expect(argmax(Float32Array.of(1, 3, 3))).toBe(1);
   });
   it('follows the distribution', () => {
     const e = [...logits].map(Math.exp);
     const total = e.reduce((a, b) => a + b);
-    draws({ temperature: 1, topK: 0, topP: 1 }).forEach((p, i) =>
-      expect(Math.abs(p - e[i] / total)).toBeLessThan(0.03),
-    );
+    draws({}).forEach((p, i) => expect(Math.abs(p - e[i] / total)).toBeLessThan(0.03));
   });
-  it('keeps the k most likely, and the smallest set of probability p', () => {
-    const k = draws({ temperature: 1, topK: 2, topP: 1 });
+  it('draws from what the processors leave', () => {
+    const k = draws({ topK: 2 });
     expect(k[1] + k[4]).toBe(1);
     // Probabilities 0.46, 0.28, 0.17, …: two tokens reach 0.7.
-    const p = draws({ temperature: 1, topK: 0, topP: 0.7 });
+    const p = draws({ topP: 0.7 });
     expect(p[1] + p[4]).toBe(1);
     expect(p[4]).toBeGreaterThan(0.2);
-    expect(draws({ temperature: 1, topK: 0, topP: 0.01 })[1]).toBe(1);
+    expect(draws({ topP: 0.01 })[1]).toBe(1);
+  });
+  it('keeps so many of equal tokens as the probability asks for', () => {
+    const scores = Float32Array.of(1, 1, 1, 1, -9);
+    processorOf(parseGenerateOptions('o', { topP: 0.6 }))(scores, said);
+    expect([...scores].filter(Number.isFinite)).toHaveLength(3);
+  });
+});
+
+describe('what options leave open', () => {
+  const file = { do_sample: true, temperature: 0.7, top_k: 20, max_length: 30 };
+  it.each([
+    ['nothing said: greedy', {}, {}, { temperature: 0, maxNewTokens: 256, topK: 50 }],
+    ['the model samples', {}, file, { temperature: 0.7, topK: 20, maxNewTokens: 26 }],
+    ['temperature 0 is greedy', { temperature: 0 }, file, { temperature: 0 }],
+    ['doSample false is greedy', { doSample: false }, file, { temperature: 0 }],
+    ['doSample, nothing else', { doSample: true }, {}, { temperature: 1, topK: 50 }],
+    ['top-p is of sampling', { topP: 0.9 }, {}, { temperature: 1, topP: 0.9 }],
+    [
+      'options win',
+      { temperature: 0.2, topK: 0, maxNewTokens: 5 },
+      file,
+      { temperature: 0.2, topK: 0, maxNewTokens: 5 },
+    ],
+  ] as const)('%s', (_, options, model, expected) => {
+    expect(parseGenerateOptions('o', options, model, 4)).toMatchObject(expected);
+  });
+
+  it('refuses a prompt that the model has no length left for', () => {
+    const { message } = new UserError(
+      "the prompt has 30 tokens and the model's generation_config.json a max_length of 30: give maxNewTokens",
+    );
+    expect(() => parseGenerateOptions('o', {}, file, 30)).toThrow(message);
   });
 });
 
@@ -108,6 +142,15 @@ describe('decoding', () => {
     const norm = Math.sqrt(apart.reduce((s, v) => s + v * v, 0));
     const off = Math.sqrt(apart.reduce((s, v, i) => s + (v - merged[i]) ** 2, 0));
     expect(off / norm).toBeLessThan(1e-5);
+  });
+
+  it('refuses options that leave no token', async () => {
+    const step = await DecodeStep.create(runtime, model, undefined);
+    const suppressTokens = Array.from({ length: model.config.vocabSize }, (_, id) => id);
+    const options = parseGenerateOptions('o', { suppressTokens });
+    const tokens = generateTokens(step, model.config, [5, 6], options, []);
+    await expect(tokens.next()).rejects.toThrow('the generation options leave no token to go on with');
+    await step.close();
   });
 
   it('stops at the limit and at the end token', async () => {

@@ -5,7 +5,7 @@ import type { LossStep } from './step.js';
 /** Examples read at once. */
 const BATCH_SIZE = 512;
 
-/** Mean loss in nats over all supervised tokens of a set, and how many those are. */
+/** Mean loss in nats over all supervised tokens of a set, and how many those are. Throws UserError where it is not finite. */
 export async function evaluate(
   lossStep: LossStep,
   examples: ExampleSource,
@@ -16,6 +16,7 @@ export async function evaluate(
   const options = { batchSize: BATCH_SIZE, seed: 0, epoch: 0, microBatchTokens };
   for (const batch of batchesOf(examples, options)) {
     for (const micro of batch.micro) total += (await lossStep.run(micro)).lossSum;
+    if (!Number.isFinite(total)) throw await lossStep.nonFinite();
     tokens += batch.supervised;
   }
   return { loss: total / tokens, tokens };

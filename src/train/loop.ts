@@ -2,6 +2,7 @@ import { UserError } from '../base/errors.js';
 import type { F32Tensor } from '../base/tensor.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, emptyState, trainableCount } from '../methods/adapter.js';
+import { brokenTensor } from '../methods/nonFinite.js';
 import type { BaseModel } from '../models/base.js';
 import {
   listCheckpoints,
@@ -152,6 +153,9 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
       if (penalized) accumulate(grads, penalized.grads);
       const gradNorm = globalNorm(grads.values());
       if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
+        // A base that is broken is no matter of learning rates.
+        const base = state.step === startStep && (await brokenTensor(model, undefined));
+        if (base) throw new UserError(`the loss is NaN or infinite: ${base}`);
         throw new DivergedError(
           notFinite(state.step + 1, loss, newestOf(run, await (run ? listCheckpoints(run) : []))),
         );

@@ -1,3 +1,4 @@
+import type { UserError } from '../base/errors.js';
 import { type F32Tensor, type HostTensor, scalarOf } from '../base/tensor.js';
 import { compile } from '../graph/emit.js';
 import { crossEntropy, expandTo, gather, input, mul, sum } from '../graph/ops/index.js';
@@ -5,6 +6,7 @@ import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/s
 import type { Tensor } from '../graph/tensor.js';
 import { gradients } from '../graph/vjp.js';
 import { type AdaptedSites, type Adapter, adaptedSites } from '../methods/adapter.js';
+import { nonFiniteError } from '../methods/nonFinite.js';
 import { behindPrefix, prefixLength } from '../methods/pastKeys.js';
 import { virtualCount, virtualFeeds, withVirtualTokens } from '../methods/virtualTokens.js';
 import { type BaseModel, trainingStream } from '../models/base.js';
@@ -62,7 +64,7 @@ abstract class Step {
 
   protected constructor(
     private readonly session: Session,
-    model: BaseModel,
+    private readonly model: BaseModel,
     protected readonly adapter: Adapter | undefined,
     private readonly params: readonly string[],
   ) {
@@ -82,6 +84,11 @@ abstract class Step {
     };
     for (const name of this.params) feeds[name] = this.adapter!.values.get(name)!;
     return this.session.run(feeds, [...SequenceFeeds.lendable, ...this.params]);
+  }
+
+  /** What to throw where the loss is NaN or infinite. */
+  nonFinite(): Promise<UserError> {
+    return nonFiniteError('the loss', this.model, this.adapter);
   }
 
   close(): Promise<void> {

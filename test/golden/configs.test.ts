@@ -34,7 +34,7 @@ const caseSchema = z.object({
   loss: z.number().nullable(),
 });
 
-const file = await readJson(golden('configs/cases.json'), fileSchema);
+const file = await readJson(golden('fixtures-configs/cases.json'), fileSchema);
 const cases = Object.entries(file)
   .filter(([key]) => key.startsWith('case '))
   .map(([key, value]) => ({ name: key.slice('case '.length), ...caseSchema.parse(value) }));
@@ -114,7 +114,9 @@ async function lossOf(folder: string, ids: number[]): Promise<{ loss: number; no
 
 describe('what config.json leaves out', () => {
   it('is what the classes of transformers have', async () => {
-    expect(classDefaults).toEqual(await readJson(golden('configs/defaults.json'), z.looseObject({})));
+    expect(classDefaults).toEqual(
+      await readJson(golden('fixtures-configs/defaults.json'), z.looseObject({})),
+    );
   });
 });
 

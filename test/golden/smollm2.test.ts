@@ -17,7 +17,7 @@ import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
 import { DecodeStep } from '../../src/serve/decode.js';
 import { generateTokens, parseGenerateOptions } from '../../src/serve/generate.js';
-import { argmax } from '../../src/serve/sample.js';
+import { argmax } from '../../src/serve/processors.js';
 import { trainLoop } from '../../src/train/loop.js';
 import { globalNorm } from '../../src/train/optimizer.js';
 import { parseTrainOptions } from '../../src/train/options.js';

@@ -1,4 +1,5 @@
 /** Writes GGUF files, version 3, little endian. https://github.com/ggml-org/ggml/blob/master/docs/gguf.md */
+import { refuseWritingNonFinite } from '../../base/finite.js';
 import { type StoredDType, sizeOf } from '../../base/tensor.js';
 import { writeStreamAtomic } from '../io/write.js';
 import { GGML_TYPES } from './types.js';
@@ -37,6 +38,7 @@ export async function writeGguf(
       if (bytes.length !== entryBytes(entry)) {
         throw new Error(`${entry.name}: ${bytes.length} bytes given for ${entry.dtype} [${entry.shape}]`);
       }
+      refuseWritingNonFinite(path, entry.name, bytes, entry.dtype);
       await write(padded(bytes));
     }
   });
