@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { ARCHITECTURES, configOf } from '../formats/gguf/config.js';
+import { configOf } from '../formats/gguf/config.js';
 import { isAdapterGguf, type LoraBase, loraBase, readLoraGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { readJson } from '../formats/io/node.js';
@@ -11,6 +11,7 @@ import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
 import { type Adapter as AdapterFiles, readAdapter } from '../formats/peft.js';
 import type { Adapter } from '../methods/adapter.js';
 import { fromReadFiles } from '../methods/files.js';
+import { ggufDims, llamaCppName } from '../methods/mergeGguf.js';
 import { loadOwnFolder, ownConfigOf } from '../methods/ownFiles.js';
 import type { BaseModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
@@ -54,25 +55,9 @@ export async function baseNamedBy(path: string): Promise<string | null> {
   throw new UserError(`${path} is a model, not an adapter`);
 }
 
-/** What llama.cpp calls the models that it has under another name. */
-const LLAMA_CPP_NAMES: Record<string, string> = { mistral: 'llama' };
-
 /** The layers of a model as llama.cpp has them, from its configuration. Throws UserError for a model that it has not. */
 export function llamaCppBase(place: string, config: DecoderConfig): LoraBase {
-  const architecture = LLAMA_CPP_NAMES[config.modelType] ?? config.modelType;
-  if (!Object.hasOwn(ARCHITECTURES, architecture)) {
-    throw new UserError(`${place}: adapters for ${config.modelType} are not converted`);
-  }
-  return loraBase(place, architecture, {
-    hidden_size: config.hiddenSize,
-    intermediate_size: config.intermediateSize,
-    num_hidden_layers: config.layers,
-    num_attention_heads: config.heads,
-    num_key_value_heads: config.kvHeads,
-    head_dim: config.headDim,
-    vocab_size: config.vocabSize,
-    tie_word_embeddings: config.tieWordEmbeddings,
-  });
+  return loraBase(place, llamaCppName(place, config, 'adapters for'), ggufDims(config));
 }
 
 /** The layers of a base (a folder, a GGUF file or a hub id), from its configuration alone. */

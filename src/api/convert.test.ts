@@ -31,7 +31,7 @@ describe('models', () => {
   it('a folder in another dtype and in shards, each below the limit', async () => {
     const out = at('bf16');
     const done = await convert(golden('llama3'), out, { dtype: 'bfloat16', maxShardBytes: 20_000 });
-    expect(done).toEqual({ what: 'model', format: 'hf' });
+    expect(done).toEqual({ what: 'model', format: 'hf', dtype: 'bfloat16' });
     const [before, after] = await Promise.all([openCheckpoint(golden('llama3')), openCheckpoint(out)]);
     expect([...after.tensors.keys()].sort()).toEqual([...before.tensors.keys()].sort());
     expect(new Set([...after.tensors.values()].map((t) => t.dtype))).toEqual(new Set(['BF16']));
@@ -145,8 +145,8 @@ describe('refusals', () => {
     ['a folder of something else', () => [at('notes'), at('x')], /is neither a model .* nor an adapter/],
     [
       'a model as an adapter',
-      () => [golden('llama3'), at('x'), { to: 'gguf' }],
-      /llama3 is a model folder, which can become hf, not gguf$/,
+      () => [golden('llama3'), at('x'), { to: 'peft' }],
+      /llama3 is a model folder, which can become hf or gguf, not peft$/,
     ],
     ['a PEFT adapter as PEFT', () => [adapter, at('x'), { to: 'peft' }], /can become gguf, not peft$/],
     ['an adapter whose base is not at hand', () => [adapter, at('x')], /which model is this adapter for\?/],

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import type { StoredDType } from '../base/tensor.js';
+import type { WorkOptions } from '../base/work.js';
 import {
   checkFits,
   isAdapterGguf,
@@ -12,27 +13,31 @@ import {
 } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { ggufToHf } from '../formats/gguf/tohf.js';
+import type { GgufDType } from '../formats/gguf/types.js';
 import { exists } from '../formats/io/node.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
 import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
-import { writeMergedModel } from '../methods/merge.js';
 import { openModel } from '../models/base.js';
 import { missingBase, openLoraBase } from './adapterFile.js';
 import { type LocateOptions, locate } from './locate.js';
+import { type MergedFormat, type SavedModel, writeMerged } from './merged.js';
 import { type OutputKind, refuseForeign, refuseInput } from './replace.js';
 
 export const conversionTargets = ['hf', 'peft', 'gguf'] as const satisfies readonly OutputKind[];
 export type ConversionTarget = (typeof conversionTargets)[number];
 
-export interface ConvertOptions extends LocateOptions {
+export interface ConvertOptions extends LocateOptions, WorkOptions {
   /** Default: a model becomes hf, a PEFT adapter gguf, any other adapter peft. */
   to?: ConversionTarget;
   /** Model that an adapter is for: a folder, a GGUF file, a hub id or "demo". Default: the one that a PEFT or mlx-lm adapter names. */
   base?: string;
-  /** Element type of what is written; default: a model's tensors keep their own (float32 for what is quantized), adapters have float32. */
-  dtype?: StoredDType;
+  /**
+   * Element type of what is written. Default: in a folder a model's tensors keep their own (float32 for what is quantized), in a
+   * GGUF file 16 bits; adapters have float32.
+   */
+  dtype?: GgufDType;
   /** Weights of a model above this many bytes are split over several files. */
   maxShardBytes?: number;
   /** Replace a model, adapter or GGUF file that is at the output. */
@@ -43,6 +48,8 @@ export interface ConvertOptions extends LocateOptions {
 export interface Converted {
   what: 'model' | 'adapter';
   format: ConversionTarget;
+  /** The element type asked for, or chosen; absent where each tensor kept its own. */
+  dtype?: GgufDType;
 }
 
 type Source = 'gguf-model' | 'gguf-adapter' | 'hf' | 'peft' | 'mlx';
@@ -57,7 +64,7 @@ const NAMES: Record<Source, string> = {
 
 const TARGETS: Record<Source, readonly ConversionTarget[]> = {
   'gguf-model': ['hf'],
-  hf: ['hf'],
+  hf: ['hf', 'gguf'],
   peft: ['gguf'],
   mlx: ['peft', 'gguf'],
   'gguf-adapter': ['peft'],
@@ -83,10 +90,18 @@ export async function convert(
   }
   await refuseForeign(output, format, options.overwrite);
   await refuseInput(output, at);
-  if (source === 'gguf-model') await ggufToHf(at, output, options);
-  else if (source === 'hf') await copyModel(at, output, options);
-  else await convertAdapter(at, source, output, format, options);
-  return { what: format === 'hf' ? 'model' : 'adapter', format };
+  if (source === 'hf') {
+    const { dtype } = await copyModel(at, output, format === 'gguf' ? 'gguf' : 'hf', options);
+    return { what: 'model', format, ...(dtype && { dtype }) };
+  }
+  const { dtype } = options;
+  if (dtype === 'q8_0' || dtype === 'q4_0') {
+    const what = source === 'gguf-model' ? 'a model folder' : 'an adapter';
+    throw new UserError(`${dtype} is no element type of ${what}, expected float32, float16 or bfloat16`);
+  }
+  if (source === 'gguf-model') await ggufToHf(at, output, { ...options, dtype });
+  else await convertAdapter(at, source, output, format, { ...options, dtype });
+  return { what: source === 'gguf-model' ? 'model' : 'adapter', format, ...(dtype && { dtype }) };
 }
 
 async function sourceOf(path: string): Promise<Source> {
@@ -99,17 +114,25 @@ async function sourceOf(path: string): Promise<Source> {
   throw new UserError(`${path} is neither a model (config.json) nor an adapter (adapter_config.json)`);
 }
 
-/** Writes a model folder anew, with another dtype or other shards: merging nothing is copying. */
-async function copyModel(path: string, output: string, options: ConvertOptions): Promise<void> {
-  await writeMergedModel(output, new NodeRuntime(), await openModel(path, options), undefined, options);
+/** Writes a model folder anew, with another dtype or other shards or as GGUF: merging nothing is copying. */
+async function copyModel(
+  path: string,
+  output: string,
+  format: MergedFormat,
+  options: ConvertOptions,
+): Promise<SavedModel> {
+  const model = await openModel(path, options);
+  return writeMerged(output, new NodeRuntime(), model, undefined, { ...options, format });
 }
+
+type StoredOptions = Omit<ConvertOptions, 'dtype'> & { dtype?: StoredDType };
 
 async function convertAdapter(
   path: string,
   source: 'peft' | 'mlx' | 'gguf-adapter',
   output: string,
   format: ConversionTarget,
-  options: ConvertOptions,
+  options: StoredOptions,
 ): Promise<void> {
   if (format === 'peft' && options.dtype !== undefined && options.dtype !== 'float32') {
     throw new UserError('a PEFT adapter is written in float32 only');
@@ -137,7 +160,7 @@ interface Read {
 async function readFrom(
   path: string,
   source: 'peft' | 'mlx' | 'gguf-adapter',
-  { base: given, ...options }: ConvertOptions,
+  { base: given, ...options }: StoredOptions,
 ): Promise<Read> {
   const known = given === undefined ? undefined : await openLoraBase(given, options);
   if (source === 'gguf-adapter') {

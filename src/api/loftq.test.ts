@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Adapter } from '../methods/adapter.js';
 import { loadModel, type Model } from './model.js';
-import { mergeIntoFolder } from './output.js';
+import { mergeInto } from './output.js';
 
 const data = [{ text: 'It rains in Oslo, and it will rain tomorrow too.' }];
 const options = { r: 6, loraAlpha: 12, targetModules: ['k_proj', 'v_proj'] };
@@ -101,7 +101,7 @@ describe.each([1, 3])('of %i iterations', (loftqIter) => {
 
   it('merges into it, on the way and on disk', async () => {
     const folder = join(scratch, `merged-${loftqIter}`);
-    await mergeIntoFolder('demo', [adapter()], folder, { quantize: 'nf4' });
+    await mergeInto('demo', [adapter()], folder, { quantize: 'nf4' });
     const model = await load(undefined, folder);
     expect(Math.abs((await loss(model)) / trained - 1)).toBeLessThan(1e-5);
     expect(readdirSync(folder)).not.toContain('lowrank_base.json');

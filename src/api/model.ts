@@ -20,7 +20,7 @@ import { type Adapter, createAdapter, type StartOptions, trainableCount } from '
 import type { CombineInput } from '../methods/combine.js';
 import { writeAdapterFolder } from '../methods/files.js';
 import { type MethodConfig, type MethodName, methodNamed } from '../methods/index.js';
-import { type MergeOptions, writeMergedModel } from '../methods/merge.js';
+import type { MergeOptions } from '../methods/merge.js';
 import { type BaseModel, openModel, parameterCount } from '../models/base.js';
 import type { EncodeRowsOptions } from '../train/data/encode.js';
 import type { EvaPlan } from '../train/eva.js';
@@ -39,6 +39,7 @@ import {
   type PromptOptions,
 } from './generator.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
+import { type SavedModel, type SaveMergedOptions, writeMerged } from './merged.js';
 import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
 import { type BaseOptions, openBase, otherBase, quantizedFolder, recipeOf, resolveBase } from './quantize.js';
 import type { RankInput } from './ranks.js';
@@ -285,9 +286,12 @@ export class Model {
     await writeFolderAtomic(folder, write, { overwrite });
   }
 
-  /** Writes a whole model folder with what is active merged in, readable by transformers. */
-  saveMerged(folder: string, options: MergeOptions = {}): Promise<void> {
-    return writeMergedModel(folder, this.runtime, this.base, this.adapter, options);
+  /**
+   * Writes a whole model with what is active merged in: a folder that transformers reads, or a GGUF file for llama.cpp.
+   * Resolves to what was written.
+   */
+  saveMerged(path: string, options: SaveMergedOptions = {}): Promise<SavedModel> {
+    return writeMerged(path, this.runtime, this.base, this.adapter, options);
   }
 
   /**
@@ -297,7 +301,7 @@ export class Model {
    */
   async mergeAndUnload({ folder, ...options }: MergeOptions & { folder?: string } = {}): Promise<void> {
     const at = folder ?? join(await this.temporaryFolder(), 'model');
-    await this.saveMerged(at, options);
+    await this.saveMerged(at, { ...options, format: 'hf' });
     await this.replaceBase(await openModel(await realpath(at)), { name: folder ?? null });
   }
 

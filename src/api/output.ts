@@ -1,25 +1,39 @@
-/** Jobs that write a model folder. */
-import type { MergeOptions } from '../methods/merge.js';
+/** Jobs that write a model. */
+import { stat } from 'node:fs/promises';
+import { locate } from './locate.js';
+import { dtypeOfGguf, formatOfOutput, type SavedModel, type SaveMergedOptions } from './merged.js';
 import { loadModel } from './model.js';
 import type { BaseOptions } from './quantize.js';
 import { refuseForeign, refuseInput } from './replace.js';
 
 /**
- * Writes `model` with adapters merged in. Throws UserError where they do not belong together, or `output` exists;
- * with `overwrite`, only where it is no model or the base itself.
+ * Writes `model` with adapters merged in, as a folder or a GGUF file, and tells of which element type it is where it was a
+ * GGUF file. Throws UserError where they do not belong together, or `output` exists; with `overwrite`, only where it is
+ * no model or the base itself.
  */
-export async function mergeIntoFolder(
+export async function mergeInto(
   model: string,
   adapters: readonly string[],
   output: string,
-  { quantize, onNotice, onDownload, ...options }: MergeOptions & BaseOptions = {},
-): Promise<void> {
-  await refuseForeign(output, 'hf', options.overwrite);
+  { quantize, onNotice, onDownload, ...options }: SaveMergedOptions & BaseOptions = {},
+): Promise<SavedModel> {
+  const format = options.format ?? formatOfOutput(output);
+  await refuseForeign(output, format, options.overwrite);
+  const at = await locate(model, { kind: 'model', onNotice, onDownload });
+  await refuseInput(output, at);
+  let { dtype } = options;
+  if (dtype === undefined && (await stat(at)).isFile()) {
+    const chosen = await dtypeOfGguf(at, format);
+    dtype = chosen.dtype;
+    onNotice?.(
+      `${model} holds its weights mostly in ${chosen.held}: the merged ones are ${dtype}, unless you choose`,
+    );
+  }
   const loaded = await loadModel(model, { quantize, onNotice, onDownload });
   try {
     await refuseInput(output, loaded.base.folder);
     await loaded.loadAdapters(adapters, { onNotice, onDownload });
-    await loaded.saveMerged(output, options);
+    return await loaded.saveMerged(output, { ...options, format, dtype, onNotice });
   } finally {
     await loaded.close();
   }

@@ -100,7 +100,7 @@ export async function* runJob(
     const result = { what, steps, early, seconds, tokens, ...(heldOut && { heldOut }) };
     const files = await folder.finish({ ...record!, status: 'complete', result }, (staging) =>
       what === 'model'
-        ? model.saveMerged(staging, { overwrite: true })
+        ? model.saveMerged(staging, { format: 'hf', overwrite: true })
         : model.saveAdapter(staging, { overwrite: true }),
     );
     yield { kind: 'saved', folder: folder.path, files, ...result };

@@ -152,7 +152,7 @@ export class RunFolder {
    * configuration last, so that what can be loaded is whole; the loss curve stands beside them. The checkpoints
    * go. Returns the result's files' names.
    */
-  async finish(record: RunRecord, save: (folder: string) => Promise<void>): Promise<string[]> {
+  async finish(record: RunRecord, save: (folder: string) => Promise<unknown>): Promise<string[]> {
     const staging = join(this.path, STAGING);
     await save(staging);
     const isConfig = (name: string) => Number(name.endsWith('config.json'));

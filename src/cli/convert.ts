@@ -5,6 +5,7 @@ import { locating } from './download.js';
 import { shellWord } from './flags.js';
 import { dtypeOption, jsonOption, overwriteOption } from './options.js';
 import type { Terminal } from './terminal.js';
+import { showsWork } from './work.js';
 
 const text = z.string().min(1);
 const shape = {
@@ -32,9 +33,9 @@ const positional = ['path'];
 
 export const convert: CommandSpec = {
   name: 'convert',
-  summary: 'turn models into Hugging Face folders, and adapters between PEFT, GGUF and mlx-lm',
+  summary: 'turn models between Hugging Face folders and GGUF, adapters between PEFT, GGUF and mlx-lm',
   description:
-    'A model comes from a GGUF file, whose quantized weights become float32 unless --dtype says otherwise, or from a folder, for another dtype or other shards.\n' +
+    'A model comes from a GGUF file, whose quantized weights become float32 unless --dtype says otherwise, or from a folder, for another dtype or other shards, or as GGUF.\n' +
     "An adapter comes from a PEFT folder, llama.cpp's GGUF file or an mlx-lm folder.",
   positional,
   groups: { Options: shape },
@@ -42,6 +43,7 @@ export const convert: CommandSpec = {
     'lowrank convert SmolLM2-135M-Instruct.Q4_1.gguf --output SmolLM2-135M-Instruct',
     'lowrank convert my-adapter --to gguf --base SmolLM2-135M-Instruct.Q4_1.gguf --output my-adapter.gguf',
     'lowrank convert my-adapter.gguf --to peft --base ./SmolLM2-135M-Instruct --output my-adapter',
+    'lowrank convert ./model --to gguf --dtype q8_0 --output model.gguf',
     'lowrank convert ./model --dtype bfloat16 --max-shard-size 2GB --output ./model-bf16',
   ],
   async run(given, terminal) {
@@ -50,6 +52,7 @@ export const convert: CommandSpec = {
     const converted = await convertPath(path, output, {
       ...options,
       maxShardBytes,
+      onProgress: showsWork(terminal),
       ...locating(terminal),
     });
     tell(converted, output, options.base, terminal);
@@ -58,19 +61,22 @@ export const convert: CommandSpec = {
 };
 
 function tell(
-  { what, format }: Converted,
+  { what, format, dtype }: Converted,
   output: string,
   base: string | undefined,
   terminal: Terminal,
 ): void {
   terminal.emit({ kind: 'saved', what, [format === 'gguf' ? 'file' : 'folder']: output });
-  terminal.say(`converted into ${output}`);
+  terminal.say(`converted into ${output}${dtype ? `, ${dtype}` : ''}`);
   const word = shellWord(output);
   const model = base === undefined ? 'model.gguf' : shellWord(base);
   const use = {
     hf: `lowrank generate --model ${word} --chat "..."`,
     peft: `lowrank generate ${base === undefined ? '' : `--model ${model} `}--adapter ${word} --chat "..."`,
-    gguf: `llama-cli --model ${base?.endsWith('.gguf') ? model : 'model.gguf'} --lora ${word}`,
+    gguf:
+      what === 'model'
+        ? `llama-cli --model ${word}`
+        : `llama-cli --model ${base?.endsWith('.gguf') ? model : 'model.gguf'} --lora ${word}`,
   };
   terminal.say(`to use it: ${use[format]}`);
 }

@@ -1,5 +1,6 @@
 import * as z from 'zod';
-import { mergeIntoFolder } from '../api/output.js';
+import { formatOfOutput, mergedFormats } from '../api/merged.js';
+import { mergeInto } from '../api/output.js';
 import { quantizeOption } from '../api/quantize.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
@@ -14,12 +15,17 @@ import {
   outputOption,
   overwriteOption,
 } from './options.js';
+import { showsWork } from './work.js';
 
 const shape = {
   model: modelOption,
   adapter: adaptersOption,
   quantize: quantizeOption,
-  output: outputOption,
+  output: outputOption.describe('folder to write, or .gguf file'),
+  format: z
+    .enum(mergedFormats)
+    .optional()
+    .describe('a Hugging Face folder, or a GGUF file for llama.cpp (default: by the name of --output)'),
   dtype: dtypeOption,
   overwrite: overwriteOption,
   json: jsonOption,
@@ -31,16 +37,34 @@ export const merge: CommandSpec = {
   groups: { Options: shape },
   examples: [
     'lowrank merge --model ./SmolLM2-135M-Instruct --adapter my-adapter --output merged --dtype bfloat16',
+    'lowrank merge --model ./SmolLM2-135M-Instruct --adapter my-adapter --output merged.gguf --dtype q8_0',
   ],
   async run(given, terminal) {
     const { adapter, output, quantize, dtype, overwrite, ...options } = parseOptions(z.object(shape), given);
+    const { format = formatOfOutput(output) } = options;
     const model = await modelOrBase(options.model, adapter, terminal);
     if (quantize !== undefined)
       terminal.note(`merging into the dequantized ${quantize} weights, not into the original ones`);
-    await mergeIntoFolder(model, adapter, output, { quantize, dtype, overwrite, ...locating(terminal) });
-    terminal.emit({ kind: 'saved', what: 'model', folder: output });
-    terminal.say(`merged into ${output}`);
-    terminal.say(`to use it: ${commandLine(`generate --model ${shellWord(output)} --prompt ...`)}`);
+    const saved = await mergeInto(model, adapter, output, {
+      quantize,
+      format,
+      dtype,
+      overwrite,
+      onProgress: showsWork(terminal),
+      ...locating(terminal),
+    });
+    const [place, use] =
+      format === 'gguf'
+        ? ['file', `llama-cli --model ${shellWord(output)}`]
+        : ['folder', commandLine(`generate --model ${shellWord(output)} --prompt ...`)];
+    terminal.emit({
+      kind: 'saved',
+      what: 'model',
+      [place]: output,
+      ...(saved.dtype && { dtype: saved.dtype }),
+    });
+    terminal.say(`merged into ${output}${saved.dtype ? `, ${saved.dtype}` : ''}`);
+    terminal.say(`to use it: ${use}`);
     return exitCodes.ok;
   },
 };

@@ -1,6 +1,7 @@
 /** Options that several commands share. */
 import * as z from 'zod';
 import { baseOfAdapter } from '../api/inspect.js';
+import { ggufDTypes } from '../formats/gguf/types.js';
 import { UsageError } from './command.js';
 import { locating } from './download.js';
 import type { Terminal } from './terminal.js';
@@ -17,9 +18,9 @@ export const adaptersOption = z
   .describe('adapter: PEFT folder, .gguf file, mlx-lm folder or hub id; several add up');
 export const overwriteOption = z.boolean().default(false).describe('replace what is there');
 export const dtypeOption = z
-  .enum(['float32', 'float16', 'bfloat16'])
+  .enum(ggufDTypes)
   .optional()
-  .describe('element type of the weights written');
+  .describe('element type of the weights written; q8_0 and q4_0 in GGUF files only');
 export const outputOption = text.meta({ valueName: 'folder' }).describe('folder to write');
 export const jsonOption = z
   .boolean()

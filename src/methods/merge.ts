@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import * as z from 'zod';
 import { type F32Tensor, f32, type StoredDType } from '../base/tensor.js';
+import { Turns, type WorkOptions } from '../base/work.js';
 import { writeCheckpoint } from '../formats/checkpoint.js';
 import { copyCompanions } from '../formats/companions.js';
 import { encodeF32 } from '../formats/float16.js';
@@ -9,9 +10,9 @@ import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
 import { RECIPE_FILE } from '../formats/quant/recipe.js';
 import {
   readTensorBytes,
-  readTensorF32,
   safetensorsDType,
   type TensorEntry,
+  type TensorInfo,
   weightDType,
 } from '../formats/safetensors.js';
 import { compile } from '../graph/emit.js';
@@ -21,12 +22,50 @@ import type { BaseModel } from '../models/base.js';
 import type { Adapter } from './adapter.js';
 import { type Change, mergedWeights } from './merged.js';
 
-export interface MergeOptions {
+export interface MergeOptions extends WorkOptions {
   /** Element type of the merged model's weights; default: each tensor's own, as PEFT does. */
   dtype?: StoredDType;
   maxShardBytes?: number;
   /** Replace an existing folder. */
   overwrite?: boolean;
+}
+
+/** A tensor of a model with an adapter merged in. */
+export interface MergedTensor {
+  name: string;
+  shape: readonly number[];
+  /** Where the base's file has it, merged or not; undefined for what lies quantized. */
+  info?: TensorInfo;
+  /** Whether it is another than the base's. */
+  changed: boolean;
+  /** Its values, computed when they are asked for. */
+  values(): Promise<Float32Array>;
+}
+
+/** The tensors of a model with an adapter merged in (of the model alone without one), and whether its head is tied. */
+export function mergedTensors(
+  runtime: Runtime,
+  model: BaseModel,
+  adapter: Adapter | undefined,
+): { tensors: MergedTensor[]; tied: boolean } {
+  const merged = adapter ? mergedWeights(model, adapter) : new Map<string, Change>();
+  // A head that parts from its embedding is written under its own name.
+  const parted = [...merged].filter(([name]) => !model.parameters.has(name));
+  const { checkpoint, quantized } = model;
+  const names = new Map<string, string>([
+    ...[...checkpoint.tensors.keys(), ...quantized.keys()].map((name) => [name, name] as const),
+    ...parted.map(([name, { from }]) => [name, from] as const),
+  ]);
+  const tensors = [...names].map(([name, from]): MergedTensor => {
+    const change = merged.get(name);
+    const { shape } = checkpoint.tensors.get(from) ?? quantized.get(from)!;
+    const values = async () => {
+      const weight = f32(await checkpoint.read(from), shape);
+      return change ? (await runChange(runtime, weight, change)).data : weight.data;
+    };
+    return { name, shape, info: checkpoint.tensors.get(from), changed: change !== undefined, values };
+  });
+  return { tensors, tied: model.config.tieWordEmbeddings && parted.length === 0 };
 }
 
 /**
@@ -40,49 +79,33 @@ export async function writeMergedModel(
   runtime: Runtime,
   model: BaseModel,
   adapter: Adapter | undefined,
-  { dtype, maxShardBytes, overwrite }: MergeOptions = {},
+  { dtype, maxShardBytes, overwrite, onProgress, signal }: MergeOptions = {},
 ): Promise<void> {
-  const merged = adapter ? mergedWeights(model, adapter) : new Map<string, Change>();
-  // A head that parts from its embedding is written under its own name.
-  const parted = [...merged].filter(([name]) => !model.parameters.has(name));
-  const infos = new Map([
-    ...model.checkpoint.tensors,
-    ...parted.map(([name, { from }]) => [name, model.checkpoint.tensors.get(from)!] as const),
-  ]);
-  const entries = [...infos].map(([name, info]): TensorEntry => {
-    const stored = dtype && weightDType(info.dtype) ? safetensorsDType(dtype) : info.dtype;
-    const entry = { name, dtype: stored, shape: info.shape };
-    const change = merged.get(name);
-    if (!change) {
-      if (stored === info.dtype) return { ...entry, data: () => readTensorBytes(info) };
-      return { ...entry, data: async () => encodeF32(await readTensorF32(info), dtype!) };
-    }
-    return {
-      ...entry,
-      data: async () => {
-        const values = await runChange(runtime, f32(await readTensorF32(info), info.shape), change);
-        return encodeF32(values.data, weightDType(stored)!);
-      },
-    };
-  });
-  // What lay quantized has no dtype of its own to keep.
-  const written = dtype ?? (model.quantized.size > 0 ? 'float32' : undefined);
-  for (const [name, { shape }] of model.quantized) {
-    const change = merged.get(name);
+  const { tensors, tied } = mergedTensors(runtime, model, adapter);
+  const turns = new Turns(signal);
+  let done = 0;
+  const entries = tensors.map((tensor): TensorEntry => {
+    const { name, shape, info, changed } = tensor;
+    // Tensors that hold no weights keep what they are; what lay quantized has no dtype of its own to keep.
+    const isWeight = !info || weightDType(info.dtype) !== undefined;
+    const stored = dtype && isWeight ? safetensorsDType(dtype) : (info?.dtype ?? 'F32');
     const data = async () => {
-      const values = f32(await model.checkpoint.read(name), shape);
-      return encodeF32((change ? await runChange(runtime, values, change) : values).data, written!);
+      await turns.take();
+      const same = info && !changed && info.dtype === stored;
+      const bytes = same
+        ? await readTensorBytes(info)
+        : encodeF32(await tensor.values(), weightDType(stored)!);
+      onProgress?.({ what: 'writing', done: ++done, total: tensors.length, unit: 'tensors' });
+      return bytes;
     };
-    entries.push({ name, dtype: safetensorsDType(written!), shape, data });
-  }
+    return { name, shape, dtype: stored, data };
+  });
   await writeFolderAtomic(
     folder,
     async (temporary) => {
       await writeCheckpoint(temporary, entries, { maxShardBytes });
-      await copyModelFiles(model.folder, temporary, {
-        dtype: written,
-        tied: model.config.tieWordEmbeddings && parted.length === 0,
-      });
+      const written = dtype ?? (model.quantized.size > 0 ? 'float32' : undefined);
+      await copyModelFiles(model.folder, temporary, { dtype: written, tied });
     },
     { overwrite },
   );

@@ -21,7 +21,14 @@ export const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   qwen3: { modelType: 'qwen3', className: 'Qwen3ForCausalLM', permuted: false, bias: false, qkNorm: true },
 };
 
-type RopeScaling = { rope_type: string; factor: number } & Record<string, string | number>;
+interface Llama3Scaling {
+  rope_type: 'llama3';
+  factor: number;
+  low_freq_factor: number;
+  high_freq_factor: number;
+  original_max_position_embeddings: number;
+}
+type RopeScaling = { rope_type: 'linear'; factor: number } | Llama3Scaling;
 
 /** The config.json that is written; Hugging Face's keys. */
 export interface HfConfig {
@@ -153,7 +160,7 @@ function linearFactor(meta: Metadata, name: string): number {
 }
 
 /** A file keeps only the factors that Llama 3's scaling leads to; of its parameters only `factor` varies between models. */
-function llama3Scaling(factor: number) {
+function llama3Scaling(factor: number): Llama3Scaling {
   return {
     rope_type: 'llama3',
     factor: shortestF32(factor),
@@ -164,7 +171,7 @@ function llama3Scaling(factor: number) {
 }
 
 /** What Llama 3 divides each rotary frequency by (transformers: _compute_llama3_parameters). */
-function llama3Factors(s: ReturnType<typeof llama3Scaling>, headDim: number, theta: number): number[] {
+export function llama3Factors(s: Llama3Scaling, headDim: number, theta: number): number[] {
   const context = s.original_max_position_embeddings;
   return Array.from({ length: headDim / 2 }, (_, i) => {
     const wavelength = 2 * Math.PI * theta ** ((2 * i) / headDim);

@@ -21,6 +21,7 @@ import { ARCHITECTURES, shortestF32 } from './config.js';
 import { Metadata } from './metadata.js';
 import { type ModelDims, modelTensors, permuteRows, unpermuteRows } from './names.js';
 import { type Gguf, readGguf, readGgufTensor } from './reader.js';
+import { GGUF_DTYPES } from './types.js';
 import { type GgufEntry, type GgufField, writeGguf } from './writer.js';
 
 /** The linear layers of a base model: what an adapter can be for. */
@@ -116,7 +117,7 @@ export async function writeLoraGguf(
   const fields: GgufField[] = [
     { key: 'general.architecture', type: 'string', value: base.architecture },
     { key: 'general.type', type: 'string', value: 'adapter' },
-    { key: 'general.file_type', type: 'uint32', value: FILE_TYPES[dtype] },
+    { key: 'general.file_type', type: 'uint32', value: GGUF_DTYPES[dtype].fileType },
     { key: 'adapter.type', type: 'string', value: 'lora' },
     { key: 'adapter.lora.alpha', type: 'float32', value: alpha },
   ];
@@ -143,9 +144,6 @@ export async function writeLoraGguf(
   });
   await writeGguf(path, fields, entries);
 }
-
-/** llama.cpp's numbers for "all F32", "mostly F16", "mostly BF16". */
-const FILE_TYPES = { float32: 0, float16: 1, bfloat16: 32 } as const;
 
 /** The alpha that is right for most layers. Never 0, which llama.cpp takes for "no scale". */
 function alphaOf(place: string, config: PeftLoraConfig, sites: readonly string[]): number {

@@ -15,6 +15,19 @@ export const GGML_TYPES = {
 
 export type GgmlType = keyof typeof GGML_TYPES;
 
+/** Element types of the weights of GGUF files that are written: those of every format, and two of ggml's own. */
+export const ggufDTypes = ['float32', 'float16', 'bfloat16', 'q8_0', 'q4_0'] as const;
+export type GgufDType = (typeof ggufDTypes)[number];
+
+/** ggml's type of each, and the number that a file has for weights that are mostly of it (llama_ftype). */
+export const GGUF_DTYPES = {
+  float32: { type: 'F32', fileType: 0 },
+  float16: { type: 'F16', fileType: 1 },
+  bfloat16: { type: 'BF16', fileType: 32 },
+  q8_0: { type: 'Q8_0', fileType: 7 },
+  q4_0: { type: 'Q4_0', fileType: 2 },
+} as const satisfies Record<GgufDType, { type: GgmlType; fileType: number }>;
+
 export const GGML_TYPE_NAMES = Object.keys(GGML_TYPES) as readonly GgmlType[];
 
 /** The type of that number; undefined when it is not read here. */
