@@ -12,6 +12,7 @@ export { type ExtractInput, extract, type ResizeInput, resize, type TruncationEv
 export type { GenerationEnd, PromptOptions } from './api/generator.js';
 export { type AdapterInspection, type InspectOptions, inspect, type ModelInspection } from './api/inspect.js';
 export type { LocateOptions } from './api/locate.js';
+export type { SavedModel, SaveMergedOptions } from './api/merged.js';
 export { type CountedMethodRow, countedMethodRows, type MethodRow, methodRows } from './api/methods.js';
 export type { Metric } from './api/metric.js';
 export { type AdapterOptions, type AddOptions, type LoadOptions, loadModel, Model } from './api/model.js';
