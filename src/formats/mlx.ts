@@ -10,7 +10,7 @@ import { targetsOf } from './adapterNames.js';
 import { exists, readJson } from './io/node.js';
 import { type Adapter, type AdapterTensor, adapterKey, adapterSites } from './peft.js';
 import { peftLoraConfig } from './peftConfig.js';
-import { readSafetensorsHeader, readTensorF32, type TensorInfo } from './safetensors.js';
+import { readFinite, readSafetensorsHeader, type TensorInfo } from './safetensors.js';
 
 const CONFIG = 'adapter_config.json';
 const WEIGHTS = 'adapters.safetensors';
@@ -105,7 +105,7 @@ async function matricesOf(path: string) {
 
 async function transposed(info: TensorInfo): Promise<AdapterTensor> {
   const [rows, columns] = info.shape;
-  const values = await readTensorF32(info);
+  const values = await readFinite(info);
   const data = new Float32Array(values.length);
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++)

@@ -9,7 +9,7 @@ import { encodeF32 } from './float16.js';
 import { exists, readJson } from './io/node.js';
 import { writeFileAtomic } from './io/write.js';
 import type { AdapterTensor } from './peft.js';
-import { readSafetensorsHeader, readTensorF32, type TensorEntry, writeSafetensors } from './safetensors.js';
+import { readFinite, readSafetensorsHeader, type TensorEntry, writeSafetensors } from './safetensors.js';
 
 const CONFIG = 'adapter_config.json';
 const WEIGHTS = 'adapter_model.safetensors';
@@ -40,7 +40,7 @@ export async function readOwnTensors(folder: string): Promise<Map<string, Adapte
   if (!(await exists(path))) throw new UserError(`${folder} has no ${WEIGHTS}`);
   const tensors = new Map<string, AdapterTensor>();
   for (const info of (await readSafetensorsHeader(path)).tensors.values()) {
-    tensors.set(info.name, { shape: info.shape, data: await readTensorF32(info) });
+    tensors.set(info.name, { shape: info.shape, data: await readFinite(info) });
   }
   return tensors;
 }

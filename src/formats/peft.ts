@@ -18,8 +18,8 @@ import {
   trainableTokens,
 } from './peftConfig.js';
 import {
+  readFinite,
   readSafetensorsHeader,
-  readTensorF32,
   type TensorEntry,
   type TensorInfo,
   writeSafetensors,
@@ -157,7 +157,7 @@ export async function readAdapter(folder: string): Promise<Adapter> {
   }
   checkTensors(path, config, found);
   const tensors = new Map<string, AdapterTensor>();
-  for (const [key, info] of found) tensors.set(key, { shape: info.shape, data: await readTensorF32(info) });
+  for (const [key, info] of found) tensors.set(key, { shape: info.shape, data: await readFinite(info) });
   return { config, tensors };
 }
 

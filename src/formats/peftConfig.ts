@@ -14,6 +14,11 @@ const PEFT_VERSION = '0.21.2';
 const names = z.union([z.string(), z.array(z.string())]).nullable();
 const indices = z.array(z.int().nonnegative());
 
+/** A factor that the engine computes with in float32. */
+export const factor = z.number().refine((value) => Number.isFinite(Math.fround(value)), {
+  error: ({ input }) => `${input} is beyond float32`,
+});
+
 /** Ends of names of modules of which an adapter holds a full copy. */
 const modulesToSave = z.array(z.string().min(1)).nullable().default(null);
 
@@ -46,7 +51,7 @@ const loraSchema = z.object({
   ...commonShape,
   peft_type: z.literal('LORA'),
   r: z.int().positive().default(8),
-  lora_alpha: z.number().default(8),
+  lora_alpha: factor.default(8),
   lora_dropout: z.number().min(0).lt(1).default(0),
   use_rslora: z.boolean().default(false),
   use_dora: z.boolean().default(false),
@@ -62,7 +67,7 @@ const loraSchema = z.object({
     .nullable()
     .default(null),
   rank_pattern: perModule(z.int().positive()),
-  alpha_pattern: perModule(z.number()),
+  alpha_pattern: perModule(factor),
   /** Only what leaves the base weights alone; PiSSA and its like need their changed base too. */
   init_lora_weights: z
     .union([z.boolean(), z.enum(['gaussian', 'eva', 'orthogonal', 'mica'])], {
@@ -81,7 +86,7 @@ const veraSchema = z.object({
   peft_type: z.literal('VERA'),
   r: z.int().positive().default(256),
   vera_dropout: z.number().min(0).lt(1).default(0),
-  d_initial: z.number().default(0.1),
+  d_initial: factor.default(0.1),
   init_weights: z.boolean().default(true),
   projection_prng_key: z.int().default(0),
   bias: z.enum(['none', 'all', 'vera_only']).default('none'),

@@ -7,7 +7,7 @@ import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import * as z from 'zod';
 import { nearest, UserError } from '../base/errors.js';
-import { refuseWritingNonFinite } from '../base/finite.js';
+import { refuseNonFinite, refuseWritingNonFinite } from '../base/finite.js';
 import { type StoredDType, sizeOf, type WeightDType } from '../base/tensor.js';
 import { bf16ToF32, f16ToF32 } from './float16.js';
 import { checkJson, decodeUtf8, duplicateKey, parseJsonText } from './io/json.js';
@@ -194,6 +194,13 @@ export async function readTensorF32(info: TensorInfo): Promise<Float32Array> {
   const halves = new Uint16Array(values.buffer, raw.byteOffset);
   if (info.dtype === 'F16') f16ToF32(halves, values);
   else bf16ToF32(halves, values);
+  return values;
+}
+
+/** The same of an adapter's tensor. Throws UserError, with the count, where a value is not finite. */
+export async function readFinite(info: TensorInfo): Promise<Float32Array> {
+  const values = await readTensorF32(info);
+  refuseNonFinite(info.file, info.name, values);
   return values;
 }
 

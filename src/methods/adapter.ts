@@ -1,4 +1,5 @@
 import { UserError } from '../base/errors.js';
+import { refuseNonFinite } from '../base/finite.js';
 import { Rng } from '../base/rng.js';
 import { type F32Tensor, f32, sizeOf } from '../base/tensor.js';
 import { Turns, type WorkOptions } from '../base/work.js';
@@ -37,7 +38,12 @@ export async function createAdapter(
   { onProgress, signal, starts }: StartOptions = {},
 ): Promise<Adapter> {
   const trainables = method.select(config, model);
-  const readBase = (name: string) => model.checkpoint.read(name);
+  // A start in weights that are none would be found only once the run's loss is.
+  const readBase = async (name: string) => {
+    const weights = await model.checkpoint.read(name);
+    refuseNonFinite(model.folder, name, weights);
+    return weights;
+  };
   const values = new Map<string, F32Tensor>();
   const turns = new Turns(signal);
   const left = tensorsBySite(trainables);
@@ -56,6 +62,7 @@ export async function createAdapter(
     const data = init
       ? await init(new Rng(seed, `init ${name}`), readBase, model.original)
       : startOf(trainable, await readBase(own));
+    refuseNonFinite(`the start of method ${method.name}`, name, data);
     values.set(name, f32(data, shape));
     if (countDown(left, siteOf(trainable))) {
       onProgress?.({ what: method.card.title, done: total - left.size, total, unit: 'matrices' });

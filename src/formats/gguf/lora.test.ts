@@ -198,7 +198,7 @@ describe('the element type', () => {
     const out = join(dir, 'beyond.gguf');
     await expect(writeLoraGguf(out, 'mine', adapter, llama, 'float16')).rejects.toThrow(
       new UserError(
-        'mine: a value of model.layers.0.self_attn.q_proj is beyond float16; choose another dtype',
+        `cannot write ${out}: tensor "blk.0.attn_q.weight.lora_b": 1 of its 256 values is NaN or infinite; float16 ends at 65504, bfloat16 and float32 do not`,
       ),
     );
     await expect(readFile(out)).rejects.toThrow(/ENOENT/);

@@ -4,6 +4,7 @@
  * computes x·Wᵀ + (alpha / rank)·x·Aᵀ·Bᵀ with the rank of its own matrices, and with alpha 0 without that factor.
  */
 import { UserError } from '../../base/errors.js';
+import { refuseNonFinite } from '../../base/finite.js';
 import type { StoredDType } from '../../base/tensor.js';
 import { mostCommon, patternsOf, targetsOf } from '../adapterNames.js';
 import { encodeF32 } from '../float16.js';
@@ -20,7 +21,7 @@ import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../peftC
 import { ARCHITECTURES, shortestF32 } from './config.js';
 import { Metadata } from './metadata.js';
 import { type ModelDims, modelTensors, permuteRows, unpermuteRows } from './names.js';
-import { type Gguf, readGguf, readGgufTensor } from './reader.js';
+import { type Gguf, type GgufTensor, readGguf, readGgufTensor } from './reader.js';
 import { GGUF_DTYPES } from './types.js';
 import { type GgufEntry, type GgufField, writeGguf } from './writer.js';
 
@@ -129,7 +130,7 @@ export async function writeLoraGguf(
       name: `${layer.tensor}.${suffix}`,
       dtype,
       shape,
-      data: () => encodeChecked(`${place}: a value of ${site}`, values(), dtype),
+      data: () => encodeF32(values(), dtype),
     });
     return [
       entry('lora_a', a.shape, () => a.data),
@@ -152,13 +153,6 @@ function alphaOf(place: string, config: PeftLoraConfig, sites: readonly string[]
   if (large !== undefined) throw new UserError(`${place}: its lora_alpha is beyond float32`);
   const scaled = alphas.filter((alpha) => alpha !== 0);
   return scaled.length > 0 ? mostCommon(scaled) : 1;
-}
-
-function encodeChecked(what: string, values: Float32Array, dtype: StoredDType): Uint8Array {
-  if (dtype === 'float16' && values.some((x) => Math.abs(x) >= 65520 && Number.isFinite(x))) {
-    throw new UserError(`${what} is beyond float16; choose another dtype`);
-  }
-  return encodeF32(values, dtype);
 }
 
 /** Whether the GGUF file holds an adapter and no model. */
@@ -189,11 +183,9 @@ export async function readLoraGguf(path: string, base: LoraBase): Promise<LoraAd
     };
     expect(pair.lora_a, [rank, layer.in]);
     expect(pair.lora_b, [layer.out, rank]);
-    const b = await readGgufTensor(gguf, pair.lora_b);
-    tensors.set(adapterKey(site, 'lora_A'), {
-      shape: pair.lora_a.shape,
-      data: await readGgufTensor(gguf, pair.lora_a),
-    });
+    const a = await readFinite(gguf, pair.lora_a);
+    const b = await readFinite(gguf, pair.lora_b);
+    tensors.set(adapterKey(site, 'lora_A'), { shape: pair.lora_a.shape, data: a });
     tensors.set(adapterKey(site, 'lora_B'), {
       shape: pair.lora_b.shape,
       data: layer.permutedHeads === undefined ? b : unpermuteRows(b, layer.out, layer.permutedHeads),
@@ -203,6 +195,12 @@ export async function readLoraGguf(path: string, base: LoraBase): Promise<LoraAd
   const [foreign] = pairs.keys();
   if (foreign !== undefined) throw new UserError(`${path}: ${foreign} is no linear layer of ${base.place}`);
   return { config: configOf(ranks, alpha, base.layers.keys()), tensors };
+}
+
+async function readFinite(gguf: Gguf, info: GgufTensor): Promise<Float32Array> {
+  const values = await readGgufTensor(gguf, info);
+  refuseNonFinite(gguf.path, info.name, values);
+  return values;
 }
 
 /**
