@@ -1,7 +1,7 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { jsonLines, makeWorkspace, run, start } from './cliSupport.js';
+import { jsonLines, makeWorkspace, overriding, run, start } from './cliSupport.js';
 
 let root: string;
 beforeAll(async () => {
@@ -195,7 +195,7 @@ describe('a run that stops', () => {
 
   it('ends with a checkpoint and how to go on at the first Ctrl-C', async () => {
     const output = 'with space';
-    const stopped = start(root, [...job, '--save-steps', '0', '--output', output]);
+    const stopped = start(root, overriding(job, ['--save-steps', '0', '--output', output]));
     await stopped.sees(/^step \d+\/60/m);
     stopped.kill('SIGINT');
     const { code, stdout, stderr } = await stopped.outcome;
@@ -206,7 +206,7 @@ describe('a run that stops', () => {
   });
 
   it('refuses to go on with other options', async () => {
-    const stopped = start(root, [...job, '--save-steps', '5', '--output', 'changed', '--json']);
+    const stopped = start(root, overriding(job, ['--save-steps', '5', '--output', 'changed', '--json']));
     await stopped.sees(/"kind":"checkpoint"/);
     stopped.kill('SIGTERM');
     expect((await stopped.outcome).code).toBe(130);

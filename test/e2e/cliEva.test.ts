@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { jsonLines, makeWorkspace, readJsonFile, run, start, training } from './cliSupport.js';
+import { jsonLines, makeWorkspace, overriding, readJsonFile, run, start, training } from './cliSupport.js';
 
 let root: string;
 beforeAll(async () => {
@@ -63,7 +63,7 @@ it.each([
   [['--method', 'vera'], 1, 'the option "initLoraWeights" is not for method vera'],
   [['--init-lora-weights', 'mica'], 1, 'the option "evaBatches" is for initLoraWeights "eva" only'],
 ])('%j are refused', async (more, code, message) => {
-  const refused = await run(root, [...training, ...eva, '--output', 'none', ...more]);
+  const refused = await run(root, overriding([...training, ...eva, '--output', 'none'], more));
   expect(refused).toMatchObject({ code, stdout: expect.not.stringContaining('step ') });
   expect(refused.stderr).toContain(message);
 });

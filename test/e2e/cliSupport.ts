@@ -31,6 +31,12 @@ const config = {
 /** The start of a command that trains in such a folder. */
 export const training = ['train', '--model', 'model', '--data', 'train.jsonl', '--threads', '1'];
 
+/** Arguments with others behind them, which take the place of flags (each with one value) that both have. */
+export function overriding(args: readonly string[], more: readonly string[]): string[] {
+  const kept = args.filter((arg, i) => !more.includes(arg.startsWith('--') ? arg : args[i - 1]));
+  return [...kept, ...more];
+}
+
 /** An object that a command wrote. */
 export async function readJsonFile(...path: string[]): Promise<Record<string, unknown>> {
   return JSON.parse(await readFile(join(...path), 'utf8')) as Record<string, unknown>;

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -98,6 +98,7 @@ it('the program of the README runs', async () => {
   const readme = await readFile(join(root, 'README.md'), 'utf8');
   const code = /```js\n([^`]*loadModel.*?)```/s.exec(readme)![1];
   // In a folder of the package, so that its name resolves; with fewer steps, and its output elsewhere.
+  await mkdir(join(root, '.cache'), { recursive: true });
   const program = join(root, '.cache', `readme-${process.pid}.mjs`);
   const shorter = code.replace(/maxSteps: \d+/, 'maxSteps: 4').replaceAll("'my-", `'${out}/my-`);
   expect(shorter).not.toBe(code);

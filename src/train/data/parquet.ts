@@ -38,10 +38,12 @@ export function parquetRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row
     const slice = slicerOf(handle, path, size);
     const checker = new RowChecker(path, 'row');
     const { metadata, tree } = await reading(path, '', () => readFooter(slice, size));
-    const columns = columnsOfRows(
-      tree.children.map((child) => child.element.name),
-      path,
-    );
+    const names = tree.children.map((child) => child.element.name as unknown);
+    // The reader takes a footer that leaves one out.
+    if (!names.every((name) => typeof name === 'string')) {
+      throw new UserError(`${path} is broken: a column of it has no name`);
+    }
+    const columns = columnsOfRows(names, path);
     const all = metadata.row_groups.reduce((sum, group) => sum + Number(group.num_rows), 0);
     let done = 0;
     for (const group of metadata.row_groups) {
