@@ -79,7 +79,7 @@ export function emptyState(): MethodState {
 
 /** Number of parameters that train. */
 export function trainableCount(trainables: readonly Trainable[]): number {
-  return trainables.reduce((n, t) => n + (t.trains === false ? 0 : sizeOf(t.shape)), 0);
+  return trainables.reduce((n, t) => n + (t.requiresGrad === false ? 0 : sizeOf(t.shape)), 0);
 }
 
 /** What an adapted graph is made with. */

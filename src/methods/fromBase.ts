@@ -104,7 +104,7 @@ export function fromBaseMethod<C extends LoraConfig>(
         const part = partOf(trainable.name);
         if (!part) return [trainable];
         const frozen = trainable.name.replace(part, FROZEN[part]);
-        return [trainable, { ...trainable, name: frozen, trains: false }];
+        return [trainable, { ...trainable, name: frozen, requiresGrad: false }];
       }),
     toPeft: (c) => ofTwiceTheRank(toPeft(c), c.useRslora),
 

@@ -207,7 +207,12 @@ export function loraMatrices(c: LoraConfig, site: Site): Trainable[] {
   const stem = `${site.name}.${embedding ? 'lora_embedding' : 'lora'}`;
   return [
     { name: `${stem}_A`, shape: [r, site.in], init: startOf(a, site, r) },
-    { name: `${stem}_B`, shape: [out, r], init: b, ...(c.initLoraWeights === 'mica' && { trains: false }) },
+    {
+      name: `${stem}_B`,
+      shape: [out, r],
+      init: b,
+      ...(c.initLoraWeights === 'mica' && { requiresGrad: false }),
+    },
     ...(c.loraBias ? [{ name: `${stem}_bias`, shape: [out], init: biasStart(c, r, out) }] : []),
   ];
 }

@@ -23,7 +23,7 @@ export interface Trainable {
     | null
     | ((rng: Rng, base: ReadBase, original?: ReadBase) => Float32Array | Promise<Float32Array>);
   /** false: saved and fed like the others, but no gradient is computed for it. */
-  readonly trains?: false;
+  readonly requiresGrad?: false;
   /**
    * With `init` null: the model's tensor that it begins as and is used instead of, for the module that it is named
    * after alone. Of a tied pair the other one keeps the base's matrix; with `rows`, which both see, nothing parts.

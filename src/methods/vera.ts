@@ -126,7 +126,7 @@ function projection(c: VeraConfig, name: string, shape: readonly [number, number
   return {
     name,
     shape,
-    trains: false,
+    requiresGrad: false,
     // Of its own seed: the projection belongs to the configuration, not to the run.
     init: () => uniformStart(shape[0] * shape[1], bound)(new Rng(c.projectionPrngKey, name)),
   };

@@ -35,7 +35,7 @@ export class PenaltyStep {
         return param;
       },
     });
-    const trained = [...params].filter(([name]) => known.get(name)!.trains !== false);
+    const trained = [...params].filter(([name]) => known.get(name)!.requiresGrad !== false);
     const grads = gradients(
       penalty,
       scalar(1),

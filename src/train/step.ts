@@ -124,7 +124,7 @@ export class TrainStep extends Step {
     options: TrainStepOptions = {},
   ): Promise<TrainStep> {
     const g = lossGraph(model, adapter, true, options.packed);
-    const frozen = new Set(adapter.trainables.filter((t) => t.trains === false).map((t) => t.name));
+    const frozen = new Set(adapter.trainables.filter((t) => t.requiresGrad === false).map((t) => t.name));
     const trained = [...g.params].filter(([name]) => !frozen.has(name));
     const grads = gradients(
       g.losses,

@@ -48,7 +48,7 @@ describe.each(cases)('%s', (name) => {
 
   it('A and B start as in PEFT, up to the sign of a direction', async () => {
     const adapter = await start();
-    const trained = adapter.trainables.filter((t) => t.trains !== false).map((t) => t.name);
+    const trained = adapter.trainables.filter((t) => t.requiresGrad !== false).map((t) => t.name);
     expect(trained.map((tensor) => peftFileName(tensor)).sort()).toEqual([...started.names].sort());
     for (const tensor of trained) {
       const { ours, theirs, signs, turn } = await turnOf(tensor, adapter);

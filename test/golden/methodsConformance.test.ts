@@ -275,8 +275,8 @@ describe.each(MODELS)('%s', (folder) => {
     /** An adapter in the middle of its training: every value that trains moved at random. */
     async function moved(): Promise<Adapter> {
       const adapter = await start();
-      for (const { name: tensor, trains } of adapter.trainables) {
-        if (trains === false) continue;
+      for (const { name: tensor, requiresGrad } of adapter.trainables) {
+        if (requiresGrad === false) continue;
         const rng = new Rng(9, tensor);
         const { data } = adapter.values.get(tensor)!;
         for (let i = 0; i < data.length; i++) data[i] += 0.1 * rng.normal();
@@ -326,7 +326,7 @@ describe.each(MODELS)('%s', (folder) => {
       const training = await TrainStep.create(runtime, model, withDropout(adapter, 0));
       const { grads } = await training.run(micro, 1);
       await training.close();
-      const selected = adapter.trainables.filter((t) => t.trains !== false);
+      const selected = adapter.trainables.filter((t) => t.requiresGrad !== false);
       expect([...grads.keys()].sort()).toEqual(selected.map((t) => t.name).sort());
 
       const step = await LossStep.create(runtime, model, adapter);
