@@ -3,11 +3,11 @@ import { UserError } from '../base/errors.js';
 import { readLoraGguf } from '../formats/gguf/lora.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import { type Adapter, writeAdapter } from '../formats/peft.js';
-import { type CombineInput, combineAdapters, type Part, parseCombineOptions } from '../methods/combine.js';
+import { type CombineInput, combineInTurns, type Part, parseCombineOptions } from '../methods/combine.js';
 import { ownConfigOf } from '../methods/ownFiles.js';
 import { missingBase, openLoraBase, readAdapterFolder } from './adapterFile.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
-import { refuseForeign, refuseInput } from './replace.js';
+import { claimOutput, refuseInput } from './replace.js';
 
 export interface CombineFilesOptions extends LocateOptions {
   /** One an adapter; default: 1 each. */
@@ -41,7 +41,7 @@ export async function combineIntoFolder(
   if (weights && weights.length !== paths.length) {
     throw new UserError(`there are ${paths.length} adapters and ${weights.length} weights`);
   }
-  await refuseForeign(output, 'peft', overwrite);
+  await claimOutput(output, 'peft', overwrite);
   const parts: Part[] = [];
   for (const [i, path] of paths.entries()) {
     const at = await locate(path, { kind: 'adapter', onNotice, onDownload });
@@ -49,7 +49,7 @@ export async function combineIntoFolder(
     const adapter = await read(at, base, { onNotice, onDownload });
     parts.push({ name: path, adapter, weight: weights?.[i] ?? 1 });
   }
-  const { config, tensors } = combineAdapters(parts, options);
+  const { config, tensors } = await combineInTurns(parts, options);
   const other = parts.find((part) => part.adapter.config.base_model_name_or_path !== baseOf(parts[0]));
   if (other) onNotice?.(`${parts[0].name} is for ${baseOf(parts[0])} and ${other.name} for ${baseOf(other)}`);
   await writeFolderAtomic(output, (temporary) => writeAdapter(temporary, config, tensors), { overwrite });

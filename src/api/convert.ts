@@ -23,7 +23,7 @@ import { openModel } from '../models/base.js';
 import { missingBase, openLoraBase } from './adapterFile.js';
 import { type LocateOptions, locate } from './locate.js';
 import { type MergedFormat, type SavedModel, writeMerged } from './merged.js';
-import { type OutputKind, refuseForeign, refuseInput } from './replace.js';
+import { claimOutput, type OutputKind, refuseInput } from './replace.js';
 
 export const conversionTargets = ['hf', 'peft', 'gguf'] as const satisfies readonly OutputKind[];
 export type ConversionTarget = (typeof conversionTargets)[number];
@@ -88,7 +88,7 @@ export async function convert(
       `${path} is ${NAMES[source]}, which can become ${TARGETS[source].join(' or ')}, not ${format}`,
     );
   }
-  await refuseForeign(output, format, options.overwrite);
+  await claimOutput(output, format, options.overwrite);
   await refuseInput(output, at);
   if (source === 'hf') {
     const { dtype } = await copyModel(at, output, format === 'gguf' ? 'gguf' : 'hf', options);

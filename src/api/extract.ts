@@ -8,7 +8,7 @@ import { reduceRanks } from '../methods/reduce.js';
 import { type TruncatedLayer, truncationShape } from '../methods/truncate.js';
 import { openModel } from '../models/base.js';
 import { baseName, type LocateOptions, locate, resolveModelFolder } from './locate.js';
-import { refuseForeign, refuseInput } from './replace.js';
+import { claimOutput, refuseInput } from './replace.js';
 
 /** A layer that is done, and how many of how many that makes. */
 export type TruncationEvent = TruncatedLayer & { done: number; of: number };
@@ -33,7 +33,7 @@ export async function* extract(
   { onNotice, onDownload, overwrite, ...given }: ExtractInput = {},
 ): AsyncGenerator<TruncationEvent, { left: string[] }, void> {
   const options = parse('extraction', extractShape, given);
-  await refuseForeign(output, 'peft', overwrite);
+  await claimOutput(output, 'peft', overwrite);
   const find = { onNotice, onDownload };
   const [from, to] = [await resolveModelFolder(base, find), await resolveModelFolder(tuned, find)];
   for (const input of [from, to]) await refuseInput(output, input);
@@ -56,7 +56,7 @@ export async function* resize(
   { onNotice, onDownload, overwrite, ...given }: ResizeInput = {},
 ): AsyncGenerator<TruncationEvent, void, void> {
   const options = parse('resizing', truncationShape, given);
-  await refuseForeign(output, 'peft', overwrite);
+  await claimOutput(output, 'peft', overwrite);
   const at = await locate(adapter, { kind: 'adapter', onNotice, onDownload });
   await refuseInput(output, at);
   const read = await readAdapter(at);

@@ -10,6 +10,8 @@ import { fromHub, type HubOptions } from '../formats/hub/download.js';
 import { parseHubId } from '../formats/hub/id.js';
 import type { HubKind } from '../formats/hub/select.js';
 import { exists, readJson } from '../formats/io/node.js';
+import { sweep } from '../formats/io/staging.js';
+import { makeOnce } from '../formats/io/write.js';
 
 /** The small model that ships with the package, and the demo's data. */
 export const embeddedModel = fileURLToPath(new URL('../../assets/base', import.meta.url));
@@ -34,6 +36,8 @@ export async function locate(
 ): Promise<string> {
   if (path === 'demo' && kind !== 'adapter') return embeddedModel;
   if (await exists(path)) {
+    // A process that died while it replaced what is there may have left some of it aside.
+    await sweep(path);
     if (kind === 'model') await refuseAdapter(path);
     return path;
   }
@@ -78,10 +82,12 @@ export async function resolveModelFolder(path: string, options: LocateOptions = 
     .update(`${await realpath(at)} ${info.size} ${info.mtimeMs}`)
     .digest('hex');
   const folder = join(cacheFolder(), `gguf-${key.slice(0, 16)}`);
-  if (!(await exists(folder))) {
+  const convert = async () => {
     options.onNotice?.(`converting ${path} once into ${folder}`);
     await ggufToHf(at, folder, { dtype: 'float32' });
-  }
+  };
+  const onWait = () => options.onNotice?.(`another process is converting ${path}: waiting for it`);
+  await makeOnce(folder, convert, { onWait });
   return folder;
 }
 

@@ -1,9 +1,8 @@
 /** What a learning-rate test leaves in a job's output folder: figures and a picture. */
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
-import { exists, fileError } from '../formats/io/node.js';
-import { writeFileAtomic } from '../formats/io/write.js';
+import { exists } from '../formats/io/node.js';
+import { makeFolder, prepareOutput, writeFileAtomic } from '../formats/io/write.js';
 import type { LrFound } from '../train/lrFinder.js';
 import { chartSvg } from './chart.js';
 
@@ -15,17 +14,16 @@ const CEILING = 1.25;
 const RAW = '#1f77b4';
 const CHOSEN = '#d95f02';
 
-/** Throws UserError where a test's files are there already and may not be replaced. */
+/** Throws UserError where a test's files are there already and may not be replaced, or cannot be written. */
 export async function claimLrReport(folder: string, overwrite: boolean): Promise<void> {
+  await prepareOutput(folder);
   if (overwrite || !(await exists(join(folder, LR_FILES[0])))) return;
   throw new UserError(`${join(folder, LR_FILES[0])} exists already; --overwrite it`);
 }
 
 /** Writes the files and returns their paths. `record` is put before the result in lr.json. */
 export async function writeLrReport(folder: string, found: LrFound, record: object): Promise<string[]> {
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
-    throw fileError('make', folder, error);
-  });
+  await makeFolder(folder);
   const { points, smooth, steepest = null, tenthOfLowest = null, end } = found;
   const [json, svg] = LR_FILES.map((name) => join(folder, name));
   const result = { ...record, end, steepest, tenthOfLowest };

@@ -1,10 +1,9 @@
-import { mkdtemp, realpath, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
 import { readGenerationConfig } from '../formats/generationConfig.js';
-import { writeFolderAtomic } from '../formats/io/write.js';
+import { TemporaryFolder, writeFolderAtomic } from '../formats/io/write.js';
 import {
   type BaseAlternation,
   type BaseRecipe,
@@ -111,7 +110,7 @@ export interface AddOptions extends AdapterOptions, StartOptions {
 export class Model {
   private readonly runtime = new NodeRuntime();
   private readonly session: SessionOptions;
-  private readonly folders: string[] = [];
+  private readonly temporaries: TemporaryFolder[] = [];
   private readonly generator: Generator;
   private adapters: NamedAdapters;
   private merged = false;
@@ -370,7 +369,7 @@ export class Model {
   /** Frees the engine, and removes temporary files. */
   async close(): Promise<void> {
     await this.runtime.close();
-    for (const folder of this.folders.splice(0)) await rm(folder, { recursive: true, force: true });
+    for (const temporary of this.temporaries.splice(0)) await temporary.remove();
   }
 
   /**
@@ -400,9 +399,9 @@ export class Model {
   }
 
   private async temporaryFolder(): Promise<string> {
-    const folder = await mkdtemp(join(tmpdir(), 'lowrank-'));
-    this.folders.push(folder);
-    return folder;
+    const temporary = await TemporaryFolder.make('model');
+    this.temporaries.push(temporary);
+    return temporary.path;
   }
 
   private use(adapter: Adapter, name = DEFAULT_NAME): Adapter {

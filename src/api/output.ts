@@ -4,7 +4,7 @@ import { locate } from './locate.js';
 import { dtypeOfGguf, formatOfOutput, type SavedModel, type SaveMergedOptions } from './merged.js';
 import { loadModel } from './model.js';
 import type { BaseOptions } from './quantize.js';
-import { refuseForeign, refuseInput } from './replace.js';
+import { claimOutput, refuseInput } from './replace.js';
 
 /**
  * Writes `model` with adapters merged in, as a folder or a GGUF file, and tells of which element type it is where it was a
@@ -18,7 +18,7 @@ export async function mergeInto(
   { quantize, onNotice, onDownload, ...options }: SaveMergedOptions & BaseOptions = {},
 ): Promise<SavedModel> {
   const format = options.format ?? formatOfOutput(output);
-  await refuseForeign(output, format, options.overwrite);
+  await claimOutput(output, format, options.overwrite);
   const at = await locate(model, { kind: 'model', onNotice, onDownload });
   await refuseInput(output, at);
   let { dtype } = options;

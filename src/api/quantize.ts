@@ -6,7 +6,8 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import type { WorkProgress } from '../base/work.js';
 import { ggufEntries, ggufToHf } from '../formats/gguf/tohf.js';
-import { exists } from '../formats/io/node.js';
+import { contentOf } from '../formats/io/staging.js';
+import { makeOnce } from '../formats/io/write.js';
 import { type QuantFormat, quantFormats } from '../formats/quant/index.js';
 import { type BaseRecipe, describeRecipe, readRecipe, sameRecipe } from '../formats/quant/recipe.js';
 import type { TensorEntry } from '../formats/safetensors.js';
@@ -122,14 +123,12 @@ export async function quantizedFolder(
   }
   const kind = recipe.loftq ? `${recipe.format}-loftq` : recipe.format;
   const folder = join(cacheFolder(), `${kind}-${await keyOf(at, isFolder, recipe)}`);
-  if (await exists(folder)) return folder;
-  onNotice?.(`quantizing ${at} to ${describeRecipe(recipe)} once into ${folder}`);
-  try {
+  const make = async () => {
+    onNotice?.(`quantizing ${at} to ${describeRecipe(recipe)} once into ${folder}`);
     await quantize(at, isFolder, folder, recipe, { onProgress, signal });
-  } catch (error) {
-    // Another process may have been quicker.
-    if (!(await exists(folder))) throw error;
-  }
+  };
+  const onWait = () => onNotice?.(`another process is quantizing ${at}: waiting for it`);
+  await makeOnce(folder, make, { onWait, signal });
   return folder;
 }
 
@@ -161,7 +160,10 @@ async function quantize(
 
 /** What changes when the model does: names, sizes and times of its files, links followed; and LoftQ's part of a recipe. */
 async function keyOf(at: string, isFolder: boolean, { loftq }: BaseRecipe): Promise<string> {
-  const files = isFolder ? (await readdir(at)).sort().map((file) => join(at, file)) : [at];
+  const entries = isFolder ? await readdir(at, { withFileTypes: true }) : [];
+  // Folders in it, and what is under way, are no part of the model.
+  const names = contentOf(entries.flatMap((entry) => (entry.isDirectory() ? [] : [entry.name])));
+  const files = isFolder ? names.sort().map((file) => join(at, file)) : [at];
   const hash = createHash('sha256').update(`layout ${LAYOUT}`);
   for (const file of files) {
     const { size, mtimeMs } = await stat(file);

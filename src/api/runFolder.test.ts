@@ -1,10 +1,12 @@
-import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { markOf, self } from '../formats/io/owner.js';
+import { contentOf, stagedIn } from '../formats/io/staging.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import type { Metric } from './metric.js';
-import { RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
+import { type ClaimOptions, RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
 
 let root: string;
 let path: string;
@@ -12,7 +14,10 @@ beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'lowrank-run-'));
   path = join(root, 'out');
 });
-afterEach(() => rm(root, { recursive: true }));
+afterEach(async () => {
+  await release();
+  await rm(root, { recursive: true });
+});
 
 const record: RunRecord = {
   status: 'running',
@@ -39,23 +44,40 @@ const metrics = async () =>
     .split('\n')
     .map((text) => (JSON.parse(text) as Metric).step);
 
+/** Begins as a process does that does not end. */
 async function started(): Promise<RunFolder> {
-  const folder = await RunFolder.claim(path);
+  const folder = await claim();
   await folder.begin(record, 0);
   for (const n of [1, 2, 3]) await folder.record(step(n));
   return folder;
 }
 
+const claimed: RunFolder[] = [];
+async function claim(options?: ClaimOptions): Promise<RunFolder> {
+  const folder = await RunFolder.claim(path, options);
+  claimed.push(folder);
+  return folder;
+}
+
+/** As the end of the process does. */
+async function release(): Promise<void> {
+  for (const folder of claimed.splice(0)) await folder.release();
+}
+
+/** What is in the run folder, locks left out. */
+const content = async () => contentOf(await readdir(path)).sort();
+
 describe('a run folder', () => {
   it('is not touched by a claim', async () => {
-    await RunFolder.claim(path);
+    await claim();
     expect(await readdir(root)).toEqual([]);
   });
 
   it('goes on behind a step, without what came later or was cut short', async () => {
     await started();
+    await release();
     await appendFile(join(path, 'metrics.jsonl'), '{"kind":"step","step":1');
-    const folder = await RunFolder.claim(path, { resume: true });
+    const folder = await claim({ resume: true });
     expect((await folder.begin(record, 2)).map((m) => m.step)).toEqual([1, 2]);
     await folder.record(step(3));
     expect(await metrics()).toEqual([1, 2, 3]);
@@ -75,10 +97,12 @@ describe('a run folder', () => {
     const lines = async () => (await readFile(join(path, 'samples.jsonl'), 'utf8')).trim().split('\n');
     expect((await lines()).map((text) => JSON.parse(text))).toEqual([0, 2, 3].map(sample));
     expect(await metrics()).toEqual([1, 2, 3]);
-    await (await RunFolder.claim(path, { resume: true })).begin(record, 2);
+    await release();
+    await (await claim({ resume: true })).begin(record, 2);
     expect((await lines()).map((text) => JSON.parse(text))).toEqual([0, 2].map(sample));
-    await (await RunFolder.claim(path, { resume: true })).begin(record, 0);
-    expect((await readdir(path)).sort()).toEqual(['metrics.jsonl', 'run.json']);
+    await release();
+    await (await claim({ resume: true })).begin(record, 0);
+    expect(await content()).toEqual(['metrics.jsonl', 'run.json']);
   });
 
   it('ends with the result in the place of the checkpoints', async () => {
@@ -92,7 +116,7 @@ describe('a run folder', () => {
       }),
     );
     expect(files).toEqual(['adapter_model.safetensors', 'adapter_config.json']);
-    expect((await readdir(path)).sort()).toEqual([
+    expect(await content()).toEqual([
       'adapter_config.json',
       'adapter_model.safetensors',
       'loss.svg',
@@ -100,7 +124,8 @@ describe('a run folder', () => {
       'note.txt',
       'run.json',
     ]);
-    await expect(RunFolder.claim(path, { resume: true })).rejects.toThrow(/is complete/);
+    await release();
+    await expect(claim({ resume: true })).rejects.toThrow(/is complete/);
   });
 
   it('keeps its checkpoints where the result cannot be written', async () => {
@@ -108,36 +133,101 @@ describe('a run folder', () => {
     await mkdir(join(path, 'checkpoints', 'step-00000003'), { recursive: true });
     const failing = folder.finish({ ...record, status: 'complete' }, () => Promise.reject(new Error('full')));
     await expect(failing).rejects.toThrow('full');
-    expect((await readdir(path)).sort()).toEqual(['checkpoints', 'metrics.jsonl', 'run.json']);
+    expect(await content()).toEqual(['checkpoints', 'metrics.jsonl', 'run.json']);
     expect((await readUnfinishedRun(path)).status).toBe('running');
   });
 
   it('is refused where something is, and says how to go on', async () => {
     await started();
-    await expect(RunFolder.claim(path)).rejects.toThrow(
-      /unfinished run without a checkpoint; go on with --resume/,
-    );
+    await release();
+    await expect(claim()).rejects.toThrow(/unfinished run without a checkpoint; go on with --resume/);
     await mkdir(join(path, 'checkpoints', 'step-00000003'), { recursive: true });
-    await expect(RunFolder.claim(path)).rejects.toThrow(/holds an unfinished run; go on with --resume/);
-    await expect(RunFolder.claim(path, { resume: true, overwrite: true })).rejects.toThrow(/not both/);
+    await expect(claim()).rejects.toThrow(/holds an unfinished run; go on with --resume/);
+    await expect(claim({ resume: true, overwrite: true })).rejects.toThrow(/not both/);
   });
 
   it('is overwritten whole, and only where nothing else is lost', async () => {
     await started();
+    await release();
     await writeFile(join(path, 'rows.jsonl'), '');
     const inputs = [join(path, 'rows.jsonl')];
-    await expect(RunFolder.claim(path, { overwrite: true, inputs })).rejects.toThrow(
-      /rows\.jsonl, which the job reads/,
-    );
-    const folder = await RunFolder.claim(path, { overwrite: true, inputs: [root] });
+    await expect(claim({ overwrite: true, inputs })).rejects.toThrow(/rows\.jsonl, which the job reads/);
+    const folder = await claim({ overwrite: true, inputs: [root] });
     expect(await metrics()).toEqual([1, 2, 3]);
     await folder.begin(record, 0);
-    expect((await readdir(path)).sort()).toEqual(['metrics.jsonl', 'run.json']);
+    expect(await content()).toEqual(['metrics.jsonl', 'run.json']);
   });
 
   it('may be an empty folder', async () => {
     await mkdir(path);
-    await (await RunFolder.claim(path)).begin(record, 0);
-    expect((await readdir(path)).sort()).toEqual(['metrics.jsonl', 'run.json']);
+    await (await claim()).begin(record, 0);
+    expect(await content()).toEqual(['metrics.jsonl', 'run.json']);
+  });
+
+  it('is for one run at a time', async () => {
+    const folder = await started();
+    for (const options of [{}, { resume: true }, { overwrite: true }]) {
+      await expect(claim(options)).rejects.toThrow(/out is in use: this process trains into it$/);
+    }
+    expect(await metrics()).toEqual([1, 2, 3]);
+    await folder.release();
+    await claim({ resume: true });
+  });
+
+  it('of two that begin at once in a new folder takes one', async () => {
+    const folders = [await claim(), await claim()];
+    const begun = await Promise.allSettled(folders.map((folder) => folder.begin(record, 0)));
+    const refused = begun.flatMap((one) => (one.status === 'rejected' ? [String(one.reason)] : []));
+    expect(refused.length, String(refused)).toBeGreaterThan(0);
+    for (const reason of refused) expect(reason).toMatch(/is in use|unfinished run/);
+  });
+
+  const left = (what: string, stage: string) =>
+    join(path, `.${what}.lowrank-${markOf({ ...self, start: self.start + 1 })}-0123456789ab.${stage}`);
+
+  it('that a dead process had is free', async () => {
+    await started();
+    await release();
+    await writeFile(left('run', 'lock'), '');
+    await claim({ resume: true });
+    expect((await stagedIn(path)).map(({ owner }) => owner)).toEqual([self]);
+  });
+
+  it('is empty where a process died before run.json was in it', async () => {
+    for (const options of [{}, { overwrite: true }]) {
+      await mkdir(path);
+      await writeFile(left('run', 'lock'), '');
+      await writeFile(left('run.json', 'tmp'), '{"sta');
+      await expect(claim({ resume: true })).rejects.toThrow(
+        /there is no run to resume in .*; without --resume one begins/,
+      );
+      await (await claim(options)).begin(record, 0);
+      expect(await content()).toEqual(['metrics.jsonl', 'run.json']);
+      await release();
+      expect(await stagedIn(path)).toEqual([]);
+      await rm(path, { recursive: true });
+    }
+  });
+
+  it('has its run again where a process died while it replaced it', async () => {
+    await started();
+    await release();
+    const old = left('output', 'old');
+    await mkdir(old);
+    await rename(join(path, 'run.json'), join(old, 'run.json'));
+    await claim({ resume: true });
+    expect(await content()).toEqual(['metrics.jsonl', 'run.json']);
+    expect(await metrics()).toEqual([1, 2, 3]);
+  });
+
+  it('loses the checkpoints of a complete run, where a process died before it removed them', async () => {
+    const folder = await started();
+    await folder.finish({ ...record, status: 'complete' }, (staging) =>
+      writeFolderAtomic(staging, (temporary) => writeFile(join(temporary, 'adapter_config.json'), '{}')),
+    );
+    await release();
+    await mkdir(join(path, 'checkpoints', 'step-00000003'), { recursive: true });
+    await expect(claim()).rejects.toThrow(/exists already/);
+    expect(await content()).not.toContain('checkpoints');
   });
 });

@@ -1,9 +1,17 @@
-import { appendFile, mkdir, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
-import { basename, isAbsolute, join, relative, resolve } from 'node:path';
+import { appendFile, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
+import { describeHolder, holderOf, Lock } from '../formats/io/lock.js';
 import { exists, fileError, readJson } from '../formats/io/node.js';
-import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
+import { contentOf, discard, ended, sweep, temporaryFor } from '../formats/io/staging.js';
+import {
+  isWithin,
+  makeFolder,
+  prepareOutput,
+  writeFileAtomic,
+  writeFolderAtomic,
+} from '../formats/io/write.js';
 import { listCheckpoints } from '../train/checkpoint.js';
 import { EVENTS_FILE, EventFile } from '../train/tensorboard.js';
 import { lossCurveSvg } from './curveSvg.js';
@@ -18,7 +26,8 @@ const METRICS = 'metrics.jsonl';
 const SAMPLES = 'samples.jsonl';
 const CHECKPOINTS = 'checkpoints';
 const CURVE = 'loss.svg';
-const STAGING = '.result.tmp';
+/** What a process that writes into a run folder holds. */
+const LOCK = 'run';
 
 const dataSchema = identitySchema.extend({ counts: z.record(z.string(), z.number()) });
 
@@ -59,7 +68,10 @@ export interface ClaimOptions {
 /** What run.json of an unfinished run says. Throws UserError where there is no such run. */
 export async function readUnfinishedRun(folder: string): Promise<RunRecord> {
   const place = join(folder, RUN_FILE);
-  if (!(await exists(place))) throw new UserError(`there is no run to resume in ${folder} (no ${RUN_FILE})`);
+  if (!(await exists(place)))
+    throw new UserError(
+      `there is no run to resume in ${folder} (no ${RUN_FILE}); without --resume one begins`,
+    );
   const record = await readJson(place, runSchema);
   if (record.status === 'complete')
     throw new UserError(
@@ -70,43 +82,54 @@ export async function readUnfinishedRun(folder: string): Promise<RunRecord> {
 
 /**
  * The output folder of a training run. While it trains: run.json, metrics.jsonl and checkpoints/; in the end
- * the result's files instead of the checkpoints.
+ * the result's files instead of the checkpoints. One process at a time writes into it.
  */
 export class RunFolder {
   private events: EventFile | undefined;
+  private lock: Lock | undefined;
+  private made = false;
 
   private constructor(
     readonly path: string,
-    private readonly replace: boolean,
+    private readonly options: ClaimOptions,
   ) {}
 
   /**
-   * Looks whether a run may write to `path`, and changes nothing yet. Throws UserError where it may not:
-   * something is there, unless it is resumed or overwritten; what is there to overwrite is no run or adapter.
+   * Looks whether a run may write to `path`, and keeps other processes away from a folder that is there; what a dead one
+   * left in it is put in order. Throws UserError where it may not: another run is at work there, something is there,
+   * unless it is resumed or overwritten, what is there to overwrite is no run or adapter, or it cannot be written.
+   * Give it back by `release`.
    */
-  static async claim(
-    path: string,
-    { resume, overwrite, inputs = [] }: ClaimOptions = {},
-  ): Promise<RunFolder> {
-    if (resume && overwrite) throw new UserError('a run is either resumed or overwritten, not both');
-    if (resume) {
-      await readUnfinishedRun(path);
-      return new RunFolder(path, false);
+  static async claim(path: string, options: ClaimOptions = {}): Promise<RunFolder> {
+    if (options.resume && options.overwrite)
+      throw new UserError('a run is either resumed or overwritten, not both');
+    await putInOrder(path);
+    await refuse(path, options);
+    await prepareOutput(path);
+    const folder = new RunFolder(path, options);
+    if (await exists(path)) await folder.hold();
+    return folder;
+  }
+
+  /** Takes the lock, and looks again at what another process may have changed before. */
+  private async hold(): Promise<void> {
+    const lock = await Lock.take(this.path, LOCK);
+    if (!(lock instanceof Lock)) throw inUse(this.path, describeHolder(lock));
+    this.lock = lock;
+    try {
+      await refuse(this.path, this.options);
+    } catch (error) {
+      await this.release();
+      throw error;
     }
-    if (!(await exists(path))) return new RunFolder(path, false);
-    if (!(await stat(path)).isDirectory()) throw new UserError(`${path} is a file, not a folder`);
-    const names = await readdir(path);
-    if (names.every((name) => LR_FILES.includes(name))) return new RunFolder(path, false);
-    if (!overwrite) throw new UserError(await occupied(path));
-    if (![RUN_FILE, 'adapter_config.json'].some((name) => names.includes(name))) {
-      throw new UserError(`${path} is neither a run nor an adapter and is not overwritten`);
-    }
-    for (const input of inputs) {
-      if (await holds(path, input)) {
-        throw new UserError(`${path} holds ${input}, which the job reads, and is not overwritten`);
-      }
-    }
-    return new RunFolder(path, true);
+  }
+
+  /** Lets other processes write here. A folder that was made for the run and has nothing in it goes. */
+  async release(): Promise<void> {
+    await this.lock?.release();
+    this.lock = undefined;
+    // Fails where something is in it.
+    if (this.made) await rmdir(this.path).catch(() => {});
   }
 
   /**
@@ -121,18 +144,28 @@ export class RunFolder {
     const kept = step > 0 ? await readMetrics(this.path, step) : [];
     const samples =
       step > 0 ? await readLines<SampleEvent>(join(this.path, SAMPLES), sampleEventSchema, step) : [];
+    if (!this.lock) {
+      this.made = !(await exists(this.path));
+      await makeFolder(this.path);
+      await this.hold();
+    }
     const fill = async (folder: string) => {
+      // First of all, since by it a folder is a run.
       await writeFileAtomic(join(folder, RUN_FILE), encode(record));
       await writeFileAtomic(join(folder, METRICS), kept.map(line).join(''));
       if (samples.length > 0) await writeFileAtomic(join(folder, SAMPLES), samples.map(line).join(''));
       else await rm(join(folder, SAMPLES), { force: true });
     };
-    if (this.replace) await writeFolderAtomic(this.path, fill, { overwrite: true });
+    const { resume, overwrite } = this.options;
+    if (overwrite && (await isOccupied(this.path)))
+      await writeFolderAtomic(this.path, fill, { overwrite: true });
     else {
-      await mkdir(this.path, { recursive: true }).catch((error: unknown) => {
-        throw fileError('make', this.path, error);
+      await fill(this.path).catch(async (error: unknown) => {
+        // A run that could not begin is none.
+        for (const name of resume ? [] : [METRICS, SAMPLES, RUN_FILE])
+          await rm(join(this.path, name), { force: true });
+        throw error;
       });
-      await fill(this.path);
     }
     if (tensorboard) this.events = await EventFile.open(join(this.path, EVENTS_FILE), step);
     return kept;
@@ -153,16 +186,17 @@ export class RunFolder {
    * go. Returns the result's files' names.
    */
   async finish(record: RunRecord, save: (folder: string) => Promise<unknown>): Promise<string[]> {
-    const staging = join(this.path, STAGING);
+    const staging = temporaryFor(join(this.path, 'result'));
     await save(staging);
     const isConfig = (name: string) => Number(name.endsWith('config.json'));
     const names = (await readdir(staging)).sort((a, b) => isConfig(a) - isConfig(b));
     for (const name of names) await rename(join(staging, name), join(this.path, name));
     await rm(staging, { recursive: true });
+    ended(staging);
     const curve = lossCurveSvg(curvesOf(await readMetrics(this.path)), basename(this.path));
     if (curve !== undefined) await writeFileAtomic(join(this.path, CURVE), curve);
     await writeFileAtomic(join(this.path, RUN_FILE), encode(record));
-    await rm(join(this.path, CHECKPOINTS), { recursive: true, force: true });
+    await discard(join(this.path, CHECKPOINTS));
     return names;
   }
 }
@@ -216,6 +250,51 @@ function parsedLine(text: string): unknown {
   }
 }
 
+/**
+ * Finishes, takes back or removes what dead processes left in a run folder. Throws UserError where a living one is at
+ * work in it.
+ */
+async function putInOrder(path: string): Promise<void> {
+  if (!(await stat(path).catch(() => undefined))?.isDirectory()) return;
+  const holder = await holderOf(path, LOCK);
+  if (holder) throw inUse(path, describeHolder(holder));
+  await sweep(path);
+  await sweep(join(path, CHECKPOINTS));
+  const record = await readRun(path).catch(() => undefined);
+  // A process died between its last two steps.
+  if (record?.status === 'complete') await discard(join(path, CHECKPOINTS)).catch(() => {});
+}
+
+function inUse(path: string, holder: string): UserError {
+  return new UserError(`${path} is in use: ${holder} trains into it`);
+}
+
+/** Throws UserError where a run may not write to `path`. */
+async function refuse(path: string, { resume, overwrite, inputs = [] }: ClaimOptions): Promise<void> {
+  if (resume) {
+    await readUnfinishedRun(path);
+    return;
+  }
+  if (!(await isOccupied(path))) return;
+  if (!overwrite) throw new UserError(await occupied(path));
+  const names = await readdir(path);
+  if (![RUN_FILE, 'adapter_config.json'].some((name) => names.includes(name))) {
+    throw new UserError(`${path} is neither a run nor an adapter and is not overwritten`);
+  }
+  for (const input of inputs) {
+    if (await isWithin(input, path)) {
+      throw new UserError(`${path} holds ${input}, which the job reads, and is not overwritten`);
+    }
+  }
+}
+
+/** Whether a folder holds more than a learning-rate test. Throws UserError where it is no folder. */
+async function isOccupied(path: string): Promise<boolean> {
+  if (!(await exists(path))) return false;
+  if (!(await stat(path)).isDirectory()) throw new UserError(`${path} is a file, not a folder`);
+  return contentOf(await readdir(path)).some((name) => !LR_FILES.includes(name));
+}
+
 async function occupied(path: string): Promise<string> {
   const unfinished =
     (await exists(join(path, RUN_FILE))) &&
@@ -223,12 +302,6 @@ async function occupied(path: string): Promise<string> {
   if (!unfinished) return `${path} exists already; choose another output, or --overwrite it`;
   const saved = (await listCheckpoints(path)).length > 0;
   return `${path} holds an unfinished run${saved ? '' : ' without a checkpoint'}; go on with --resume, or start over with --overwrite`;
-}
-
-async function holds(folder: string, path: string): Promise<boolean> {
-  if (!(await exists(path))) return false;
-  const inside = relative(await realpath(folder), await realpath(resolve(path)));
-  return !inside.startsWith('..') && !isAbsolute(inside);
 }
 
 function encode(record: RunRecord): string {

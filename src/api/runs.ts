@@ -3,6 +3,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import { exists, fileError } from '../formats/io/node.js';
+import { sweep } from '../formats/io/staging.js';
 import { curvesOf, type LossCurves } from './curves.js';
 import { RUN_FILE, type RunRecord, readMetrics, readRun } from './runFolder.js';
 
@@ -35,6 +36,7 @@ export function differingOptions(runs: readonly Pick<RunSummary, 'options'>[]): 
  * cannot be read.
  */
 export async function listRuns(folder: string): Promise<RunSummary[]> {
+  await sweep(folder);
   if (await exists(join(folder, RUN_FILE))) return [await summaryOf(folder)];
   const names = await readdir(folder).catch((error: unknown) => {
     throw fileError('read', folder, error);
@@ -42,6 +44,7 @@ export async function listRuns(folder: string): Promise<RunSummary[]> {
   const runs: RunSummary[] = [];
   for (const name of names.sort()) {
     const path = join(folder, name);
+    await sweep(path);
     const isRun = (await exists(join(path, RUN_FILE))) && (await stat(path)).isDirectory();
     if (isRun) runs.push(await summaryOf(path));
   }

@@ -32,6 +32,7 @@ export const combine: CommandSpec = {
     "As PEFT's add_weighted_adapter. Adapters are PEFT or mlx-lm folders, hub ids, or with --base GGUF files.\n" +
     'linear, ties, dare_* and magnitude_prune work on A and B apart, which is rough; those with svd work on the products.',
   positional,
+  writes: true,
   groups: { Options: shape, Combination: combineSchema.shape },
   examples: [
     'lowrank combine rivers mountains --weights 0.7,0.3 --output both',

@@ -4,6 +4,7 @@ import { messageOf, nearest, UserError } from '../base/errors.js';
 import { kebabCase } from '../base/names.js';
 import { flagsOf } from './flags.js';
 import { type HelpChoice, helpColumns, helpConfiguration, wrappedCommand } from './help.js';
+import { endOnInterrupt } from './interrupt.js';
 import { Terminal } from './terminal.js';
 import { wrapped } from './text.js';
 
@@ -26,6 +27,8 @@ export interface CommandSpec {
   groups: Record<string, z.ZodRawShape>;
   /** Options that --help shows, where --help-all has more. */
   common?: readonly string[];
+  /** Whether Ctrl-C ends it with exit code 130 instead of by the signal: what writes does not compute for long at a time. */
+  writes?: true;
   /** Complete command lines. */
   examples: readonly string[];
   /** `given` holds what was typed, each value checked by its schema. */
@@ -68,8 +71,12 @@ export async function runProgram(
       const given: Record<string, unknown> = { ...command.opts() };
       for (const [i, name] of (spec.positional ?? []).entries()) given[name] = command.processedArgs[i];
       const terminal = new Terminal(given.json === true);
+      const giveBack = endOnInterrupt(spec.writes ?? false);
       // An error has a line of its own, not the end of a live one.
-      exitCode = await spec.run(given, terminal).finally(() => terminal.clear());
+      exitCode = await spec.run(given, terminal).finally(() => {
+        terminal.clear();
+        giveBack();
+      });
     });
   }
   addHelpCommand(program);

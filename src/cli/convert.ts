@@ -38,6 +38,7 @@ export const convert: CommandSpec = {
     'A model comes from a GGUF file, whose quantized weights become float32 unless --dtype says otherwise, or from a folder, for another dtype or other shards, or as GGUF.\n' +
     "An adapter comes from a PEFT folder, llama.cpp's GGUF file or an mlx-lm folder.",
   positional,
+  writes: true,
   groups: { Options: shape },
   examples: [
     'lowrank convert SmolLM2-135M-Instruct.Q4_1.gguf --output SmolLM2-135M-Instruct',

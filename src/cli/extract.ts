@@ -28,6 +28,7 @@ export const extract: CommandSpec = {
   description:
     'Each layer gets the truncated SVD of its difference. What the adapter cannot hold of it is told as energy:\n' +
     'the share of the squared Frobenius norm.',
+  writes: true,
   groups: { Options: extractOptions },
   examples: [
     'lowrank extract --base ./SmolLM2-135M --tuned ./SmolLM2-135M-Instruct --r 32 --output instruct-lora',
@@ -53,6 +54,7 @@ export const resize: CommandSpec = {
   summary: 'lower the ranks of a LoRA adapter, keeping what matters most',
   description: "Each layer keeps the leading part of the SVD of its B·A, in PEFT's format as before.",
   positional: ['adapter'],
+  writes: true,
   groups: { Options: resizeOptions },
   examples: [
     'lowrank resize my-adapter --r 4 --output my-adapter-r4',

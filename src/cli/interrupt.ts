@@ -1,24 +1,47 @@
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+import { abandon, isAnythingUnderWay } from '../formats/io/staging.js';
+
+/** Ctrl-C, the system's request to end, and a terminal that was closed. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** What the next signal does instead of ending the process. */
+let next: (() => void) | undefined;
+/** Whether a signal was caught already. */
+let caught = false;
+let writes = false;
 
 /**
- * Turns the first Ctrl-C (or SIGTERM) into `first`; the second ends the process at once, as if nothing had been
- * caught. Returns what gives the signals back.
+ * From here on a signal ends the process with nothing left of what it had begun. A command that writes exits with 130;
+ * others end by the signal, since process.exit would wait for the engine's thread to end its step. Returns what gives
+ * the signals back.
  */
-export function onInterrupt(first: () => void): () => void {
-  let caught = false;
-  const handle = (signal: NodeJS.Signals) => {
-    if (!caught) {
-      caught = true;
-      first();
-      return;
-    }
-    // process.exit would wait for the engine's thread to end its step.
-    release();
-    process.kill(process.pid, signal);
-  };
-  const release = () => {
-    for (const signal of SIGNALS) process.off(signal, handle);
-  };
+export function endOnInterrupt(commandWrites: boolean): () => void {
+  writes = commandWrites;
   for (const signal of SIGNALS) process.on(signal, handle);
-  return release;
+  return giveBack;
+}
+
+function giveBack(): void {
+  for (const signal of SIGNALS) process.off(signal, handle);
+}
+
+/** Turns the first signal into `first`; the second ends the process. Returns what undoes it. */
+export function onInterrupt(first: () => void): () => void {
+  next = first;
+  return () => {
+    if (next === first) next = undefined;
+  };
+}
+
+function handle(signal: NodeJS.Signals): void {
+  const first = next;
+  next = undefined;
+  if (first) {
+    caught = true;
+    first();
+    return;
+  }
+  if (!caught && (writes || isAnythingUnderWay())) process.exit(130);
+  abandon();
+  giveBack();
+  process.kill(process.pid, signal);
 }

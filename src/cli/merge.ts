@@ -34,6 +34,7 @@ const shape = {
 export const merge: CommandSpec = {
   name: 'merge',
   summary: 'write a whole model with an adapter, or several, merged into its weights',
+  writes: true,
   groups: { Options: shape },
   examples: [
     'lowrank merge --model ./SmolLM2-135M-Instruct --adapter my-adapter --output merged --dtype bfloat16',

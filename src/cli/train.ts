@@ -145,6 +145,19 @@ const STOPPING: Readonly<Record<Phase, string>> = {
 export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHooks): Promise<ExitCode> {
   const inputs = [job.model, job.data, job.evalData, job.adapter].filter((input) => input !== undefined);
   const folder = await RunFolder.claim(job.output, { ...hooks, inputs });
+  try {
+    return await trainInFolder(job, folder, terminal, hooks);
+  } finally {
+    await folder.release();
+  }
+}
+
+async function trainInFolder(
+  job: Job,
+  folder: RunFolder,
+  terminal: Terminal,
+  hooks: TrainJobHooks,
+): Promise<ExitCode> {
   // Ctrl-C while the model is fetched or converted stops at once: there is nothing to save.
   const model = await openJob(job, { ...locating(terminal), onProgress: showsWork(terminal) });
   const interrupted = new AbortController();
@@ -230,6 +243,7 @@ function tell(event: JobEvent, resume: boolean, terminal: Terminal): void {
     if (event.eval) terminal.say(`held out  ${describeData(event.eval)}`);
   }
   if (event.kind === 'start') {
+    for (const damage of event.damaged ?? []) terminal.note(`${damage}; an earlier checkpoint is used`);
     if (event.resumed) terminal.say(`goes on behind step ${event.step} of ${event.steps}`);
     else if (resume) terminal.say('there is no checkpoint yet: starting from the beginning');
     terminal.say(`steps     ${count(event.steps)} (${Number(event.epochs.toFixed(2))} epochs)`);

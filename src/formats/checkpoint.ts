@@ -2,12 +2,11 @@
  * Weights of a Hugging Face model folder: model.safetensors, or model.safetensors.index.json and the
  * shards that it names.
  */
-import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { exists, readJson } from './io/node.js';
-import { writeFileAtomic } from './io/write.js';
+import { makeFolder, writeFileAtomic } from './io/write.js';
 import {
   entryBytes,
   readSafetensorsHeader,
@@ -99,7 +98,7 @@ export async function writeCheckpoint(
   entries: readonly TensorEntry[],
   { maxShardBytes = DEFAULT_SHARD_BYTES }: { maxShardBytes?: number } = {},
 ): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const shards = splitShards(entries, maxShardBytes);
   const metadata = { format: 'pt' };
   if (shards.length === 1) return writeSafetensors(join(folder, SINGLE), shards[0], metadata);

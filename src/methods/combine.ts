@@ -4,6 +4,7 @@ import { UserError } from '../base/errors.js';
 import { type Matrix, matrix, multiply, scaleColumns, toFloat32 } from '../base/linalg/matrix.js';
 import { leading, productSvd, type Svd, truncatedSvd } from '../base/linalg/svd.js';
 import { Rng } from '../base/rng.js';
+import { Turns } from '../base/work.js';
 import { targetsOf } from '../formats/adapterNames.js';
 import { checkJson } from '../formats/io/json.js';
 import { type Adapter, type AdapterTensor, adapterSites, kindName } from '../formats/peft.js';
@@ -105,6 +106,32 @@ export function combineAdapters(
   parts: readonly Part[],
   options: CombineOptions,
 ): Adapter & { config: PeftLoraConfig } {
+  const work = combining(parts, options);
+  for (;;) {
+    const { done, value } = work.next();
+    if (done) return value;
+  }
+}
+
+/** The same, in turns with the event loop. */
+export async function combineInTurns(
+  parts: readonly Part[],
+  options: CombineOptions,
+): Promise<Adapter & { config: PeftLoraConfig }> {
+  const turns = new Turns();
+  const work = combining(parts, options);
+  for (;;) {
+    const { done, value } = work.next();
+    if (done) return value;
+    await turns.take();
+  }
+}
+
+/** Yields before each site. */
+function* combining(
+  parts: readonly Part[],
+  options: CombineOptions,
+): Generator<undefined, Adapter & { config: PeftLoraConfig }, void> {
   if (parts.length === 0) throw new UserError('there is no adapter to combine');
   const { combination } = options;
   const { method, bySvd } = split(combination);
@@ -117,9 +144,11 @@ export function combineAdapters(
   }
   const sites = pairsBySite(parts);
   const largest = Math.max(...[...sites.values()].flat().map(({ a }) => a.shape[0]));
-  const combined = new Map(
-    [...sites].map(([site, pairs]) => [site, combineSite(site, pairs, largest, options)]),
-  );
+  const combined = new Map<string, ReturnType<typeof combineSite>>();
+  for (const [site, pairs] of sites) {
+    yield;
+    combined.set(site, combineSite(site, pairs, largest, options));
+  }
   const r = Math.max(...[...combined.values()].map(({ a }) => a.shape[0]));
   const tensors = new Map<string, AdapterTensor>();
   for (const [site, { a, b }] of combined) {

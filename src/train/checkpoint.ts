@@ -1,10 +1,11 @@
-import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import * as z from 'zod';
-import { UserError } from '../base/errors.js';
+import { messageOf, UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
 import { encodeF32 } from '../formats/float16.js';
-import { exists, readJson } from '../formats/io/node.js';
+import { exists, fileError, readJson, sha256Of } from '../formats/io/node.js';
+import { discard } from '../formats/io/staging.js';
 import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
 import { readSafetensorsHeader, readTensorF32, writeSafetensors } from '../formats/safetensors.js';
 import type { Adapter } from '../methods/adapter.js';
@@ -13,6 +14,8 @@ import type { AdamW } from './optimizer.js';
 const FOLDER = 'checkpoints';
 const STATE = 'state.json';
 const TENSORS = 'state.safetensors';
+/** Hashes of the two, as sha256sum writes and checks them. */
+const SUMS = 'state.sha256';
 
 const stateSchema = z.strictObject({
   /** Optimizer steps done. */
@@ -69,6 +72,7 @@ export async function saveCheckpoint(
       for (const [name, t] of tensors) entries.push(entry(METHOD + name, t.dims, t.data));
       await writeSafetensors(join(temporary, TENSORS), entries);
       await writeFileAtomic(join(temporary, STATE), JSON.stringify({ ...state, method: values }, null, 2));
+      await writeFileAtomic(join(temporary, SUMS), await sumsOf(temporary));
     },
     { overwrite: true },
   );
@@ -83,11 +87,51 @@ export async function listCheckpoints(run: string): Promise<string[]> {
   return names.map((n) => join(folder, n));
 }
 
-/** Removes all but the newest `keep` checkpoints. */
-export async function pruneCheckpoints(run: string, keep: number): Promise<void> {
-  for (const folder of (await listCheckpoints(run)).slice(0, -keep || undefined)) {
-    await rm(folder, { recursive: true });
+/** Removes all but the newest `keep` checkpoints of those up to `step`, and any beyond: a run went back behind them. */
+export async function pruneCheckpoints(run: string, keep: number, step: number): Promise<void> {
+  const folders = await listCheckpoints(run);
+  const beyond = folders.filter((folder) => stepOf(folder) > step);
+  const known = folders.filter((folder) => stepOf(folder) <= step);
+  for (const folder of [...beyond, ...known.slice(0, -keep || undefined)]) await discard(folder);
+}
+
+function stepOf(folder: string): number {
+  return Number(basename(folder).replace('step-', ''));
+}
+
+/** Why a checkpoint is not what was written; undefined where it is. */
+export async function damageOf(folder: string): Promise<string | undefined> {
+  try {
+    const sums = await readFile(join(folder, SUMS), 'utf8');
+    if (sums === (await sumsOf(folder))) return undefined;
+    return `${folder} is damaged: its checksums do not match`;
+  } catch (error) {
+    return `${folder} is damaged: ${messageOf(fileError('read', folder, error))}`;
   }
+}
+
+async function sumsOf(folder: string): Promise<string> {
+  const lines = [STATE, TENSORS].map(async (name) => `${await sha256Of(join(folder, name))}  ${name}\n`);
+  return (await Promise.all(lines)).join('');
+}
+
+/**
+ * The newest checkpoint that is whole, and what is wrong with those that are newer; undefined where there is none at all.
+ * Throws UserError where all are damaged.
+ */
+export async function newestCheckpoint(
+  run: string,
+): Promise<{ folder: string; damaged: string[] } | undefined> {
+  const damaged: string[] = [];
+  for (const folder of (await listCheckpoints(run)).reverse()) {
+    const damage = await damageOf(folder);
+    if (damage === undefined) return { folder, damaged };
+    damaged.push(damage);
+  }
+  if (damaged.length === 0) return undefined;
+  throw new UserError(
+    `no checkpoint of ${run} can be used (${damaged.join('; ')}); start over with --overwrite`,
+  );
 }
 
 /** Restores a checkpoint into an adapter and its optimizer. Throws UserError where they do not belong together. */

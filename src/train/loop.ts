@@ -7,6 +7,7 @@ import type { BaseModel } from '../models/base.js';
 import {
   listCheckpoints,
   loadCheckpoint,
+  newestCheckpoint,
   pruneCheckpoints,
   type RunState,
   type RunTensors,
@@ -24,7 +25,16 @@ import { LossStep, TrainStep } from './step.js';
 
 /** What a training loop tells as it goes. */
 export type TrainEvent =
-  | { kind: 'start'; step: number; steps: number; epochs: number; trainable: number; resumed: boolean }
+  | {
+      kind: 'start';
+      step: number;
+      steps: number;
+      epochs: number;
+      trainable: number;
+      resumed: boolean;
+      /** Checkpoints newer than the one that it goes on from, each with what is wrong with it. */
+      damaged?: string[];
+    }
   | {
       kind: 'step';
       step: number;
@@ -109,8 +119,8 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
 
   const tensors: RunTensors = { adapter, optimizer, best: new Map() };
   let state: RunState = { step: 0, tokens: 0, best: null, stale: 0, fingerprint };
-  const newest = run && job.resume ? (await listCheckpoints(run)).at(-1) : undefined;
-  if (newest) state = await loadCheckpoint(newest, tensors, fingerprint);
+  const newest = run && job.resume ? await newestCheckpoint(run) : undefined;
+  if (newest) state = await loadCheckpoint(newest.folder, tensors, fingerprint);
 
   const trainStep = await TrainStep.create(runtime, model, adapter, {
     ...job.session,
@@ -128,11 +138,12 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
     epochs: steps / perEpoch,
     trainable: trainableCount(adapter.trainables),
     resumed: newest !== undefined,
+    ...(newest?.damaged.length && { damaged: newest.damaged }),
   };
 
   const save = async (): Promise<string> => {
     const folder = await saveCheckpoint(run!, tensors, state);
-    await pruneCheckpoints(run!, options.saveTotalLimit);
+    await pruneCheckpoints(run!, options.saveTotalLimit, state.step);
     return folder;
   };
   const evaluateNow = async (step: LossStep) => {

@@ -1,6 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Rng } from '../base/rng.js';
@@ -45,6 +45,13 @@ describe('AdamW', () => {
     expect(clipFactor(0.5, 1)).toBe(1);
   });
 });
+
+/** Changes one bit in the middle of a file. */
+async function flip(path: string): Promise<void> {
+  const bytes = await readFile(path);
+  bytes[bytes.length >> 1] ^= 1;
+  await writeFile(path, bytes);
+}
 
 describe('training loop', () => {
   const runtime = new NodeRuntime();
@@ -149,6 +156,32 @@ describe('training loop', () => {
     await collect(done.events);
     const again = await start({ run, resume: true, fingerprint: '{"seed":2}' });
     await expect(collect(again.events)).rejects.toThrow('other options, data or model (seed was 1, is 2)');
+  });
+
+  it('goes on from the checkpoint before where the newest is damaged, and says so', async () => {
+    const run = join(folder, 'damaged');
+    const hyper = { saveSteps: 2, saveTotalLimit: 3 };
+    const whole = await collect((await start({ run, hyper })).events);
+    const [two, four, six] = await listCheckpoints(run);
+    await flip(join(six, 'state.safetensors'));
+    const again = await collect((await start({ run, hyper, resume: true })).events);
+    expect(again[0]).toMatchObject({
+      step: 4,
+      resumed: true,
+      damaged: [`${six} is damaged: its checksums do not match`],
+    });
+    expect(losses(again)).toEqual(losses(whole).slice(4));
+
+    await rm(join(six, 'state.json'));
+    await flip(join(four, 'state.json'));
+    const third = await collect((await start({ run, hyper, resume: true })).events);
+    expect(third[0]).toMatchObject({ step: 2, damaged: [expect.stringContaining(six), expect.anything()] });
+    expect(losses(third)).toEqual(losses(whole).slice(2));
+
+    for (const one of await listCheckpoints(run)) await flip(join(one, 'state.safetensors'));
+    await expect(collect((await start({ run, hyper, resume: true })).events)).rejects.toThrow(
+      new RegExp(`^no checkpoint of .*${basename(two)} is damaged.*start over with --overwrite$`),
+    );
   });
 
   it('stops, and does not end, when told to while a checkpoint is due', async () => {

@@ -2,11 +2,11 @@
  * The cache that Hugging Face's tools share: models--owner--name with blobs by content hash, snapshots/COMMIT of links to
  * them, and refs that say which commit a branch was last.
  */
-import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
+import { readFile, rename, rm, stat, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { fileError } from '../io/node.js';
-import { writeFileAtomic } from '../io/write.js';
+import { ended, sweep, temporaryFor } from '../io/staging.js';
+import { makeFolder, writeFileAtomic } from '../io/write.js';
 import { COMMIT, type RemoteFile } from './repository.js';
 
 /** Whether there is a file of that many bytes, links followed. */
@@ -43,15 +43,18 @@ export class RepositoryCache {
   /** Notes that a branch or tag is at a commit. */
   async setRef(revision: string, commit: string): Promise<void> {
     if (revision === commit || (await this.commitOf(revision)) === commit) return;
-    await writeFileAtomic(join(this.folder, 'refs', revision), commit);
+    const ref = join(this.folder, 'refs', revision);
+    await sweep(dirname(ref));
+    await writeFileAtomic(ref, commit);
   }
 
   /** Puts a blob into a snapshot under its name: as a link, or where the system allows none, itself. */
   async link(commit: string, name: string, file: RemoteFile): Promise<void> {
     const [target, blob] = [join(this.snapshot(commit), name), this.blob(file)];
-    const temporary = `${target}.${randomBytes(4).toString('hex')}.tmp`;
+    await makeFolder(dirname(target));
+    await sweep(dirname(target));
+    const temporary = temporaryFor(target);
     try {
-      await mkdir(dirname(target), { recursive: true });
       try {
         await symlink(relative(dirname(target), blob), temporary);
         await rename(temporary, target);
@@ -63,6 +66,8 @@ export class RepositoryCache {
       }
     } catch (error) {
       throw fileError('write', target, error);
+    } finally {
+      ended(temporary);
     }
   }
 }

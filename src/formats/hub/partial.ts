@@ -4,10 +4,11 @@
  * for one taker only. Nothing here has to be right for a blob to be right: that is checked by hash before it is named.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileError } from '../io/node.js';
+import { makeFolder } from '../io/write.js';
 
 const HOST = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 /** Of a file that nobody writes any more, whose process may live. */
@@ -53,8 +54,8 @@ export class PartialFile {
         // Another process was faster.
       }
     }
+    await makeFolder(blobs);
     try {
-      await mkdir(blobs, { recursive: true });
       await (await open(path, 'wx')).close();
     } catch (error) {
       throw fileError('write', path, error);

@@ -2,6 +2,7 @@
  * Reading files in Node: within what the file really holds. Whatever the system refuses, here and in write.ts, becomes
  * one sentence that names the path.
  */
+import { createHash } from 'node:crypto';
 import { constants, type FileHandle, lstat, open } from 'node:fs/promises';
 import type * as z from 'zod';
 import { UserError } from '../../base/errors.js';
@@ -13,6 +14,9 @@ export const MAX_CALL_BYTES = 1 << 30;
 
 /** The largest JSON files of models are tokenizers of some 40 MB; V8 holds no string above 512 MB. */
 const MAX_JSON_BYTES = 256 * 2 ** 20;
+
+/** A file is hashed in pieces of this many bytes. */
+const HASH_BYTES = 1 << 20;
 
 const REASONS: Record<string, string> = {
   EACCES: 'permission denied',
@@ -146,4 +150,18 @@ export async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T
   });
   refuseLfsPointer(path, bytes);
   return checkJson(path, parseJson(path, bytes), schema);
+}
+
+/** The SHA-256 of a file's bytes. Throws UserError where it cannot be read. */
+export function sha256Of(path: string): Promise<string> {
+  return withFile(path, async (file, size) => {
+    const hash = createHash('sha256');
+    const buffer = new Uint8Array(Math.min(size, HASH_BYTES));
+    for (let at = 0; at < size; at += HASH_BYTES) {
+      const piece = buffer.subarray(0, Math.min(HASH_BYTES, size - at));
+      await readFully(file, path, piece, at);
+      hash.update(piece);
+    }
+    return hash.digest('hex');
+  });
 }

@@ -43,8 +43,12 @@ const NO_CONTENT = ['lost+found', '.DS_Store'];
 /** What this process has under way. */
 const underWay = new Set<string>();
 
-/** Removes at once what this process has under way. Runs by itself when the process exits. */
-function abandon(): void {
+export function isAnythingUnderWay(): boolean {
+  return underWay.size > 0;
+}
+
+/** Removes at once what this process has under way. Runs by itself when the process exits, unless a signal ends it. */
+export function abandon(): void {
   for (const path of underWay) {
     try {
       rmSync(path, { recursive: true, force: true, maxRetries: 3 });

@@ -1,7 +1,7 @@
 /** Writing files in Node: outputs appear whole or not at all, and nothing is left of what did not come to its end. */
 import { mkdirSync, renameSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, realpath, rm, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { UserError } from '../../base/errors.js';
 import { Lock } from './lock.js';
@@ -172,6 +172,28 @@ export async function makeOnce(
   }
 }
 
+/** A folder among the system's temporary ones, until its process removes it or ends. */
+export class TemporaryFolder {
+  private constructor(
+    readonly path: string,
+    private readonly lock: Lock,
+  ) {}
+
+  static async make(what: string): Promise<TemporaryFolder> {
+    await sweep(tmpdir());
+    const path = temporaryFor(join(tmpdir(), what));
+    await makeFolder(path);
+    // It is touched again and again: on a shared disk others see that the folder is in use.
+    const lock = await Lock.take(path, 'use');
+    return new TemporaryFolder(path, lock as Lock);
+  }
+
+  async remove(): Promise<void> {
+    await this.lock.release();
+    await drop(this.path);
+  }
+}
+
 /** Overwriting "." or "~" would delete far more than an earlier output. */
 function refusePrecious(named: string, target: string): void {
   for (const precious of [process.cwd(), homedir()]) {
@@ -181,10 +203,19 @@ function refusePrecious(named: string, target: string): void {
   }
 }
 
-/** Whether a path is a folder or lies in it; both absolute, links resolved. */
-export function isInside(path: string, folder: string): boolean {
+function isInside(path: string, folder: string): boolean {
   const inside = relative(folder, path);
   return inside === '' || (inside.split(/[\\/]/)[0] !== '..' && !isAbsolute(inside));
+}
+
+/** Whether a path is or would be in a folder, or is it, links resolved; false where there is no such folder. */
+export async function isWithin(path: string, folder: string): Promise<boolean> {
+  if (!(await stat(folder).catch(() => undefined))?.isDirectory()) return false;
+  let at = resolve(path);
+  while (!(await exists(at))) at = dirname(at);
+  // What is not there yet is under the nearest folder that is.
+  const inside = await realpath(at).catch(() => at);
+  return isInside(join(inside, relative(at, resolve(path))), await realpath(folder));
 }
 
 async function drop(temporary: string): Promise<void> {

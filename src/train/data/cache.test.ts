@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
+import { markOf, self } from '../../formats/io/owner.js';
 import { batchesOf } from './batches.js';
 import { TokenCache } from './cache.js';
 import type { EncodeStats, Example } from './encode.js';
@@ -124,14 +125,16 @@ describe('the cache', () => {
     }
   });
 
-  it('removes what nobody used for two weeks, and nothing else', async () => {
+  it('removes what nobody used for two weeks or a dead process left, and nothing else', async () => {
     const cache = new TokenCache(folder);
     for (const key of ['old', 'used']) await (await cache.load(key, () => encoded(some))).close();
-    const names = ['.tokens-x.tmp', 'gguf-1', 'tokens-old', 'tokens-used'];
+    const names = ['gguf-1', 'tokens-old', 'tokens-used'];
     for (const name of names) {
       writeFileSync(join(folder, name), readFileSync(join(folder, 'tokens-used')));
       utimesSync(join(folder, name), 0, 0);
     }
+    const dead = markOf({ ...self, start: self.start + 1 });
+    writeFileSync(join(folder, `.tokens-x.lowrank-${dead}-0123456789ab.tmp`), '');
     await (await cache.load('used', never)).close();
     await (await cache.load('new', () => encoded(some))).close();
     expect(readdirSync(folder).sort()).toEqual(['gguf-1', 'tokens-new', 'tokens-used']);

@@ -1,8 +1,8 @@
 /** Encoded data sets: small ones in memory, large ones in files that a later run finds again. */
-import { randomBytes } from 'node:crypto';
 import { readdir, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exists } from '../../formats/io/node.js';
+import { ended, sweep, temporaryFor } from '../../formats/io/staging.js';
 import type { EncodeStats, Example } from './encode.js';
 import type { ExampleSource } from './source.js';
 import { TokenFile, writeTokenFile } from './tokenFile.js';
@@ -52,8 +52,12 @@ export class TokenCache {
       held.push(next.value);
       bytes += next.value.ids.length * BYTES_A_TOKEN;
     }
-    const path = join(this.folder, `${PREFIX}${randomBytes(8).toString('hex')}`);
-    return this.written(path, behind(held, encoded), () => rm(path, { force: true }));
+    const path = temporaryFor(join(this.folder, PREFIX));
+    const remove = async () => {
+      await rm(path, { force: true });
+      ended(path);
+    };
+    return this.written(path, behind(held, encoded), remove);
   }
 
   private async written(
@@ -66,11 +70,12 @@ export class TokenCache {
     return open(path, afterwards);
   }
 
-  /** What a killed process left goes the same way. */
+  /** Removes what dead processes left, and what was not used for long. */
   private async prune(): Promise<void> {
+    await sweep(this.folder);
     const oldest = Date.now() - KEPT_DAYS * 24 * 3600 * 1000;
     const names = (await exists(this.folder)) ? await readdir(this.folder) : [];
-    for (const name of names.filter((n) => n.replace(/^\./, '').startsWith(PREFIX))) {
+    for (const name of names.filter((n) => n.startsWith(PREFIX))) {
       const path = join(this.folder, name);
       // Another process may be quicker.
       const used = await stat(path).then(
