@@ -76,8 +76,9 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const base = await openBase(resolved, options);
   const tokenizer = await loadTokenizer(folder);
   if (tokenizer.vocabSize > base.config.vocabSize) {
+    const last = JSON.stringify(tokenizer.tokenOf(tokenizer.vocabSize - 1) ?? '');
     throw new UserError(
-      `${folder}: tokenizer.json has ${tokenizer.vocabSize} tokens, config.json a vocab_size of ${base.config.vocabSize}`,
+      `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the last of them ${last}, config.json a vocab_size of ${base.config.vocabSize}`,
     );
   }
   const source = { name: await baseName(path), original, recipe: await recipeOf(base) };

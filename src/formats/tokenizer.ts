@@ -5,7 +5,14 @@ import { UserError } from '../base/errors.js';
 import { withDeadline } from './io/deadline.js';
 import { decodeUtf8 } from './io/json.js';
 import { exists, readFully, readJson, withFile } from './io/node.js';
-import { Tokenizer, tokenIdsSchema, tokenizerConfigSchema, tokenizerJsonSchema } from './tokenizerCore.js';
+import {
+  addedTokensFileSchema,
+  specialTokensMapSchema,
+  Tokenizer,
+  tokenIdsSchema,
+  tokenizerConfigSchema,
+  tokenizerJsonSchema,
+} from './tokenizerCore.js';
 
 export {
   type DecodeOptions,
@@ -19,7 +26,7 @@ const MAX_TEMPLATE_BYTES = 1 << 20;
 
 /**
  * The tokenizer of a model's folder: tokenizer.json, and as far as they are there tokenizer_config.json,
- * generation_config.json, config.json and chat_template.jinja.
+ * special_tokens_map.json, added_tokens.json, generation_config.json, config.json and chat_template.jinja.
  * @throws UserError that names the file, what was found and what was expected.
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
@@ -33,6 +40,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   return new Tokenizer({
     tokenizer: await readJson(place, tokenizerJsonSchema),
     config: await optional('tokenizer_config.json', tokenizerConfigSchema),
+    specialTokensMap: await optional('special_tokens_map.json', specialTokensMapSchema),
+    addedTokens: await optional('added_tokens.json', addedTokensFileSchema),
     generationConfig: await optional('generation_config.json', tokenIdsSchema),
     modelConfig: await optional('config.json', tokenIdsSchema),
     chatTemplate: await readTemplate(join(folder, 'chat_template.jinja')),

@@ -7,23 +7,19 @@ import { type Deadline, OutOfTime } from '../base/deadline.js';
 import { messageOf, UserError } from '../base/errors.js';
 import { endOfTurnToken } from './chat.js';
 import { AmbiguousTokens } from './tokenizer/addedTokens.js';
+import { type Companions, companionTokens, tokenKeys } from './tokenizer/companions.js';
 import { MAX_TOKEN_ID, UnknownToken } from './tokenizer/model.js';
 import { TooLong } from './tokenizer/parts.js';
 import { Pipeline, type TokenizerJson } from './tokenizer/pipeline.js';
 
+export { addedTokensFileSchema, specialTokensMapSchema } from './tokenizer/companions.js';
 export { type TokenizerJson, tokenizerJsonSchema } from './tokenizer/pipeline.js';
 
 const tokenId = z.int().min(0).max(MAX_TOKEN_ID);
 
-const tokenText = z
-  .union([z.string(), z.looseObject({ content: z.string() }).transform((token) => token.content)])
-  .nullish();
-
 /** The parts of tokenizer_config.json that are used. */
 export const tokenizerConfigSchema = z.looseObject({
-  bos_token: tokenText,
-  eos_token: tokenText,
-  pad_token: tokenText,
+  ...tokenKeys,
   chat_template: z
     .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))])
     .nullish(),
@@ -39,6 +35,9 @@ export const tokenIdsSchema = z.looseObject({
 export interface TokenizerParts {
   tokenizer: TokenizerJson;
   config?: z.infer<typeof tokenizerConfigSchema>;
+  /** special_tokens_map.json and added_tokens.json, which older models have. */
+  specialTokensMap?: Companions['specialTokensMap'];
+  addedTokens?: Companions['addedTokens'];
   generationConfig?: z.infer<typeof tokenIdsSchema>;
   /** config.json of the model. */
   modelConfig?: z.infer<typeof tokenIdsSchema>;
@@ -99,19 +98,15 @@ export class Tokenizer {
   constructor({ tokenizer: json, config = {}, place, deadline = runs, ...parts }: TokenizerParts) {
     this.place = place;
     this.deadline = deadline;
-    this.pipeline = this.guarded(Infinity, 0, () => new Pipeline(json));
+    const { specialTokensMap, addedTokens } = parts;
+    const { named, added } = companionTokens({ config, specialTokensMap, addedTokens }, json.added_tokens);
+    this.pipeline = this.guarded(Infinity, 0, () => new Pipeline(json, added));
     this.vocabSize = this.pipeline.end;
     const special = this.pipeline.specialTokens;
     this.specialTokens = special.map((token) => token.content);
     this.specialIds = new Set(special.map((token) => token.id));
 
-    const idOf = (name: 'bos_token' | 'eos_token' | 'pad_token'): number | undefined => {
-      const text = config[name];
-      if (text === undefined || text === null) return undefined;
-      const id = this.idOf(text);
-      if (id === undefined) throw new UserError(`${place}: the ${name} "${text}" is not in the vocabulary`);
-      return id;
-    };
+    const idOf = (name: 'bos_token' | 'eos_token' | 'pad_token') => this.idOf(named.get(name)?.content ?? '');
     const idsOf = (name: 'bos_token_id' | 'eos_token_id') =>
       [parts.generationConfig, parts.modelConfig]
         .flatMap((file) => file?.[name] ?? [])

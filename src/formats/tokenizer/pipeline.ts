@@ -67,6 +67,7 @@ export class Pipeline {
     for (const token of tokens) {
       if (token.content === '') continue;
       const id = this.idOf(token.content) ?? next++;
+      this.normalized.delete(id);
       if (token.normalized && normalizer !== null) {
         const normalized = normalizer.normalize(token.content, longest(token.content.length));
         if (normalized !== token.content) this.normalized.set(id, normalized);
