@@ -3,6 +3,7 @@
  * the model itself has to produce. Templates are Jinja, rendered as transformers' apply_chat_template does.
  */
 import { messageOf, UserError } from '../base/errors.js';
+import { GrowingList } from './jinja/growing.js';
 import { compileJinja, type JinjaTemplate } from './jinja/template.js';
 
 /** One turn. Further keys (tool_calls, name, reasoning_content …) reach the template as they are. */
@@ -40,6 +41,11 @@ export function renderChat(
   messages: readonly ChatMessage[],
   options: ChatOptions = {},
 ): string {
+  return rendered(template, new GrowingList(messages), messages.length, options);
+}
+
+/** Renders the first `count` messages. Other options than `addGenerationPrompt` must be the same for all of one list. */
+function rendered(template: string, list: GrowingList, count: number, options: ChatOptions): string {
   const { addGenerationPrompt = false, tools = null, place = 'the chat template' } = options;
   try {
     return compiled(template)({
@@ -48,10 +54,10 @@ export function renderChat(
         eos_token: options.eosToken,
         documents: null,
         ...options.variables,
-        messages,
         tools,
         add_generation_prompt: addGenerationPrompt,
       },
+      growing: { name: 'messages', list, count, kind: String(addGenerationPrompt) },
       now: options.now ?? new Date(),
     });
   } catch (error) {
@@ -99,8 +105,10 @@ export function chatSegments(
   options: ChatSegmentOptions,
 ): ChatSegment[][] {
   const place = options.place ?? 'the chat template';
+  const list = new GrowingList(messages);
+  const now = options.now ?? new Date();
   const render = (count: number, addGenerationPrompt: boolean) =>
-    renderChat(template, messages.slice(0, count), { ...options, place, addGenerationPrompt });
+    rendered(template, list, count, { ...options, now, place, addGenerationPrompt });
   const sequences: ChatSegment[][] = [];
   let done = '';
   for (const [i, message] of messages.entries()) {

@@ -42,23 +42,23 @@ function ofLoop(loop: Loop, name: string, budget: Budget): Value | undefined {
     case 'index0':
       return BigInt(index);
     case 'revindex':
-      return BigInt(items.length - index);
+      return BigInt(items.items.length - index);
     case 'revindex0':
-      return BigInt(items.length - index - 1);
+      return BigInt(items.items.length - index - 1);
     case 'first':
       return index === 0;
     case 'last':
-      return index === items.length - 1;
+      return !items.has(index + 1);
     case 'length':
-      return BigInt(items.length);
+      return BigInt(items.items.length);
     case 'depth':
       return BigInt(loop.depth);
     case 'depth0':
       return BigInt(loop.depth - 1);
     case 'previtem':
-      return orElse(items[index - 1], beyond('previous'));
+      return index === 0 ? beyond('previous') : orElse(items.at(index - 1), beyond('previous'));
     case 'nextitem':
-      return orElse(items[index + 1], beyond('next'));
+      return orElse(items.at(index + 1), beyond('next'));
     case 'cycle':
       return new Callable('cycle', ({ positional, named }) => {
         if (positional.length === 0 || named.size > 0)

@@ -18,15 +18,22 @@ const TOO_MUCH = 'the template makes too much text';
 /** Counts what one rendering uses, and ends it when that is too much. */
 export class Budget {
   private steps: number;
+  private readonly given: number;
   private characters: number;
   private depth = 0;
   private readonly longest: number;
 
   /** `items`, `characters`: how much the template was given. */
   constructor(items: number, characters: number) {
-    this.steps = STEPS + items * STEPS_PER_ITEM;
+    this.given = STEPS + items * STEPS_PER_ITEM;
+    this.steps = this.given;
     this.characters = CHARACTERS + characters * PER_CHARACTER;
     this.longest = MAX_TEXT + characters * 4;
+  }
+
+  /** Steps taken so far. */
+  get used(): number {
+    return this.given - this.steps;
   }
 
   /** Pays for `count` nodes evaluated or items looked at. */

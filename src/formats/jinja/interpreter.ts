@@ -6,6 +6,8 @@ import { missing, ownOf, setOf } from './attributes.js';
 import type { Budget } from './budget.js';
 import type { FilterContext } from './filter.js';
 import { filterOf } from './filters.js';
+import type { Growth } from './growing.js';
+import { bindParameters } from './macro.js';
 import { arithmetic, compare, joinTwo, slice, subscript } from './operations.js';
 import { itemsOf, joined, pythonStr } from './print.js';
 import { Scope } from './scope.js';
@@ -32,9 +34,13 @@ import {
 type Jump = 'break' | 'continue' | undefined;
 
 export class Interpreter implements FilterContext {
+  /** How many loops run within one another. */
+  private loops = 0;
+
   constructor(
     readonly budget: Budget,
     private readonly globals: ReadonlyMap<string, Value>,
+    private readonly growth?: Growth,
   ) {}
 
   render(statements: readonly Statement[]): string {
@@ -126,15 +132,18 @@ export class Interpreter implements FilterContext {
   }
 
   private loop(statement: ForStatement, iterable: Value, scope: Scope, out: string[], depth: number): void {
-    let items = itemsOf(iterable, this.budget);
     const { test } = statement;
-    if (test) {
-      items = items.filter((item) => {
-        const inner = new Scope(scope);
-        this.assign(statement.target, item, inner);
-        return truthy(this.value(test, inner));
-      });
-    }
+    const items =
+      iterable instanceof List && !test
+        ? iterable
+        : new List(
+            itemsOf(iterable, this.budget).filter((item) => {
+              if (!test) return true;
+              const inner = new Scope(scope);
+              this.assign(statement.target, item, inner);
+              return truthy(this.value(test, inner));
+            }),
+          );
     const recurse = (inner: Value) =>
       this.budget.nested(() => {
         const written: string[] = [];
@@ -144,16 +153,27 @@ export class Interpreter implements FilterContext {
     // As jinja2 compiles it, a loop ran only if an iteration came to its end.
     let ran = false;
     const loop = new Loop(items, depth, statement.recursive ? recurse : undefined);
-    for (const [i, item] of items.entries()) {
+    const growing = this.loops++ === 0 ? this.growth?.loop(items, scope.held()) : undefined;
+    const before = out.length;
+    const mark = growing?.resume(loop);
+    if (mark) {
+      loop.index = mark.index;
+      ran = mark.ran;
+      out.push(mark.text());
+    }
+    for (; ; loop.index++) {
+      const written = out.length;
+      growing?.mark(loop, ran, () => out.slice(before, written).join(''));
+      if (!items.has(loop.index)) break;
       this.budget.step();
-      loop.index = i;
       const inner = new Scope(scope);
       inner.set('loop', loop);
-      this.assign(statement.target, item, inner);
+      this.assign(statement.target, items.at(loop.index)!, inner);
       const jump = this.run(statement.body, inner, out);
       if (jump === 'break') break;
       ran ||= jump === undefined;
     }
+    this.loops--;
     if (!ran) this.run(statement.otherwise, new Scope(scope), out);
   }
 
@@ -174,49 +194,17 @@ export class Interpreter implements FilterContext {
     }
   }
 
-  private macro(name: string, { parameters, body, uses }: Signature, scope: Scope): Callable {
-    const call = ({ positional, named }: Arguments): Value =>
+  private macro(name: string, signature: Signature, scope: Scope): Callable {
+    const call = (args: Arguments): Value =>
       this.budget.nested(() => {
         const inner = new Scope(scope);
-        const rest = new Map(named);
-        const missing: (typeof parameters)[number][] = [];
-        for (const [i, parameter] of parameters.entries()) {
-          const given = i < positional.length ? positional[i] : rest.get(parameter.name);
-          if (i >= positional.length) rest.delete(parameter.name);
-          if (given === undefined) missing.push(parameter);
-          else inner.set(parameter.name, given);
-        }
-        if (uses.has('caller')) {
-          inner.set('caller', orElse(rest.get('caller'), new Undefined('No caller defined')));
-          rest.delete('caller');
-        }
-        if (uses.has('kwargs')) inner.set('kwargs', new Dict(rest));
-        else if (rest.size > 0) {
-          throw new UserError(
-            `the template gives its macro ${name} the argument ${[...rest.keys()][0]}, which it does not take`,
-          );
-        }
-        const more = positional.slice(parameters.length);
-        if (uses.has('varargs')) inner.set('varargs', new Tuple(more));
-        else if (more.length > 0) {
-          throw new UserError(
-            `the template gives its macro ${name} more than ${parameters.length} arguments`,
-          );
-        }
-        for (const parameter of missing) {
-          // A parameter is not its own default, nor is that of a later one.
-          const absent = new Undefined(`parameter ${quoted(parameter.name)} was not provided`);
-          inner.set(parameter.name, absent);
-        }
-        for (const { name: parameter, otherwise } of missing) {
-          if (otherwise) inner.set(parameter, this.value(otherwise, inner));
-        }
-        return this.captured(body, inner);
+        bindParameters(name, signature, args, inner, (otherwise) => this.value(otherwise, inner));
+        return this.captured(signature.body, inner);
       });
     return new Callable(
       name,
       call,
-      parameters.map((parameter) => parameter.name),
+      signature.parameters.map((parameter) => parameter.name),
     );
   }
 

@@ -326,6 +326,9 @@ export function slice(value: Value, bounds: readonly (Value | undefined)[], budg
     budget.step(value.length);
     return pick([...value], start, stop, step).join('');
   }
+  if (value instanceof List && start !== undefined && start >= 0 && stop === undefined && step === 1) {
+    return value.from(start);
+  }
   const items = itemsOf(value, budget);
   const picked = pick(items, start, stop, step);
   if (value instanceof List) return new List(picked);
@@ -363,7 +366,8 @@ export function subscript(value: Value, key: Value, budget: Budget): Value | und
     budget.text(Math.min(value.length, 2 * Math.abs(index) + 2));
     return pointAt(value, index);
   }
-  if (value instanceof List || value instanceof Tuple) return value.items.at(index);
+  if (value instanceof List) return value.at(index);
+  if (value instanceof Tuple) return value.items.at(index);
   if (value instanceof Range) {
     const at = index < 0 ? index + value.length : index;
     return at >= 0 && at < value.length ? value.at(at) : undefined;

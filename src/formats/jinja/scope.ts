@@ -13,6 +13,11 @@ export class Scope {
     return undefined;
   }
 
+  /** The values of all names, also of those that an inner scope hides. */
+  *held(): Generator<Value> {
+    for (let scope: Scope | undefined = this; scope; scope = scope.outer) yield* scope.values.values();
+  }
+
   set(name: string, value: Value): void {
     this.values.set(name, value);
   }

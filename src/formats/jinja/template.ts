@@ -8,6 +8,7 @@ import { stringOf, take } from './arguments.js';
 import { setOf } from './attributes.js';
 import { Budget } from './budget.js';
 import { pythonValue, sizeOf } from './fromJson.js';
+import type { GrowingList } from './growing.js';
 import { Interpreter } from './interpreter.js';
 import { parse } from './parser.js';
 import { itemsOf, pythonStr } from './print.js';
@@ -23,6 +24,8 @@ export interface JinjaContext {
   variables: Readonly<Record<string, unknown>>;
   /** What `strftime_now` takes for now. */
   now: Date;
+  /** A further variable: the beginning of a list that is rendered again and again while it grows. */
+  growing?: { name: string; list: GrowingList; count: number; kind: string };
 }
 
 /** A template that was read and may be rendered any number of times. */
@@ -41,14 +44,19 @@ export function compileJinja(text: string): JinjaTemplate {
     );
   }
   const statements = guarded('read', () => parse(text));
-  return ({ variables, now }) =>
+  return ({ variables, now, growing }) =>
     guarded('rendered', () => {
       const given = new Map(Object.entries(variables).filter(([, value]) => value !== undefined));
       const { items, characters } = sizeOf([...given.values()]);
-      const budget = new Budget(items, characters + text.length);
-      const globals = globalsOf(now, budget);
+      const more = growing?.list.size(growing.count) ?? { items: 0, characters: 0 };
+      const budget = new Budget(items + more.items, characters + more.characters + text.length);
+      const growth = growing?.list.first(growing.count, growing.kind);
+      const globals = globalsOf(now, budget, growth?.namespaces ?? []);
       for (const [name, value] of given) globals.set(name, pythonValue(value));
-      return new Interpreter(budget, globals).render(statements);
+      if (growing && growth) globals.set(growing.name, growth.list);
+      const rendered = new Interpreter(budget, globals, growth).render(statements);
+      growing?.list.spend(budget.used);
+      return rendered;
     });
 }
 
@@ -63,7 +71,8 @@ function guarded<T>(what: string, run: () => T): T {
   }
 }
 
-function globalsOf(now: Date, budget: Budget): Map<string, Value> {
+/** `made` gains the namespaces that the template makes. */
+function globalsOf(now: Date, budget: Budget, made: Namespace[]): Map<string, Value> {
   const functions: Record<string, (args: Arguments) => Value> = {
     raise_exception: (args) => {
       const [message = ''] = take('raise_exception', args, ['message']);
@@ -77,6 +86,7 @@ function globalsOf(now: Date, budget: Budget): Map<string, Value> {
     range: rangeOf,
     namespace: ({ positional, named }) => {
       const namespace = new Namespace();
+      made.push(namespace);
       for (const [key, value] of dictOf('namespace', { positional, named }, budget).pairs()) {
         setOf(namespace, stringOf('namespace', key), value);
       }

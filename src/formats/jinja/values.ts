@@ -33,7 +33,26 @@ export class Undefined {
 }
 
 export class List {
-  constructor(readonly items: readonly Value[]) {}
+  constructor(private readonly held: readonly Value[]) {}
+
+  get items(): readonly Value[] {
+    return this.held;
+  }
+
+  /** Whether there is an item at an index from the start. */
+  has(index: number): boolean {
+    return index < this.items.length;
+  }
+
+  /** The item at an index, from the end when negative. */
+  at(index: number): Value | undefined {
+    return this.items.at(index);
+  }
+
+  /** All items from an index on. */
+  from(start: number): List {
+    return new List(this.items.slice(start));
+  }
 }
 
 export class Tuple {
@@ -144,7 +163,7 @@ export class Loop {
   index = 0;
   lastChanged: readonly Value[] | undefined;
   constructor(
-    readonly items: readonly Value[],
+    readonly items: List,
     readonly depth: number,
     readonly recurse: ((items: Value) => string) | undefined,
   ) {}
@@ -226,11 +245,12 @@ export function isInteger(value: Value): value is bigint | boolean {
 export function truthy(value: Value): boolean {
   if (value === null || value instanceof Undefined) return false;
   if (typeof value !== 'object') return Boolean(value);
-  if (value instanceof List || value instanceof Tuple) return value.items.length > 0;
+  if (value instanceof List) return value.has(0);
+  if (value instanceof Tuple) return value.items.length > 0;
   if (value instanceof Dict) return value.size > 0;
   if (value instanceof DictView) return value.dict.size > 0;
   if (value instanceof Range || value instanceof Loop)
-    return value instanceof Loop ? value.items.length > 0 : value.length > 0;
+    return value instanceof Loop ? value.items.has(0) : value.length > 0;
   if (value instanceof Markup) return value.text !== '';
   return true;
 }
