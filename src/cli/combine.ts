@@ -3,8 +3,7 @@ import { combineIntoFolder } from '../api/combine.js';
 import { combineSchema } from '../methods/combine.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
-import { shellWord } from './flags.js';
-import { commandLine } from './invocation.js';
+import { generateHint } from './hints.js';
 import { jsonOption, outputOption, overwriteOption } from './options.js';
 import { counted } from './text.js';
 
@@ -51,7 +50,7 @@ export const combine: CommandSpec = {
     terminal.say(
       `combined ${counted(adapters.length, 'adapter')} into ${output}: r ${combined.r}, ${counted(combined.modules, 'module')}`,
     );
-    terminal.say(`to use it: ${commandLine(`generate --adapter ${shellWord(output)} --prompt ...`)}`);
+    terminal.say(`to use it: ${generateHint({ adapter: output })}`);
     return exitCodes.ok;
   },
 };

@@ -3,6 +3,7 @@ import { type Converted, conversionTargets, convert as convertPath } from '../ap
 import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
 import { locating } from './download.js';
 import { shellWord } from './flags.js';
+import { generateHint } from './hints.js';
 import { dtypeOption, jsonOption, overwriteOption } from './options.js';
 import type { Terminal } from './terminal.js';
 import { showsWork } from './work.js';
@@ -72,8 +73,8 @@ function tell(
   const word = shellWord(output);
   const model = base === undefined ? 'model.gguf' : shellWord(base);
   const use = {
-    hf: `lowrank generate --model ${word} --chat "..."`,
-    peft: `lowrank generate ${base === undefined ? '' : `--model ${model} `}--adapter ${word} --chat "..."`,
+    hf: generateHint({ model: output }),
+    peft: generateHint({ model: base, adapter: output }),
     gguf:
       what === 'model'
         ? `llama-cli --model ${word}`

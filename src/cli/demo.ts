@@ -47,7 +47,6 @@ export const demo: CommandSpec = {
     return trainJob(job, terminal, {
       overwrite: true,
       command: `lowrank demo --output ${shellWord(output)}`,
-      prompt: samples[0].prompt,
       prepared: async (model) => {
         terminal.say('asking the model about held-out rows before it trains');
         before.push(...(await answers(model, samples)));

@@ -4,7 +4,7 @@ import { loadModel } from '../api/model.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { adaptersOption, jsonOption, modelOption, modelOrBase } from './options.js';
-import { count } from './text.js';
+import { count, counted } from './text.js';
 import { showsWork } from './work.js';
 
 const shape = {
@@ -40,9 +40,9 @@ export const evaluate: CommandSpec = {
       terminal.emit({ model: name, adapter, data, ...result });
       terminal.say(`loss        ${result.loss.toFixed(4)} nats a token`);
       terminal.say(`perplexity  ${result.perplexity.toFixed(3)}`);
-      terminal.say(`tokens      ${count(result.tokens)} predicted, of ${count(result.rows)} rows`);
+      terminal.say(`tokens      ${count(result.tokens)} predicted, of ${counted(result.rows, 'row')}`);
       if (result.truncated > 0)
-        terminal.say(`cut         ${count(result.truncated)} examples (--max-length)`);
+        terminal.say(`cut         ${counted(result.truncated, 'example')} (--max-length)`);
       const { dropped, unanswered } = result;
       if (unanswered > 0) terminal.say(`left out    ${count(unanswered)} without a turn of the assistant`);
       if (dropped > unanswered)

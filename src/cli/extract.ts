@@ -4,8 +4,7 @@ import { extractShape } from '../methods/extract.js';
 import { truncationShape } from '../methods/truncate.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
-import { shellWord } from './flags.js';
-import { commandLine } from './invocation.js';
+import { generateHint } from './hints.js';
 import { jsonOption, outputOption, overwriteOption } from './options.js';
 import type { Terminal } from './terminal.js';
 import { counted, percent, table } from './text.js';
@@ -117,6 +116,5 @@ export function summary(layers: readonly TruncationEvent[]): (string | number)[]
 function tellSaved(output: string, base: string | undefined, terminal: Terminal, more: object = {}): void {
   terminal.emit({ kind: 'saved', what: 'adapter', folder: output, ...more });
   terminal.say(`adapter   ${output} (PEFT's format)`);
-  const on = base === undefined ? '' : `--model ${shellWord(base)} `;
-  terminal.say(`to use it: ${commandLine(`generate ${on}--adapter ${shellWord(output)} --prompt ...`)}`);
+  terminal.say(`to use it: ${generateHint({ model: base, adapter: output })}`);
 }

@@ -9,11 +9,12 @@ import type { LrEvent, LrFound, LrRange } from '../train/lrFinder.js';
 import { type ExitCode, exitCodes } from './command.js';
 import { locating } from './download.js';
 import { onInterrupt } from './interrupt.js';
+import { asTyped } from './invocation.js';
 import { barred, LogPace } from './progress.js';
 import { chooseRanks } from './ranks.js';
 import { sparkline } from './sparkline.js';
 import type { Terminal } from './terminal.js';
-import { duration } from './text.js';
+import { counted, duration } from './text.js';
 import { showsWork } from './work.js';
 
 /** The most characters of the curve. */
@@ -42,14 +43,14 @@ export async function findLrForJob(
     const chosen = await chooseRanks(model, job, terminal, interrupted.signal);
     const found = await test(model, chosen, range, terminal, { onProgress, signal: interrupted.signal });
     if (found.end === 'interrupted') {
-      terminal.say(`stopped behind step ${found.points.length}; nothing was written`);
+      terminal.say(`stopped after step ${found.points.length}; nothing was written`);
       return exitCodes.interrupted;
     }
     const files = await writeLrReport(job.output, found, { command, options: flattenJob(chosen) });
     tellFound(found, job.train.learningRate, terminal);
     terminal.say(`figures   ${files[0]}, picture: ${basename(files[1])}`);
     const rate = rounded(found.steepest);
-    if (rate !== undefined) terminal.say(`to train with it: ${command} --learning-rate ${rate}`);
+    if (rate !== undefined) terminal.say(`to train with it: ${asTyped(command)} --learning-rate ${rate}`);
     return exitCodes.ok;
   } catch (error) {
     if (!interrupted.signal.aborted || error !== interrupted.signal.reason) throw error;
@@ -71,7 +72,7 @@ async function test(
   const pace = new LogPace();
   const options = { ...trainOptionsOf(job), earlyStoppingPatience: undefined, ...range };
   terminal.say(
-    `tries ${range.lrSteps} learning rates from ${range.minLr} to ${range.maxLr}, for ${model.adapter?.method.name ?? job.method}`,
+    `tries ${counted(range.lrSteps, 'learning rate')} from ${range.minLr} to ${range.maxLr}, for ${model.adapter?.method.name ?? job.method}`,
   );
   for await (const event of model.findLearningRate({ ...options, ...work })) {
     terminal.emit(event);

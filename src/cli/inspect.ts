@@ -5,7 +5,7 @@ import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { jsonOption } from './options.js';
 import type { Terminal } from './terminal.js';
-import { bytes, count, percent, short, table } from './text.js';
+import { bytes, count, counted, percent, short, table } from './text.js';
 
 const shape = { path: z.string().min(1), json: jsonOption };
 const loraShape = { r: methodShape.r, targetModules: methodShape.targetModules } as const;
@@ -45,7 +45,7 @@ function tellModel(model: ModelInspection, terminal: Terminal): void {
     ['parameters', `${count(model.parameters)} (${short(model.parameters)})`],
     ['weights', `${bytes(model.bytes)}: ${dtypes.join(', ')}`],
     ['layers', `${c.layers}, hidden ${c.hiddenSize}, inner ${c.intermediateSize}`],
-    ['attention', `${c.heads} heads of ${c.headDim}, ${c.kvHeads} for keys and values`],
+    ['attention', `${counted(c.heads, 'head')} of ${c.headDim}, ${c.kvHeads} for keys and values`],
     ['vocabulary', `${count(c.vocabSize)}${c.tieWordEmbeddings ? ', embeddings tied' : ''}`],
     ['positions', count(c.maxPositions)],
   ];
@@ -61,7 +61,7 @@ function tellModel(model: ModelInspection, terminal: Terminal): void {
   const { r, targetModules } = trainable.options as { r: number; targetModules: string | string[] };
   const targets = typeof targetModules === 'string' ? targetModules : targetModules.join(', ');
   terminal.say(
-    `LoRA with r ${r} on ${targets} (${trainable.sites} modules) trains ${count(trainable.parameters)} parameters, ` +
+    `LoRA with r ${r} on ${targets} (${counted(trainable.sites, 'module')}) trains ${counted(trainable.parameters, 'parameter')}, ` +
       `${percent(trainable.share)} of the model`,
   );
 }

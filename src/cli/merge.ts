@@ -5,7 +5,7 @@ import { quantizeOption } from '../api/quantize.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { shellWord } from './flags.js';
-import { commandLine } from './invocation.js';
+import { generateHint } from './hints.js';
 import {
   adaptersOption,
   dtypeOption,
@@ -57,7 +57,7 @@ export const merge: CommandSpec = {
     const [place, use] =
       format === 'gguf'
         ? ['file', `llama-cli --model ${shellWord(output)}`]
-        : ['folder', commandLine(`generate --model ${shellWord(output)} --prompt ...`)];
+        : ['folder', generateHint({ model: output })];
     terminal.emit({
       kind: 'saved',
       what: 'model',

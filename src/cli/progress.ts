@@ -32,7 +32,7 @@ export interface ProgressState {
 export function logLine({ step, steps, loss, heldOut, tokensPerSecond, secondsLeft }: ProgressState): string {
   const done = `step ${String(step).padStart(String(steps).length)}/${steps}`;
   const losses = `loss ${loss.toFixed(3)}${heldOut === undefined ? '' : `  held-out ${heldOut.toFixed(3)}`}`;
-  return `${done}  ${losses}  ${count(Math.round(tokensPerSecond))} tokens/s  ${duration(secondsLeft)} left`;
+  return `${done}  ${losses}  ${count(Math.round(tokensPerSecond))} tokens/s${step < steps ? `  ${duration(secondsLeft)} left` : ''}`;
 }
 
 /** The live line, as full as fits into `columns` characters: a bar first, then fewer words, then fewer figures. */

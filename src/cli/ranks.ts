@@ -4,7 +4,7 @@ import type { Model } from '../api/model.js';
 import type { WorkOptions } from '../base/work.js';
 import type { RankPlan } from '../train/ranks.js';
 import type { Terminal } from './terminal.js';
-import { count, duration, percent } from './text.js';
+import { count, counted, elapsed, percent } from './text.js';
 import { showsWork } from './work.js';
 
 /**
@@ -20,7 +20,9 @@ export async function chooseRanks(
   const work = { onProgress: showsWork(terminal), signal };
   if (job.eva) return startEva(model, job, terminal, work);
   if (!job.ranks) return job;
-  terminal.say(`ranks     looking at the gradient of ${job.ranks.rankBatches} batches ...`);
+  terminal.say(
+    `ranks     looking at the gradient of ${job.ranks.rankBatches === 1 ? 'one batch' : `${count(job.ranks.rankBatches)} batches`} ...`,
+  );
   const { job: chosen, plan } = await planJobRanks(model, job, work);
   await model.addMethod(chosen.method, chosen.methodOptions, { seed: chosen.train.seed, ...work });
   const { choices, budget, parameters } = plan;
@@ -42,7 +44,7 @@ async function startEva(model: Model, job: Job, terminal: Terminal, work: WorkOp
   terminal.emit({ kind: 'eva', parameters, choices, batches, tokens, settled });
   const seconds = (performance.now() - started) / 1000;
   terminal.say(
-    `eva       ${count(tokens)} tokens of ${batches} ${batches === 1 ? 'batch' : 'batches'} in ${duration(seconds)}` +
+    `eva       ${counted(tokens, 'token')} of ${batches} ${batches === 1 ? 'batch' : 'batches'} in ${elapsed(seconds)}` +
       `${settled ? '' : ', not settled yet'}; what ranks explain of the variance of a layer's input:`,
   );
   for (const line of rankLines({ choices })) terminal.say(`  ${line}`);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { bytes, counted, duration, percent, short, table, tableOrList, wrapped } from './text.js';
+import { bytes, counted, duration, elapsed, percent, short, table, tableOrList, wrapped } from './text.js';
 
 describe('numbers for people', () => {
   it.each([
@@ -9,6 +9,13 @@ describe('numbers for people', () => {
     [3723, '1:02:03'],
     [-1, '0 s'],
   ])('%d seconds', (seconds, text) => expect(duration(seconds)).toBe(text));
+
+  it.each([
+    [0.004, '0.1 s'],
+    [0.44, '0.4 s'],
+    [9.96, '10 s'],
+    [61, '1:01'],
+  ])('%d seconds that something took', (seconds, text) => expect(elapsed(seconds)).toBe(text));
 
   it('sizes, counts and shares', () => {
     expect([bytes(999), bytes(1000), bytes(1.85e6), bytes(2e13)]).toEqual([

@@ -3,6 +3,7 @@ import { readConfigFile } from '../api/configFile.js';
 import { curvesOf } from '../api/curves.js';
 import { type Job, jobGroups, jobSchema, resolveJob } from '../api/job.js';
 import type { Model } from '../api/model.js';
+import { type Opening, openingOf } from '../api/opening.js';
 import { type JobEvent, openJob, runJob, withMethodOf } from '../api/run.js';
 import { RunFolder, readMetrics, readUnfinishedRun } from '../api/runFolder.js';
 import { kebabCase } from '../base/names.js';
@@ -13,6 +14,7 @@ import { type CommandSpec, type ExitCode, exitCodes, UsageError } from './comman
 import { locating } from './download.js';
 import { findLrForJob } from './findLr.js';
 import { shellWord, toFlags } from './flags.js';
+import { generateHint, mergeHint } from './hints.js';
 import { onInterrupt } from './interrupt.js';
 import { commandLine } from './invocation.js';
 import { jsonOption } from './options.js';
@@ -20,7 +22,7 @@ import { Progress } from './progress.js';
 import { chooseRanks } from './ranks.js';
 import { curveLines } from './sparkline.js';
 import type { Terminal } from './terminal.js';
-import { count, counted, duration, percent, short, table } from './text.js';
+import { count, counted, elapsed, percent, short, table } from './text.js';
 import { showsWork } from './work.js';
 
 const runShape = {
@@ -124,8 +126,6 @@ interface TrainJobHooks {
   overwrite?: boolean;
   /** What to type to do the same again. */
   command: string;
-  /** One to show how the result is used. */
-  prompt?: string;
   /** Called with the model before training. */
   prepared?: (model: Model) => Promise<void>;
   /** Called with the trained model, its result saved. */
@@ -190,7 +190,6 @@ async function trainModel(
   {
     resume = false,
     command,
-    prompt = '...',
     prepared,
     finished,
     signal,
@@ -201,6 +200,7 @@ async function trainModel(
   await prepared?.(model);
   const progress = new Progress(terminal);
   let stepped = false;
+  let opening: Opening | undefined;
   const work = { onProgress: showsWork(terminal), signal };
   for await (const event of runJob(model, job, folder, { resume, command, ...work })) {
     if (event.kind === 'start') onPhase('starting');
@@ -210,10 +210,11 @@ async function trainModel(
     if (event.kind === 'end') await tellCurves(folder, terminal);
     if (event.kind === 'stopped') return tellStopped(event, job, terminal);
     tell(event, resume, terminal);
+    if (event.kind === 'data') opening = await openingOf(job, model.tokenizer.chatTemplate !== undefined);
     if (event.kind === 'saved') {
       await finished?.(model);
       tellSummary(model, terminal);
-      tellSaved(event, job, prompt, terminal);
+      tellSaved(event, job, opening, terminal);
     }
     stepped ||= event.kind === 'step';
     if (signal.aborted && !stepped) {
@@ -232,7 +233,7 @@ function tellModel(job: Job, model: Model, terminal: Terminal): void {
     `model     ${job.model} (${modelType}, ${counted(layers, 'layer')}, ${short(total)} parameters)`,
   );
   terminal.say(
-    `trains    ${count(trainable)} parameters, ${percent(trainable / total)} of it, by ${job.method}`,
+    `trains    ${counted(trainable, 'parameter')}, ${percent(trainable / total)} of it, by ${job.method}`,
   );
 }
 
@@ -244,16 +245,16 @@ function tell(event: JobEvent, resume: boolean, terminal: Terminal): void {
   }
   if (event.kind === 'start') {
     for (const damage of event.damaged ?? []) terminal.note(`${damage}; an earlier checkpoint is used`);
-    if (event.resumed) terminal.say(`goes on behind step ${event.step} of ${event.steps}`);
+    if (event.resumed) terminal.say(`goes on after step ${event.step} of ${event.steps}`);
     else if (resume) terminal.say('there is no checkpoint yet: starting from the beginning');
-    terminal.say(`steps     ${count(event.steps)} (${Number(event.epochs.toFixed(2))} epochs)`);
+    terminal.say(`steps     ${count(event.steps)} (${counted(Number(event.epochs.toFixed(2)), 'epoch')})`);
   }
 }
 
 function describeData(stats: EncodeStats): string {
   const { rows, examples, tokens, supervisedTokens, truncated, dropped, unanswered } = stats;
   const parts = [
-    `${counted(rows, 'row')}, ${count(tokens)} tokens, ${count(supervisedTokens)} of them learned`,
+    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${count(supervisedTokens)} of them learned`,
   ];
   if (examples !== rows - dropped) parts.push(`${counted(examples, 'example')}`);
   if (truncated > 0) parts.push(`${count(truncated)} cut (--max-length)`);
@@ -285,7 +286,7 @@ async function tellCurves(folder: RunFolder, terminal: Terminal): Promise<void> 
 }
 
 function tellStopped(event: Extract<JobEvent, { kind: 'stopped' }>, job: Job, terminal: Terminal): ExitCode {
-  terminal.say(`stopped behind step ${event.step} of ${event.steps}; checkpoint: ${event.folder}`);
+  terminal.say(`stopped after step ${event.step} of ${event.steps}; checkpoint: ${event.folder}`);
   terminal.say(`to go on: ${commandLine(`train --output ${shellWord(job.output)} --resume`)}`);
   return exitCodes.interrupted;
 }
@@ -301,12 +302,12 @@ function tellSummary({ adapter }: Model, terminal: Terminal): void {
 function tellSaved(
   event: Extract<JobEvent, { kind: 'saved' }>,
   job: Job,
-  prompt: string,
+  opening: Opening | undefined,
   terminal: Terminal,
 ): void {
   const { folder, what, heldOut, seconds, steps, early } = event;
   const remark = early ? '; stopped early, the held-out loss got no better' : '';
-  terminal.say(`trained   ${counted(steps, 'step')} in ${duration(seconds)}${remark}`);
+  terminal.say(`trained   ${counted(steps, 'step')} in ${elapsed(seconds)}${remark}`);
   if (heldOut) {
     const { before, after, step } = heldOut;
     const perplexity = `${Math.exp(before).toFixed(2)} -> ${Math.exp(after).toFixed(2)}`;
@@ -315,17 +316,15 @@ function tellSaved(
         ` (perplexity ${perplexity}), of step ${step}`,
     );
   }
-  const [model, output, text] = [job.model, folder, prompt].map(shellWord);
   if (what === 'model') {
     terminal.say(`model     ${folder}`);
-    terminal.say(`to use it: ${commandLine(`generate --model ${output} --prompt ${text}`)}`);
+    terminal.say(`to use it: ${generateHint({ model: folder }, opening)}`);
     return;
   }
   const { card } = methodNamed(job.method);
   terminal.say(`adapter   ${folder} (${card.peft === null ? "lowrank's own format" : "PEFT's format"})`);
   terminal.say('to use it:');
-  const over = `--model ${model}${job.quantize === undefined ? '' : ` --quantize ${job.quantize}`} --adapter ${output}`;
-  terminal.say(`  ${commandLine(`generate ${over} --prompt ${text}`)}`);
-  if (!card.merges) return;
-  terminal.say(`  ${commandLine(`merge ${over} --output ${shellWord(`${folder}-merged`)}`)}`);
+  const use = { model: job.model, quantize: job.quantize, adapter: folder };
+  terminal.say(`  ${generateHint(use, opening)}`);
+  if (card.merges) terminal.say(`  ${mergeHint(use)}`);
 }
