@@ -5,7 +5,7 @@ import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { jsonOption } from './options.js';
 import type { Terminal } from './terminal.js';
-import { bytes, count, counted, percent, short, table } from './text.js';
+import { bytes, count, counted, percent, short, table, wrapped } from './text.js';
 
 const shape = { path: z.string().min(1), json: jsonOption };
 const loraShape = { r: methodShape.r, targetModules: methodShape.targetModules } as const;
@@ -52,7 +52,7 @@ function tellModel(model: ModelInspection, terminal: Terminal): void {
   for (const line of table(rows)) terminal.say(line);
   terminal.say();
   const modules = model.modules.map(({ pattern, count: n, in: inputs, out, kind, bias, tiedTo }) => {
-    const notes = [kind === 'embedding' && 'embedding', bias && 'bias', tiedTo && `tied to ${tiedTo}`];
+    const notes = [kind === 'embedding' && 'embedding', bias && 'bias', tiedTo && 'tied'];
     const shape = kind === 'embedding' ? `${inputs} x ${out}` : `${out} x ${inputs}`;
     return [pattern, `x ${n}`, shape, notes.filter(Boolean).join(', ')];
   });
@@ -60,10 +60,10 @@ function tellModel(model: ModelInspection, terminal: Terminal): void {
   terminal.say();
   const { r, targetModules } = trainable.options as { r: number; targetModules: string | string[] };
   const targets = typeof targetModules === 'string' ? targetModules : targetModules.join(', ');
-  terminal.say(
+  const lora =
     `LoRA with r ${r} on ${targets} (${counted(trainable.sites, 'module')}) trains ${counted(trainable.parameters, 'parameter')}, ` +
-      `${percent(trainable.share)} of the model`,
-  );
+    `${percent(trainable.share)} of the model`;
+  for (const line of wrapped(lora, terminal.columns ?? Number.POSITIVE_INFINITY)) terminal.say(line);
 }
 
 function detailsOf(c: AdapterInspection['config']): string {

@@ -122,3 +122,16 @@ it('docs/cli.md has the options that --help tells', async () => {
   const { stdout } = await run(process.execPath, [join(root, 'docs/options.mjs'), '--check']);
   expect(stdout).toBe('docs/cli.md is as the help\n');
 });
+
+it('docs/cli.md shows what eval --json prints', async () => {
+  const docs = await readFile(join(root, 'docs/cli.md'), 'utf8');
+  const [, args, shown] = /^\$ lowrank (eval .*--json)\n(.*)$/m.exec(docs)!;
+  const { stdout } = await run(process.execPath, [join(root, 'dist/cli/main.js'), ...args.split(' ')], {
+    cwd: root,
+  });
+  const [expected, found] = [shown, stdout].map((text) => JSON.parse(text) as Record<string, unknown>);
+  expect(Object.keys(found)).toEqual(Object.keys(expected));
+  const exact = ({ loss: _, perplexity: __, ...others }: Record<string, unknown>) => others;
+  expect(exact(found)).toEqual(exact(expected));
+  expect(found.loss).toBeCloseTo(expected.loss as number, 3);
+});
