@@ -16,7 +16,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { convert } from '../../dist/api/convert.js';
-import { loadModel } from '../../dist/api/model.js';
+import { loadModel } from '../../dist/api/loadModel.js';
 import { Rng } from '../../dist/base/rng.js';
 import { NodeRuntime } from '../../dist/graph/runtime/node.js';
 import { DecodeStep } from '../../dist/serve/decode.js';

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
-import { loadModel } from '../../dist/api/model.js';
+import { loadModel } from '../../dist/api/loadModel.js';
 import { Rng } from '../../dist/base/rng.js';
 import { NodeRuntime } from '../../dist/graph/runtime/node.js';
 import { LossStep } from '../../dist/train/step.js';

@@ -2,8 +2,8 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { loadModel } from './loadModel.js';
 import { embeddedModel } from './locate.js';
-import { loadModel } from './model.js';
 
 const PROMPT = 'Oslo, Friday:';
 

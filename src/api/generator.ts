@@ -5,9 +5,8 @@ import { type GenerationSettings, parseGenerationConfig } from '../formats/gener
 import { checkConversation } from '../formats/messages.js';
 import { StreamDecoder, type Tokenizer } from '../formats/tokenizer.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
-import type { Adapter } from '../methods/adapter.js';
-import type { BaseModel } from '../models/base.js';
-import { DecodeStep } from '../serve/decode.js';
+import { copyOf } from '../methods/adapter.js';
+import { type Active, Decoder, type DecodeStep } from '../serve/decode.js';
 import {
   type FinishReason,
   type GenerateInput,
@@ -41,24 +40,31 @@ export interface GenerationConfig {
   onNotice?: (message: string) => void;
 }
 
-/** What a model computes with at the moment. */
-export interface Active {
-  base: BaseModel;
-  adapter: Adapter | undefined;
-  merged: boolean;
+/** What a model computes with, as it was at a call: later changes, of training too, do not reach it. */
+export async function snapshotOf({ lending }: Runtime, { adapter, ...active }: Active): Promise<Active> {
+  // A step of training has borrowed the values; they come back before it changes them.
+  if (adapter && lending) await lending;
+  return { ...active, adapter: adapter && copyOf(adapter) };
 }
 
-/** Generates with a model, and keeps the compiled step from one generation to the next while it fits. */
+/** A decoder, and how many generations go on with it. */
+interface Loaded {
+  decoder: Decoder;
+  users: number;
+}
+
+/** Generates with a model, and keeps the decoder of the last generation for the next. */
 export class Generator {
-  private step: DecodeStep | undefined;
+  private loaded: Loaded[] = [];
+  private kept: Loaded | undefined;
   private known: GenerationSettings | undefined;
 
   constructor(
     private readonly runtime: Runtime,
     private readonly tokenizer: Tokenizer,
     private readonly session: SessionOptions,
-    /** Asked anew at each generation. */
-    private readonly active: () => Active,
+    /** Where the model lies, for messages. */
+    private readonly folder: () => string,
     private readonly config: GenerationConfig,
   ) {}
 
@@ -70,8 +76,7 @@ export class Generator {
     }
     const template = this.tokenizer.chatTemplate;
     if (!template) {
-      const { folder } = this.active().base;
-      throw new UserError(`${basename(folder)} has no chat template; give the prompt as text`);
+      throw new UserError(`${basename(this.folder())} has no chat template; give the prompt as text`);
     }
     const chat = checkConversation('the chat', { messages: prompt, tools });
     const options = { addGenerationPrompt: true, tools: chat.tools, ...this.tokenizer.texts() };
@@ -79,24 +84,17 @@ export class Generator {
     return this.tokenizer.encode(text, { addSpecialTokens: false });
   }
 
-  /** Pieces of text that follow the prompt's ids, as they come. */
-  async *stream(
+  /** Pieces of text that follow the prompt's ids, as they come; what is wrong with the options is thrown at once. */
+  stream(
+    snapshot: Promise<Active>,
     ids: readonly number[],
     options: GenerateInput,
     { signal, prepack }: { signal?: AbortSignal; prepack?: boolean } = {},
   ): AsyncGenerator<string, GenerationEnd, void> {
+    // Where nobody asks for the first piece, a snapshot that failed is no unhandled rejection.
+    snapshot.catch(() => {});
     const parsed = this.options(options, ids.length);
-    const { base } = this.active();
-    const step = await this.decoder(prepack);
-    const decoder = new StreamDecoder(this.tokenizer, { after: ids });
-    const tokens = generateTokens(step, base.config, ids, parsed, this.tokenizer.eosIds, signal);
-    let count = 0;
-    const push = (id: number) => {
-      count++;
-      return decoder.push(id);
-    };
-    const reason = yield* textOf(tokens, { push, end: () => decoder.flush() }, parsed.stop);
-    return { reason, promptTokens: ids.length, tokens: count };
+    return this.pieces(snapshot, ids, parsed, { signal, prepack });
   }
 
   /** Options with the model's own settings where they leave something open. */
@@ -119,15 +117,17 @@ export class Generator {
 
   /** A generation for each prompt, with the adapter as it is; none of one that was interrupted. */
   async *samples(
+    active: Active,
     step: number,
     prompts: readonly SamplePrompt[],
     { sampleMaxTokens: maxNewTokens }: SampleOptions,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<SampleEvent, void, void> {
-    const { base, merged } = this.active();
-    const keep = keepsDecoder(base) && !merged;
+    const keep = keepsDecoder(active.base);
     for (const { prompt, ids } of prompts) {
-      const pieces = this.stream(ids, { maxNewTokens, temperature: 0 }, { signal, prepack: keep });
+      const snapshot = snapshotOf(this.runtime, active);
+      const greedy = { maxNewTokens, temperature: 0 };
+      const pieces = this.stream(snapshot, ids, greedy, { signal, prepack: keep });
       let text = '';
       let next = await pieces.next();
       for (; !next.done; next = await pieces.next()) text += next.value;
@@ -137,19 +137,56 @@ export class Generator {
     if (!keep) await this.drop();
   }
 
-  /** Frees the compiled step. */
+  /** Frees the decoder that is kept. One in use is freed behind its last generation. */
   async drop(): Promise<void> {
-    const { step } = this;
-    this.step = undefined;
-    await step?.close();
+    this.kept = undefined;
+    await this.freeUnused();
   }
 
-  /** The compiled step for what is active. An adapter that computes by the same graph as the last only brings its values. */
-  private async decoder(prepack = true): Promise<DecodeStep> {
-    const { base, adapter, merged } = this.active();
-    if (await this.step?.useAdapter(adapter, merged)) return this.step!;
-    await this.drop();
-    this.step = await DecodeStep.create(this.runtime, base, adapter, { ...this.session, merged, prepack });
-    return this.step;
+  private async *pieces(
+    snapshot: Promise<Active>,
+    ids: readonly number[],
+    options: GenerateOptions,
+    { signal, prepack }: { signal?: AbortSignal; prepack?: boolean },
+  ): AsyncGenerator<string, GenerationEnd, void> {
+    if (signal?.aborted) return { reason: 'aborted', promptTokens: ids.length, tokens: 0 };
+    const { base, adapter, merged } = await snapshot;
+    const loaded = await this.use({ base, adapter, merged }, prepack);
+    let step: DecodeStep | undefined;
+    try {
+      step = await loaded.decoder.step(adapter);
+      const decoder = new StreamDecoder(this.tokenizer, { after: ids });
+      const tokens = generateTokens(step, base.config, ids, options, this.tokenizer.eosIds, signal);
+      let count = 0;
+      const push = (id: number) => {
+        count++;
+        return decoder.push(id);
+      };
+      const reason = yield* textOf(tokens, { push, end: () => decoder.flush() }, options.stop);
+      return { reason, promptTokens: ids.length, tokens: count };
+    } finally {
+      await step?.close();
+      loaded.users--;
+      await this.freeUnused();
+    }
+  }
+
+  /** A decoder for what is computed with: one that is loaded where it fits. It is what is kept from now on. */
+  private async use(active: Active, prepack = true): Promise<Loaded> {
+    let found = this.loaded.find(({ decoder }) => decoder.fits(active));
+    if (!found) {
+      found = { decoder: new Decoder(this.runtime, active, { ...this.session, prepack }), users: 0 };
+      this.loaded.push(found);
+    }
+    found.users++;
+    this.kept = found;
+    await this.freeUnused();
+    return found;
+  }
+
+  private async freeUnused(): Promise<void> {
+    const unused = this.loaded.filter((one) => one.users === 0 && one !== this.kept);
+    this.loaded = this.loaded.filter((one) => !unused.includes(one));
+    await Promise.all(unused.map(({ decoder }) => decoder.close()));
   }
 }

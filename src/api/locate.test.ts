@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openModel } from '../models/base.js';
-import { loadModel } from './model.js';
+import { loadModel } from './loadModel.js';
 
 const POINTER = 'version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n';
 const fixture = (path: string) =>

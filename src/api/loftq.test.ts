@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Adapter } from '../methods/adapter.js';
-import { loadModel, type Model } from './model.js';
+import { loadModel } from './loadModel.js';
+import type { Model } from './model.js';
 import { mergeInto } from './output.js';
 
 const data = [{ text: 'It rains in Oslo, and it will rain tomorrow too.' }];

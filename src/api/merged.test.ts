@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { readGguf } from '../formats/gguf/reader.js';
 import { openModel } from '../models/base.js';
 import { convert } from './convert.js';
+import { loadModel } from './loadModel.js';
 import { embeddedModel } from './locate.js';
-import { loadModel } from './model.js';
 import { mergeInto } from './output.js';
 
 const fixture = (name: string) =>

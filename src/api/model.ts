@@ -2,31 +2,25 @@ import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
-import { readGenerationConfig } from '../formats/generationConfig.js';
 import { TemporaryFolder, writeFolderAtomic } from '../formats/io/write.js';
-import {
-  type BaseAlternation,
-  type BaseRecipe,
-  readRecipe,
-  sameRecipe,
-  writeRecipe,
-} from '../formats/quant/recipe.js';
-import { loadTokenizer, type Tokenizer } from '../formats/tokenizer.js';
-import type { Device } from '../graph/op.js';
+import { type BaseAlternation, readRecipe, sameRecipe, writeRecipe } from '../formats/quant/recipe.js';
+import type { Tokenizer } from '../formats/tokenizer.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
-import { MAX_THREADS, type SessionOptions } from '../graph/runtime/session.js';
-import { type Adapter, createAdapter, type StartOptions, trainableCount } from '../methods/adapter.js';
+import type { SessionOptions } from '../graph/runtime/session.js';
+import { type Adapter, createAdapter, trainableCount } from '../methods/adapter.js';
 import type { CombineInput } from '../methods/combine.js';
 import { writeAdapterFolder } from '../methods/files.js';
 import { type MethodConfig, type MethodName, methodNamed } from '../methods/index.js';
 import type { MergeOptions } from '../methods/merge.js';
 import { type BaseModel, openModel, parameterCount } from '../models/base.js';
+import type { Active } from '../serve/decode.js';
 import type { EncodeRowsOptions } from '../train/data/encode.js';
 import type { EvaPlan } from '../train/eva.js';
 import type { TrainEvent } from '../train/loop.js';
 import type { LrEvent, LrRangeInput } from '../train/lrFinder.js';
 import type { RankPlan } from '../train/ranks.js';
 import { readAdapterFor } from './adapterFile.js';
+import { Calls, endingWith } from './calls.js';
 import type { DataSource } from './data.js';
 import type { EvaInput } from './eva.js';
 import { type FurtherTraining, trainedFurther } from './furtherTraining.js';
@@ -36,11 +30,13 @@ import {
   Generator,
   type Prompt,
   type PromptOptions,
+  snapshotOf,
 } from './generator.js';
-import { baseName, type LocateOptions, locate } from './locate.js';
+import { type LocateOptions, locate } from './locate.js';
 import { type SavedModel, type SaveMergedOptions, writeMerged } from './merged.js';
+import type { AdapterOptions, AddOptions, LoadOptions, ModelSource } from './modelOptions.js';
 import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
-import { type BaseOptions, openBase, otherBase, quantizedFolder, recipeOf, resolveBase } from './quantize.js';
+import { openBase, otherBase, quantizedFolder } from './quantize.js';
 import type { RankInput } from './ranks.js';
 import type { SampleEvent } from './samples.js';
 import {
@@ -54,62 +50,10 @@ import {
 } from './training.js';
 import type { TrainJobOptions } from './trainJob.js';
 
-export interface LoadOptions extends BaseOptions {
-  device?: Device;
-  /** Threads of the CPU provider; default: one a physical core. */
-  threads?: number;
-}
-
-/**
- * Opens a model: a Hugging Face folder, a GGUF file (converted once into a cache), or a hub id as
- * `HuggingFaceTB/SmolLM2-135M-Instruct` (fetched once into the hub's cache; a folder of that name wins). Weights stay
- * on disk until a graph maps them; with `quantize` the linear layers are those of a quantized copy, made once into the
- * cache. Throws UserError naming the file where something is missing or unsupported.
- */
-export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
-  const { threads = 1 } = options;
-  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
-    throw new UserError(`threads is ${threads}, expected a whole number from 1 to ${MAX_THREADS}`);
-  }
-  const resolved = await resolveBase(path, options);
-  const { folder, original } = resolved;
-  const base = await openBase(resolved, options);
-  const tokenizer = await loadTokenizer(folder);
-  if (tokenizer.vocabSize > base.config.vocabSize) {
-    const last = JSON.stringify(tokenizer.tokenOf(tokenizer.vocabSize - 1) ?? '');
-    throw new UserError(
-      `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the last of them ${last}, config.json a vocab_size of ${base.config.vocabSize}`,
-    );
-  }
-  const source = { name: await baseName(path), original, recipe: await recipeOf(base) };
-  const content = (await readGenerationConfig(folder)) ?? {};
-  const generation = { place: join(folder, 'generation_config.json'), content, onNotice: options.onNotice };
-  return new Model(base, tokenizer, options, source, generation);
-}
-
-/** Where a model comes from. */
-export interface ModelSource {
-  /** What adapters record as their base; null where nothing that stays holds it. */
-  name: string | null;
-  /** Of a quantized one: where its original lies, if that is known, and how it was quantized. */
-  original?: string;
-  recipe?: BaseRecipe;
-}
-
-/** How an adapter is put on a model. */
-export interface AdapterOptions {
-  /** By which it is chosen, saved and deleted; one of that name is replaced. Default: "default". */
-  name?: string;
-}
-
-/** How a new adapter starts. Some methods factor every matrix for it: what they tell, and what ends them. */
-export interface AddOptions extends AdapterOptions, StartOptions {
-  seed?: number;
-}
-
 /** A pre-trained model, adapters on it by name, and what can be done with them. */
 export class Model {
   private readonly runtime = new NodeRuntime();
+  private readonly calls = new Calls();
   private readonly session: SessionOptions;
   private readonly temporaries: TemporaryFolder[] = [];
   private readonly generator: Generator;
@@ -126,17 +70,7 @@ export class Model {
   ) {
     this.session = { device, threads };
     this.adapters = new NamedAdapters(current);
-    this.generator = new Generator(
-      this.runtime,
-      tokenizer,
-      this.session,
-      () => ({
-        base: this.base,
-        adapter: this.adapter,
-        merged: this.merged,
-      }),
-      generation,
-    );
+    this.generator = new Generator(this.runtime, tokenizer, this.session, () => this.base.folder, generation);
   }
 
   /** The pre-trained model, on disk. */
@@ -177,20 +111,23 @@ export class Model {
    * As addLora, for any method of the table ("full" trains every weight). LoftQ with loftqIter above 1 makes a quantized
    * base of its own, once into the cache, and puts the model over it.
    */
-  async addMethod<M extends MethodName>(
+  addMethod<M extends MethodName>(
     method: M,
     config: MethodConfig<M>,
-    { seed = 0, name, ...work }: AddOptions = {},
+    { seed = 0, name, ...options }: AddOptions = {},
   ): Promise<Adapter> {
-    const found = methodNamed(method);
-    const parsed = found.parse(`${method} configuration`, config);
-    const loftq = found.alternation?.(parsed, this.base);
-    if (loftq && !(await this.alternate(loftq, work))) {
-      throw new UserError(
-        `${method} with ${loftq.iterations} iterations quantizes the base anew: put it on a model without other adapters`,
-      );
-    }
-    return this.use(await createAdapter(found, parsed, this.base, seed, work), name);
+    return this.calls.change(async () => {
+      const work = endingWith(this.calls.closed, options);
+      const found = methodNamed(method);
+      const parsed = found.parse(`${method} configuration`, config);
+      const loftq = found.alternation?.(parsed, this.base);
+      if (loftq && !(await this.alternate(loftq, work))) {
+        throw new UserError(
+          `${method} with ${loftq.iterations} iterations quantizes the base anew: put it on a model without other adapters`,
+        );
+      }
+      return this.use(await createAdapter(found, parsed, this.base, seed, work), name);
+    });
   }
 
   /**
@@ -199,19 +136,23 @@ export class Model {
    * adapter yet. To train it further, `method` and `config` may say how. Throws UserError where it is for another base, or
    * contradicts these.
    */
-  async loadAdapter(
+  loadAdapter(
     path: string,
     { name, method, config, ...options }: AdapterOptions & FurtherTraining & LocateOptions = {},
   ): Promise<Adapter> {
-    const at = await locate(path, { kind: 'adapter', ...options });
-    const trained = await readRecipe(at);
-    const { recipe } = this.source;
-    if (trained?.loftq && trained.format === recipe?.format) await this.alternate(trained.loftq, options);
-    const read = await readAdapterFor(at, this.base);
-    const adapter = trainedFurther(path, read, this.base, { method, config });
-    const other = otherBase(at, trained, this.source.recipe);
-    if (other) options.onNotice?.(other);
-    return this.use(adapter, name);
+    return this.calls.change(async () => {
+      const at = await locate(path, { kind: 'adapter', ...options });
+      const trained = await readRecipe(at);
+      const { recipe } = this.source;
+      if (trained?.loftq && trained.format === recipe?.format) {
+        await this.alternate(trained.loftq, endingWith(this.calls.closed, options));
+      }
+      const read = await readAdapterFor(at, this.base);
+      const adapter = trainedFurther(path, read, this.base, { method, config });
+      const other = otherBase(at, trained, this.source.recipe);
+      if (other) options.onNotice?.(other);
+      return this.use(adapter, name);
+    });
   }
 
   /** Loads adapters, each under its path as its name, and makes all of them active: their changes add up. */
@@ -228,6 +169,7 @@ export class Model {
     names: readonly string[],
     { weights, name, ...options }: AdapterOptions & { weights?: readonly number[] } & CombineInput = {},
   ): Adapter {
+    this.calls.check();
     return this.use(this.adapters.combine(names, weights, options), name);
   }
 
@@ -237,23 +179,27 @@ export class Model {
    * are, and where adapters of these methods do not add up.
    */
   setAdapter(names: string | readonly string[]): void {
+    this.calls.check();
     this.adapters.activate(typeof names === 'string' ? [names] : names);
     this.merged = false;
   }
 
   /** The base computes again exactly what it did before; the adapters stay. */
   disableAdapters(): void {
+    this.calls.check();
     this.adapters.setDisabled(true);
     this.merged = false;
   }
 
   /** Undoes disableAdapters. */
   enableAdapters(): void {
+    this.calls.check();
     this.adapters.setDisabled(false);
   }
 
   /** Removes an adapter. Without another active one the base is left alone. Throws UserError on an unknown name. */
   deleteAdapter(name: string): void {
+    this.calls.check();
     this.adapters.delete(name);
     this.merged = false;
   }
@@ -263,27 +209,32 @@ export class Model {
    * base's weights themselves are not touched, and evaluation and training see the adapter apart.
    */
   merge(): void {
+    this.calls.check();
     if (!this.adapter) throw new UserError('there is no active adapter to merge');
     this.merged = true;
   }
 
   /** Undoes merge. */
   unmerge(): void {
+    this.calls.check();
     this.merged = false;
   }
 
   /** Writes an adapter, the active one if no name is given, as a PEFT folder. Throws UserError where the folder exists. */
-  async saveAdapter(
+  saveAdapter(
     folder: string,
     { name, overwrite = false }: AdapterOptions & { overwrite?: boolean } = {},
   ): Promise<void> {
-    const adapter = name === undefined ? this.adapters.single('saving') : this.adapters.get(name);
-    const { name: base, recipe } = this.source;
-    const write = async (temporary: string) => {
-      await writeAdapterFolder(temporary, adapter, base);
-      if (recipe) await writeRecipe(temporary, recipe);
-    };
-    await writeFolderAtomic(folder, write, { overwrite });
+    return this.calls.finish(async () => {
+      const found = name === undefined ? this.adapters.single('saving') : this.adapters.get(name);
+      const { name: base, recipe } = this.source;
+      const { adapter } = await this.snapshot(found);
+      const write = async (temporary: string) => {
+        await writeAdapterFolder(temporary, adapter!, base);
+        if (recipe) await writeRecipe(temporary, recipe);
+      };
+      await writeFolderAtomic(folder, write, { overwrite });
+    });
   }
 
   /**
@@ -291,7 +242,10 @@ export class Model {
    * Resolves to what was written.
    */
   saveMerged(path: string, options: SaveMergedOptions = {}): Promise<SavedModel> {
-    return writeMerged(path, this.runtime, this.base, this.adapter, options);
+    return this.calls.finish(async () => {
+      const { base, adapter } = await this.snapshot();
+      return writeMerged(path, this.runtime, base, adapter, options);
+    });
   }
 
   /**
@@ -299,26 +253,37 @@ export class Model {
    * plain model. Its weights are written to `folder`, or to a temporary one that close() removes, and read from there.
    * Throws UserError where the method cannot merge or the folder exists.
    */
-  async mergeAndUnload({ folder, ...options }: MergeOptions & { folder?: string } = {}): Promise<void> {
-    const at = folder ?? join(await this.temporaryFolder(), 'model');
-    await this.saveMerged(at, { ...options, format: 'hf' });
-    await this.replaceBase(await openModel(await realpath(at)), { name: folder ?? null });
+  mergeAndUnload({ folder, ...options }: MergeOptions & { folder?: string } = {}): Promise<void> {
+    return this.calls.change(() =>
+      this.calls.finish(async () => {
+        const { base, adapter } = await this.snapshot();
+        const at = folder ?? join(await this.temporaryFolder(), 'model');
+        await writeMerged(at, this.runtime, base, adapter, { ...options, format: 'hf' });
+        await this.replaceBase(await openModel(await realpath(at)), { name: folder ?? null });
+      }),
+    );
   }
 
   /**
    * Trains the active adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values, with
    * `sampleSteps` it generates on the way.
    */
-  async *train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
-    yield* trainOn(this.engine(), this.adapters.single('training'), options);
+  train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
+    return this.calls.steps(() => {
+      const adapter = this.adapters.single('training');
+      return this.calls.alone(adapter, trainOn(this.engine(), adapter, options));
+    });
   }
 
   /**
    * Tries growing learning rates on a copy of the adapter, and suggests one; the last event has the result. The
    * adapter stays as it is. Options as for train, of which those of evaluation, saving and schedule play no part.
    */
-  async *findLearningRate(options: TrainJobOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
-    yield* findLearningRateOn(this.engine(), this.adapters.single('training'), options);
+  findLearningRate(options: TrainJobOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
+    return this.calls.steps(() => {
+      const snapshot = this.snapshot(this.adapters.single('training'));
+      return findLearningRateOn(this.engine(), snapshot, options);
+    });
   }
 
   /**
@@ -331,7 +296,7 @@ export class Model {
     config: MethodConfig<M>,
     options: TrainJobOptions & RankInput,
   ): Promise<RankPlan> {
-    return planRanksOn(this.engine(), name, config, options);
+    return this.calls.run(() => planRanksOn(this.engine(), name, config, options));
   }
 
   /**
@@ -344,32 +309,38 @@ export class Model {
     config: MethodConfig<M>,
     options: TrainJobOptions & EvaInput,
   ): Promise<EvaPlan> {
-    return planEvaOn(this.engine(), name, config, options);
+    return this.calls.run(() => planEvaOn(this.engine(), name, config, options));
   }
 
   /** Mean loss and perplexity over the supervised tokens of a data set, and how much of it was cut or left out. */
   evaluate(data: DataSource, options: Partial<EncodeRowsOptions> & WorkOptions = {}): Promise<Evaluation> {
-    return evaluateOn(this.engine(), this.adapter, data, options);
+    return this.calls.run(() => evaluateOn(this.engine(), this.snapshot(), data, options));
   }
 
   /** Pieces of generated text as they come. A string is continued as it is; messages go through the chat template. */
-  async *stream(
+  stream(
     prompt: Prompt,
     { signal, tools, ...options }: PromptOptions & { signal?: AbortSignal } = {},
   ): AsyncGenerator<string, GenerationEnd, void> {
-    return yield* this.generator.stream(this.generator.encode(prompt, tools), options, { signal });
+    return this.calls.steps(() => {
+      const ids = this.generator.encode(prompt, tools);
+      return this.generator.stream(this.snapshot(), ids, options, { signal });
+    });
   }
 
-  /** The whole generated text. */
-  async generate(prompt: Prompt, options: PromptOptions = {}): Promise<string> {
+  /** The whole generated text; of one that the signal ended, what there was. */
+  async generate(prompt: Prompt, options: PromptOptions & { signal?: AbortSignal } = {}): Promise<string> {
     let text = '';
     for await (const piece of this.stream(prompt, options)) text += piece;
     return text;
   }
 
-  /** Frees the engine, and removes temporary files. */
+  /**
+   * Ends the calls under way with a UserError, waits for what the engine is at, frees it, and removes temporary files.
+   * Calls after it are refused with a UserError.
+   */
   async close(): Promise<void> {
-    await this.runtime.close();
+    await this.calls.close((why) => this.runtime.close(why));
     for (const temporary of this.temporaries.splice(0)) await temporary.remove();
   }
 
@@ -392,11 +363,11 @@ export class Model {
   }
 
   private async replaceBase(base: BaseModel, source: ModelSource): Promise<void> {
-    await this.generator.drop();
     this.current = base;
     this.source = source;
     this.adapters = new NamedAdapters(base);
     this.merged = false;
+    await this.generator.drop();
   }
 
   private async temporaryFolder(): Promise<string> {
@@ -413,6 +384,11 @@ export class Model {
 
   private engine(): Engine {
     const { runtime, base, tokenizer, session, generator } = this;
-    return { runtime, base, tokenizer, session, generator };
+    return { runtime, base, tokenizer, session, generator, closed: this.calls.closed };
+  }
+
+  /** What the model computes with now. To be called before anything is awaited. */
+  private snapshot(adapter = this.adapter): Promise<Active> {
+    return snapshotOf(this.runtime, { base: this.base, adapter, merged: this.merged });
   }
 }

@@ -5,7 +5,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { Rng } from '../base/rng.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import type { Adapter } from '../methods/adapter.js';
-import { loadModel, type Model } from './model.js';
+import { loadModel } from './loadModel.js';
+import type { Model } from './model.js';
 
 const PROMPT = 'It rains in Oslo, and';
 const data = [{ text: 'It rains in Oslo, and it will rain tomorrow too.' }];

@@ -1,6 +1,6 @@
 import { nearest, UserError } from '../base/errors.js';
 import type { Adapter as AdapterFiles } from '../formats/peft.js';
-import type { Adapter } from '../methods/adapter.js';
+import { type Adapter, present } from '../methods/adapter.js';
 import { type CombineInput, combineAdapters, parseCombineOptions } from '../methods/combine.js';
 import { fromFiles, toFiles } from '../methods/files.js';
 import { lora } from '../methods/lora.js';
@@ -121,6 +121,7 @@ export class NamedAdapters {
         `adapter "${name}" is of method ${adapter.method.name}: only LoRA adapters add up or combine; choose it alone`,
       );
     }
+    for (const [tensor, value] of adapter.values) present(tensor, value);
     return toFiles(adapter);
   }
 }

@@ -1,8 +1,8 @@
 /** Jobs that write a model. */
 import { stat } from 'node:fs/promises';
+import { loadModel } from './loadModel.js';
 import { locate } from './locate.js';
 import { dtypeOfGguf, formatOfOutput, type SavedModel, type SaveMergedOptions } from './merged.js';
-import { loadModel } from './model.js';
 import type { BaseOptions } from './quantize.js';
 import { claimOutput, refuseInput } from './replace.js';
 

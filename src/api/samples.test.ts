@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadModel, type Model } from './model.js';
+import { loadModel } from './loadModel.js';
+import type { Model } from './model.js';
 import type { SampleEvent } from './samples.js';
 import type { TrainJobOptions } from './trainJob.js';
 

@@ -2,13 +2,14 @@ import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
 import type { Tokenizer } from '../formats/tokenizer.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
-import type { Adapter } from '../methods/adapter.js';
+import { type Adapter, present } from '../methods/adapter.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import type { LoraConfig } from '../methods/lora.js';
 import { prefixLength } from '../methods/pastKeys.js';
 import { virtualCount } from '../methods/virtualTokens.js';
 import { type BaseModel, parameterCount } from '../models/base.js';
 import { formatOf } from '../models/quantized.js';
+import type { Active } from '../serve/decode.js';
 import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
 import type { ExampleSource } from '../train/data/source.js';
 import { type EvaPlan, planEva } from '../train/eva.js';
@@ -18,6 +19,7 @@ import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from 
 import type { TrainOptions } from '../train/options.js';
 import { planRanks, type RankPlan } from '../train/ranks.js';
 import { LossStep } from '../train/step.js';
+import { endingWith } from './calls.js';
 import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
 import { type EvaInput, parseEvaOptions } from './eva.js';
 import type { Generator, Prompt } from './generator.js';
@@ -32,6 +34,8 @@ export interface Engine {
   tokenizer: Tokenizer;
   session: SessionOptions;
   generator: Generator;
+  /** Aborts when the model is closed: nothing more is read for it. */
+  closed: AbortSignal;
 }
 
 /** Loss in nats a supervised token. */
@@ -53,6 +57,8 @@ export async function* trainOn(
   const { base, generator, tokenizer } = engine;
   const parts = parseTrainJob(options);
   const { hyper, samples, sources } = parts;
+  options.signal?.throwIfAborted();
+  for (const [name, value] of adapter.values) present(name, value);
   const { train, evaluation, limits, close } = await examplesOf(engine, parts, adapter);
   try {
     const fingerprint = JSON.stringify({
@@ -82,11 +88,11 @@ export async function* trainOn(
     for await (const event of events) {
       yield event;
       const step = sampledStep(event, samples);
-      if (step !== undefined) yield* generator.samples(step, prompts, samples, options.signal);
+      if (step !== undefined) {
+        yield* generator.samples({ base, adapter, merged: false }, step, prompts, samples, options.signal);
+      }
     }
   } finally {
-    // A step that was made on the way may have merged older values.
-    await generator.drop();
     await close();
   }
 }
@@ -94,9 +100,10 @@ export async function* trainOn(
 /** See Model.findLearningRate. */
 export async function* findLearningRateOn(
   engine: Engine,
-  adapter: Adapter,
+  snapshot: Promise<Active>,
   options: TrainJobOptions & LrRangeInput,
 ): AsyncGenerator<LrEvent, void, void> {
+  const adapter = (await snapshot).adapter!;
   const { minLr, maxLr, lrSteps, ...rest } = options;
   const range = parseLrRange('learning-rate range', { minLr, maxLr, lrSteps });
   const parts = parseTrainJob(rest);
@@ -168,17 +175,24 @@ async function onExamples<T>(
 /** See Model.evaluate. */
 export async function evaluateOn(
   engine: Engine,
-  adapter: Adapter | undefined,
+  snapshot: Promise<Active>,
   data: DataSource,
   { maxLength, lossOn = 'completion', addEos = false, ...work }: Partial<EncodeRowsOptions> & WorkOptions,
 ): Promise<Evaluation> {
-  const { runtime, base, session } = engine;
+  const { runtime, session } = engine;
+  const { base, adapter } = await snapshot;
+  work.signal?.throwIfAborted();
   const limits = { maxLength: exampleLimit(base, adapter, maxLength), lossOn, addEos };
-  const { examples, stats, close } = await loadExamples(data, tokenizerOf(engine), limits, work);
+  const { examples, stats, close } = await loadExamples(
+    data,
+    tokenizerOf(engine),
+    limits,
+    endingWith(engine.closed, work),
+  );
   try {
     const step = await LossStep.create(runtime, base, adapter, session);
     try {
-      const { loss, tokens } = await evaluate(step, examples, EVAL_MICRO_BATCH_TOKENS);
+      const { loss, tokens } = await evaluate(step, examples, EVAL_MICRO_BATCH_TOKENS, work.signal);
       const { rows, truncated, dropped, unanswered } = stats;
       return { loss, perplexity: Math.exp(loss), tokens, rows, truncated, dropped, unanswered };
     } finally {
@@ -196,7 +210,12 @@ async function examplesOf(
 ) {
   const limits = { lossOn, addEos, maxLength: exampleLimit(engine.base, adapter, maxLength) };
   const wanted = { ...sources, seed: hyper.seed };
-  const { train, evaluation } = await loadTrainingExamples(wanted, tokenizerOf(engine), limits, work);
+  const { train, evaluation } = await loadTrainingExamples(
+    wanted,
+    tokenizerOf(engine),
+    limits,
+    endingWith(engine.closed, work),
+  );
   onData?.({ train: train.stats, eval: evaluation?.stats });
   const close = async () => {
     await train.close();

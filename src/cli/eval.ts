@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { dataShape, engineShape } from '../api/job.js';
-import { loadModel } from '../api/model.js';
+import { loadModel } from '../api/loadModel.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { adaptersOption, jsonOption, modelOption, modelOrBase } from './options.js';

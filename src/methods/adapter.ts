@@ -72,6 +72,32 @@ export async function createAdapter(
   return { method, config, trainables, values, state: emptyState() };
 }
 
+/**
+ * The adapter as it is now: what changes its values later does not reach the copy. Throws UserError where the values are
+ * not here: lent to the engine at this moment, or gone with an engine that stopped.
+ */
+export function copyOf(adapter: Adapter): Adapter {
+  const { tensors, values } = adapter.state;
+  return {
+    ...adapter,
+    values: copiesOf(adapter.values),
+    state: { tensors: copiesOf(tensors), values: structuredClone(values) },
+  };
+}
+
+function copiesOf(tensors: ReadonlyMap<string, F32Tensor>): Map<string, F32Tensor> {
+  return new Map([...tensors].map(([name, t]) => [name, f32(present(name, t).data.slice(), t.dims)]));
+}
+
+/** A tensor whose data is here. Throws UserError, as copyOf. */
+export function present(name: string, tensor: F32Tensor): F32Tensor {
+  if (tensor.data.length === sizeOf(tensor.dims)) return tensor;
+  throw new UserError(
+    `the values of ${name} are in the engine: a step of training is under way, or the engine stopped in the middle of one and ` +
+      'they are lost; then load the adapter again',
+  );
+}
+
 /** The state of a method before its first step. */
 export function emptyState(): MethodState {
   return { tensors: new Map(), values: {} };

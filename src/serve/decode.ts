@@ -1,12 +1,13 @@
 import { addDims, mulDims } from '../base/dims.js';
+import type { UserError } from '../base/errors.js';
 import { countNonFinite } from '../base/finite.js';
-import { f32 } from '../base/tensor.js';
+import { type F32Tensor, f32 } from '../base/tensor.js';
 import { type CompiledGraph, compile } from '../graph/emit.js';
 import type { Device } from '../graph/op.js';
 import { gather, input } from '../graph/ops/index.js';
-import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
+import type { Feeds, Held, Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
 import type { Tensor } from '../graph/tensor.js';
-import { type Adapter, adaptedSites } from '../methods/adapter.js';
+import { type Adapter, adaptedSites, copyOf } from '../methods/adapter.js';
 import { mergedSites } from '../methods/merged.js';
 import { nonFiniteError } from '../methods/nonFinite.js';
 import { prefixLength, prefixRows } from '../methods/pastKeys.js';
@@ -17,66 +18,99 @@ import { HIDDEN, SequenceFeeds } from '../models/feeds.js';
 import type { DecoderConfig, KeyValue, Stream } from '../models/model.js';
 import { KvCache } from './cache.js';
 
-/** One graph for prefill and for each further token: new tokens in, logits of the last one and new cache rows out. */
-export class DecodeStep {
+/** What is computed with: a base, alone or with an adapter, kept apart or merged into the matrices. */
+export interface Active {
+  base: BaseModel;
+  adapter: Adapter | undefined;
+  merged: boolean;
+}
+
+/**
+ * One graph for prefill and for each further token: new tokens in, logits of the last one and new cache rows out. It serves
+ * any number of adapters of one shape at once, each by a step of its own.
+ */
+export class Decoder {
   private readonly sequence: SequenceFeeds;
+  private readonly graph: DecodeGraph;
+  private session: Promise<Session> | undefined;
 
-  private constructor(
-    private readonly session: Session,
-    private readonly model: BaseModel,
-    private readonly device: Device | undefined,
-    private graph: DecodeGraph,
-    private adapter: Adapter | undefined,
-    private merged: boolean,
+  /** Builds the graph of a model, alone or with an adapter; it is loaded with the first step. */
+  constructor(
+    private readonly runtime: Runtime,
+    /** What it was made for. Its adapter may have lost its values to a step. */
+    private made: Active,
+    private readonly options: SessionOptions = {},
   ) {
-    this.sequence = new SequenceFeeds(model.config);
+    this.sequence = new SequenceFeeds(made.base.config);
+    this.graph = decodeGraph(made, options.device);
   }
 
-  /** Compiles for a model, alone or with an adapter: kept apart, so it can be swapped, or merged at load. */
-  static async create(
-    runtime: Runtime,
-    model: BaseModel,
-    adapter: Adapter | undefined,
-    { merged = false, ...options }: SessionOptions & { merged?: boolean } = {},
-  ): Promise<DecodeStep> {
-    const graph = decodeGraph(model, adapter, merged, options.device);
-    const session = await runtime.load(graph.compiled, {
-      prepack: true,
-      ...options,
-      weightsFolder: model.weightsFolder,
-    });
-    const step = new DecodeStep(session, model, options.device, graph, adapter, merged);
-    await step.hold();
-    return step;
-  }
-
-  /**
-   * Takes over the values of an adapter, where it computes by the graph that this step was compiled from: with the same
-   * sites, sizes and scales. false, and nothing done, where it does not.
-   */
-  async useAdapter(adapter: Adapter | undefined, merged: boolean): Promise<boolean> {
-    if (adapter !== this.adapter || merged !== this.merged) {
-      // What is merged is part of the graph; the base alone has no values to take.
-      if (merged || this.merged || !adapter || !this.adapter) return false;
-      if (!computeAlike(adapter, this.adapter)) {
-        // Other words may mean the same: targets by a list of names, or by a pattern.
-        const graph = decodeGraph(this.model, adapter, merged, this.device);
-        if (!sameBytes(graph.compiled.bytes, this.graph.compiled.bytes)) return false;
-        this.graph = graph;
-      }
-      this.adapter = adapter;
-    }
-    await this.hold();
+  /** Whether it computes what is asked for: on the same base, with the same sites, sizes and scales. */
+  fits(active: Active): boolean {
+    const { base, adapter, merged } = this.made;
+    if (active.base !== base || active.merged !== merged) return false;
+    if (!active.adapter || !adapter) return active.adapter === adapter;
+    // What is merged is part of the graph.
+    if (merged) return computeAlike(active.adapter, adapter) && haveEqualValues(active.adapter, adapter);
+    if (computeAlike(active.adapter, adapter)) return true;
+    // Other words may mean the same: targets by a list of names, or by a pattern.
+    const { compiled } = decodeGraph(active, this.options.device);
+    if (!sameBytes(compiled.bytes, this.graph.compiled.bytes)) return false;
+    this.made = active;
     return true;
   }
 
-  /** Gives the engine the adapter's values as they are now. */
-  private async hold(): Promise<void> {
-    const { adapter, graph } = this;
-    if (!adapter || graph.params.length === 0) return;
-    await this.session.hold(
-      Object.fromEntries(graph.params.map((name) => [name, adapter.values.get(name)!])),
-    );
+  /** A step with an adapter that this fits. It takes the adapter's values: they are moved to the engine. */
+  async step(adapter: Adapter | undefined): Promise<DecodeStep> {
+    const session = await this.load();
+    const params = this.graph.params.map((name) => [name, adapter!.values.get(name)!] as const);
+    const held = params.length > 0 ? await session.hold(Object.fromEntries(params)) : undefined;
+    return new DecodeStep(session, this.made.base, this.sequence, adapter, held);
+  }
+
+  async close(): Promise<void> {
+    // One that could not be loaded has told so.
+    const session = await this.session?.catch(() => undefined);
+    await session?.close();
+  }
+
+  private load(): Promise<Session> {
+    const { weightsFolder } = this.made.base;
+    this.session ??= this.runtime
+      .load(this.graph.compiled, { prepack: true, ...this.options, weightsFolder })
+      .catch((error: unknown) => {
+        this.session = undefined;
+        throw error;
+      });
+    return this.session;
+  }
+}
+
+/** A decoder with the values of one adapter, as they were when the step was made. */
+export class DecodeStep {
+  private decoder: Decoder | undefined;
+
+  /** Use Decoder.step or DecodeStep.create. */
+  constructor(
+    private readonly session: Session,
+    private readonly base: BaseModel,
+    private readonly sequence: SequenceFeeds,
+    /** Of its values those that the graph takes are in the engine. */
+    private readonly adapter: Adapter | undefined,
+    private readonly held: Held | undefined,
+  ) {}
+
+  /** A step with a decoder of its own, which is closed with it. The adapter keeps its values. */
+  static async create(
+    runtime: Runtime,
+    base: BaseModel,
+    adapter: Adapter | undefined,
+    { merged = false, ...options }: SessionOptions & { merged?: boolean } = {},
+  ): Promise<DecodeStep> {
+    const decoder = new Decoder(runtime, { base, adapter, merged }, options);
+    const step = await decoder.step(adapter && copyOf(adapter));
+    step.decoder = decoder;
+    return step;
   }
 
   /** Positions that a cache holds, or will before the first token that it is given. */
@@ -86,9 +120,10 @@ export class DecodeStep {
 
   /** A cache to begin with: empty, or with the prefix of the adapter. */
   newCache(): KvCache {
-    const cache = new KvCache(this.model.config);
+    const { config } = this.base;
+    const cache = new KvCache(config);
     const length = prefixLength(this.adapter);
-    if (length > 0) cache.append(prefixRows(this.model.config, this.adapter!), length);
+    if (length > 0) cache.append(prefixRows(config, this.adapter!), length);
     return cache;
   }
 
@@ -100,7 +135,7 @@ export class DecodeStep {
     const virtual = virtualCount(this.adapter);
     const before = cache.length === 0 ? virtual : 0;
     const ids = [...Array<number>(before).fill(0), ...given];
-    const { heads, kvHeads, slidingWindow } = this.model.config;
+    const { heads, kvHeads, slidingWindow } = this.base.config;
     const groups = heads / kvHeads;
     const n = ids.length;
     const start = cache.length;
@@ -124,16 +159,26 @@ export class DecodeStep {
       ),
       ...cache.feeds(),
     };
-    const lent = ['mask', 'cos', 'sin', ...KvCache.names(this.model.config.layers)];
-    const outputs = await this.session.run(feeds, lent);
+    const lent = ['mask', 'cos', 'sin', ...KvCache.names(this.base.config.layers)];
+    const outputs = await this.session.run(feeds, lent, this.held);
     cache.append(outputs, n);
     const logits = outputs.logits.data as Float32Array;
-    if (countNonFinite(logits) > 0) throw await nonFiniteError('what comes next', this.model, this.adapter);
+    if (countNonFinite(logits) > 0) throw await this.nonFinite();
     return logits;
   }
 
-  close(): Promise<void> {
-    return this.session.close();
+  /** What to throw where the logits are not finite; the step is over then. */
+  private async nonFinite(): Promise<UserError> {
+    const { adapter } = this;
+    const back = Object.entries((await this.held?.release()) ?? {}) as [string, F32Tensor][];
+    const values = adapter && { values: new Map([...adapter.values, ...back]) };
+    return nonFiniteError('what comes next', this.base, values);
+  }
+
+  /** Frees the values, and a decoder of its own. */
+  async close(): Promise<void> {
+    await this.held?.release();
+    await this.decoder?.close();
   }
 }
 
@@ -143,14 +188,9 @@ interface DecodeGraph {
   params: readonly string[];
 }
 
-function decodeGraph(
-  model: BaseModel,
-  adapter: Adapter | undefined,
-  merged: boolean,
-  device: Device | undefined,
-): DecodeGraph {
-  const { config } = model;
-  const served = { ...model, serving: true };
+function decodeGraph({ base, adapter, merged }: Active, device: Device | undefined): DecodeGraph {
+  const { config } = base;
+  const served = { ...base, serving: true };
   const { sites, params } =
     adapter && merged
       ? { sites: mergedSites(served, adapter), params: new Map<string, Tensor>() }
@@ -171,6 +211,11 @@ function computeAlike(a: Adapter, b: Adapter): boolean {
   if (a.method !== b.method || JSON.stringify(a.config) !== JSON.stringify(b.config)) return false;
   const sizes = ({ values }: Adapter) => JSON.stringify([...values].map(([name, { dims }]) => [name, dims]));
   return sizes(a) === sizes(b);
+}
+
+function haveEqualValues(a: Adapter, b: Adapter): boolean {
+  const bytes = ({ data }: F32Tensor) => Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  return [...a.values].every(([name, t]) => bytes(t).equals(bytes(b.values.get(name)!)));
 }
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {

@@ -146,11 +146,13 @@ export async function* generateTokens(
         `the model takes fewer than ${config.maxPositions}`,
     );
   }
+  if (signal?.aborted) return 'aborted';
   const rng = new Rng(options.seed, 'sample');
   const process = processorOf(options);
   const ids = [...prompt];
   let logits = await step.run(prompt, cache);
   for (let i = 0; i < Math.min(options.maxNewTokens, room); i++) {
+    if (signal?.aborted) return 'aborted';
     process(logits, { ids, fresh: i, eos });
     requireChoice(logits);
     const id = options.temperature === 0 ? argmax(logits) : sample(logits, rng);

@@ -1,107 +1,150 @@
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import { messageOf, UserError } from '../../base/errors.js';
 import type { CompiledGraph } from '../emit.js';
-import type { Feeds, Runtime, Session, SessionOptions } from './session.js';
-import type { Reply, Request } from './worker.js';
-
-type Body<K extends Request['kind']> = Omit<Extract<Request, { kind: K }>, 'id'>;
+import type { Feeds, Held, Runtime, Session, SessionOptions } from './session.js';
+import { EngineThread } from './thread.js';
 
 /**
  * ONNX Runtime in a worker thread, so that progress, Ctrl-C and servers stay alive while it computes.
- * The thread starts with the first graph and does not keep the process alive by itself.
+ * The thread starts with the first graph, and anew with the next request after it has died.
  */
 export class NodeRuntime implements Runtime {
-  private worker: Worker | undefined;
-  private readonly waiting = new Map<
-    number,
-    { feeds?: Feeds; resolve: (outputs: Feeds) => void; reject: (error: Error) => void }
-  >();
+  private thread: EngineThread | undefined;
   private last: Promise<unknown> = Promise.resolve();
-  private lastId = 0;
-  private lastSession = 0;
+  private closed: UserError | undefined;
+  private ids = 0;
 
   async load(graph: CompiledGraph, options: SessionOptions = {}): Promise<Session> {
-    const session = ++this.lastSession;
-    await this.call({ kind: 'load', session, request: { ...options, bytes: graph.bytes } }).catch(
-      (error: unknown) => {
-        const { device = 'cpu' } = options;
-        if (device === 'cpu') throw error;
-        throw new UserError(`the device "${device}" does not work here: ${messageOf(error)}`);
-      },
-    );
-    return {
-      run: (feeds, lend = []) =>
-        this.enqueue(() => this.call({ kind: 'run', session, feeds, lent: [...lend] })),
-      hold: async (feeds) => {
-        await this.enqueue(() => this.call({ kind: 'hold', session, feeds }));
-      },
-      close: async () => {
-        if (this.worker) await this.call({ kind: 'close', session });
-      },
-    };
+    const session = new NodeSession(this, graph, options);
+    await session.load();
+    return session;
   }
 
-  /** Ends the thread, after the run under way: the engine aborts the process when it is stopped in the middle. */
-  async close(): Promise<void> {
+  get lending(): Promise<void> | undefined {
+    return this.thread?.lending;
+  }
+
+  async close(why = 'the engine was closed'): Promise<void> {
+    this.closed ??= new UserError(why);
     await this.last;
-    const worker = this.worker;
-    this.worker = undefined;
-    await worker?.terminate();
+    await this.thread?.end();
+    this.thread = undefined;
   }
 
-  /** One at a time: what one run has borrowed, the next may need. */
-  private enqueue<T>(job: () => Promise<T>): Promise<T> {
-    const result = this.last.then(job);
+  /** Gives `job` the engine's thread when all that was asked before is done. Throws UserError once this is closed. */
+  request<T>(job: (thread: EngineThread) => Promise<T>): Promise<T> {
+    const result = this.last.then(() => {
+      if (this.closed) throw this.closed;
+      if (!this.thread?.alive) this.thread = new EngineThread();
+      return job(this.thread);
+    });
     this.last = result.catch(() => {});
     return result;
   }
 
-  private call(body: Body<'load'> | Body<'run'> | Body<'hold'> | Body<'close'>): Promise<Feeds> {
-    const worker = this.start();
-    const id = ++this.lastId;
-    const feeds = body.kind === 'run' ? body.feeds : undefined;
-    const lent =
-      body.kind === 'run' ? body.lent.map((name) => body.feeds[name].data.buffer as ArrayBuffer) : [];
-    return new Promise((resolve, reject) => {
-      this.waiting.set(id, { feeds, resolve, reject });
-      worker.ref();
-      worker.postMessage({ ...body, id }, [...new Set(lent)]);
+  /** As request, of what frees something that `thread` has. Nothing is to be freed where that has ended or is about to. */
+  async free(thread: EngineThread, job: () => Promise<Feeds>): Promise<Feeds> {
+    if (this.closed || thread !== this.thread || !thread.alive) return {};
+    return this.request(async (current) => (current === thread ? job() : {})).catch((error) => {
+      if (this.closed || !thread.alive) return {};
+      throw error;
     });
   }
 
-  private start(): Worker {
-    if (this.worker) return this.worker;
-    const worker = new Worker(workerFile(), { name: 'lowrank engine' });
-    worker.on('message', (reply: Reply) => this.settle(worker, reply));
-    const fail = (why: string) => {
-      const error = new UserError(`the engine stopped: ${why}`);
-      for (const { reject } of this.waiting.values()) reject(error);
-      this.waiting.clear();
-      if (this.worker === worker) this.worker = undefined;
-    };
-    worker.on('error', (error) => fail(error.message));
-    worker.on('exit', (code) => fail(`its thread ended with code ${code}`));
-    this.worker = worker;
-    return worker;
-  }
-
-  private settle(worker: Worker, reply: Reply): void {
-    const call = this.waiting.get(reply.id);
-    if (!call) return;
-    this.waiting.delete(reply.id);
-    if (this.waiting.size === 0) worker.unref();
-    for (const [name, t] of Object.entries(reply.lent ?? {}))
-      Object.assign(call.feeds![name], { data: t.data });
-    if ('error' in reply) call.reject(new Error(reply.error));
-    else call.resolve(reply.outputs);
+  /** A number that names a session or what one holds. */
+  nextId(): number {
+    return ++this.ids;
   }
 }
 
-/** The compiled worker; under a test runner that loads TypeScript, the one that the build put in dist/. */
-function workerFile(): URL {
-  const here = new URL('./worker.js', import.meta.url);
-  if (existsSync(fileURLToPath(here))) return here;
-  return new URL('../../../dist/graph/runtime/worker.js', import.meta.url);
+/** What a session holds, in the thread that it was given to. */
+class NodeHeld implements Held {
+  private released: Promise<Feeds> | undefined;
+
+  constructor(
+    readonly id: number,
+    readonly thread: EngineThread,
+    private readonly free: (id: number) => Promise<Feeds>,
+  ) {}
+
+  release(): Promise<Feeds> {
+    this.released ??= this.free(this.id);
+    return this.released;
+  }
+}
+
+class NodeSession implements Session {
+  private readonly id: number;
+  /** Where it is loaded. */
+  private thread: EngineThread | undefined;
+  private closed = false;
+
+  constructor(
+    private readonly runtime: NodeRuntime,
+    private readonly graph: CompiledGraph,
+    private readonly options: SessionOptions,
+  ) {
+    this.id = runtime.nextId();
+  }
+
+  load(): Promise<void> {
+    return this.runtime.request((thread) => this.loadInto(thread));
+  }
+
+  async run(feeds: Feeds, lend: Iterable<string> = [], held?: Held): Promise<Feeds> {
+    this.checkOpen();
+    return this.runtime.request(async (thread) => {
+      await this.loadInto(thread);
+      const lent = [...lend];
+      const kept = held as NodeHeld | undefined;
+      if (kept && kept.thread !== thread) {
+        throw new UserError(
+          'the engine stopped while this was under way, and what it held is lost: begin anew',
+        );
+      }
+      const request = { kind: 'run', session: this.id, feeds, lent, held: kept?.id } as const;
+      return thread.ask(request, buffersOf(lent.map((name) => feeds[name])));
+    });
+  }
+
+  async hold(feeds: Feeds): Promise<Held> {
+    this.checkOpen();
+    return this.runtime.request(async (thread) => {
+      await this.loadInto(thread);
+      const held = this.runtime.nextId();
+      await thread.ask({ kind: 'hold', session: this.id, held, feeds }, buffersOf(Object.values(feeds)));
+      return new NodeHeld(held, thread, (id) => this.release(thread, id));
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    const { thread, id: session } = this;
+    if (thread) await this.runtime.free(thread, () => thread.ask({ kind: 'close', session }));
+  }
+
+  private release(thread: EngineThread, held: number): Promise<Feeds> {
+    if (this.closed) return Promise.resolve({});
+    return this.runtime.free(thread, () => thread.ask({ kind: 'release', session: this.id, held }));
+  }
+
+  private checkOpen(): void {
+    if (this.closed) throw new Error('this session is closed');
+  }
+
+  private async loadInto(thread: EngineThread): Promise<void> {
+    if (this.thread === thread) return;
+    const { graph, options, id: session } = this;
+    const request = { ...options, bytes: graph.bytes };
+    await thread.ask({ kind: 'load', session, request }).catch((error: unknown) => {
+      const { device = 'cpu' } = options;
+      if (device === 'cpu' || error instanceof UserError) throw error;
+      throw new UserError(`the device "${device}" does not work here: ${messageOf(error)}`);
+    });
+    this.thread = thread;
+  }
+}
+
+function buffersOf(tensors: readonly Feeds[string][]): ArrayBuffer[] {
+  return tensors.map((t) => t.data.buffer as ArrayBuffer);
 }

@@ -22,24 +22,33 @@ export interface SessionOptions {
   profile?: string;
 }
 
-/** A compiled graph, loaded and ready. One run at a time; calls queue. */
+/** Feeds that lie in the engine, for the runs that name them: an adapter's matrices. */
+export interface Held {
+  /** Moves them back, for who wants them; nothing where the engine has ended. */
+  release(): Promise<Feeds>;
+}
+
+/** A compiled graph, loaded and ready. One run at a time; calls queue. Where the engine had to start anew, it loads again. */
 export interface Session {
   /**
-   * Feeds every input and returns every output.
+   * Feeds every input and returns every output; what `held` holds need not be among the feeds.
    *
    * Tensors named in `lend` are moved to the engine and back instead of copied: while the run is under way
    * their `data` is empty, afterwards it is a new view of the same memory. Use it for large feeds that the
    * caller owns alone (caches, parameters).
    */
-  run(feeds: Feeds, lend?: Iterable<string>): Promise<Feeds>;
-  /** Feeds kept in the engine, and used at every run until replaced: an adapter's matrices. Copied once. */
-  hold(feeds: Feeds): Promise<void>;
+  run(feeds: Feeds, lend?: Iterable<string>, held?: Held): Promise<Feeds>;
+  /** Moves feeds into the engine, where they stay: their `data` is empty from then on. A session may hold many. */
+  hold(feeds: Feeds): Promise<Held>;
   /** Frees the engine's memory. */
   close(): Promise<void>;
 }
 
-/** Something that runs graphs. */
+/** Something that runs graphs, one request after the other. */
 export interface Runtime {
   load(graph: CompiledGraph, options?: SessionOptions): Promise<Session>;
-  close(): Promise<void>;
+  /** While a run has borrowed tensors: resolves as soon as they are back, before the run's caller goes on. */
+  readonly lending: Promise<void> | undefined;
+  /** Refuses what is asked from now on with a UserError that says `why`, waits for the request under way, and frees everything. */
+  close(why?: string): Promise<void>;
 }

@@ -1,0 +1,36 @@
+import { join } from 'node:path';
+import { UserError } from '../base/errors.js';
+import { readGenerationConfig } from '../formats/generationConfig.js';
+import { loadTokenizer } from '../formats/tokenizer.js';
+import { MAX_THREADS } from '../graph/runtime/session.js';
+import { baseName } from './locate.js';
+import { Model } from './model.js';
+import type { LoadOptions } from './modelOptions.js';
+import { openBase, recipeOf, resolveBase } from './quantize.js';
+
+/**
+ * Opens a model: a Hugging Face folder, a GGUF file (converted once into a cache), or a hub id as
+ * `HuggingFaceTB/SmolLM2-135M-Instruct` (fetched once into the hub's cache; a folder of that name wins). Weights stay
+ * on disk until a graph maps them; with `quantize` the linear layers are those of a quantized copy, made once into the
+ * cache. Throws UserError naming the file where something is missing or unsupported.
+ */
+export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
+  const { threads = 1 } = options;
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
+    throw new UserError(`threads is ${threads}, expected a whole number from 1 to ${MAX_THREADS}`);
+  }
+  const resolved = await resolveBase(path, options);
+  const { folder, original } = resolved;
+  const base = await openBase(resolved, options);
+  const tokenizer = await loadTokenizer(folder);
+  if (tokenizer.vocabSize > base.config.vocabSize) {
+    const last = JSON.stringify(tokenizer.tokenOf(tokenizer.vocabSize - 1) ?? '');
+    throw new UserError(
+      `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the last of them ${last}, config.json a vocab_size of ${base.config.vocabSize}`,
+    );
+  }
+  const source = { name: await baseName(path), original, recipe: await recipeOf(base) };
+  const content = (await readGenerationConfig(folder)) ?? {};
+  const generation = { place: join(folder, 'generation_config.json'), content, onNotice: options.onNotice };
+  return new Model(base, tokenizer, options, source, generation);
+}
