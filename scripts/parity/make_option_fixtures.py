@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftConfig, VeraConfig, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, PeftConfig, VeraConfig, get_peft_model
 from safetensors.torch import load_file
 
 import fixtures as fx
@@ -27,6 +27,10 @@ import reference as ref
 
 RECIPE = ref.RECIPE | {"learning_rate": 1e-2}
 COMMON = {"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM"}
+# Without what AdaLoRA does while it trains, which make_adalora_fixtures.py is about.
+UNPRUNED = {"init_r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", "orth_reg_weight": 0, "tinit": 900, "total_step": 1000}
+# Options of save_pretrained, not of a configuration.
+SAVING = ["save_embedding_layers"]
 QV = {"target_modules": ["q_proj", "v_proj"]}
 
 # Base and options. qwen2: tied, biases on q, k and v. smollm2: tied, no biases. llama2: a head of its own, no biases.
@@ -68,13 +72,27 @@ CASES: dict[str, tuple[str, dict]] = {
         {"target_modules": ["q_proj", "k_proj", "down_proj"], "use_rslora": True}
         | {"rank_pattern": {"layers.1.self_attn.q_proj": 2, "k_proj": 6}, "alpha_pattern": {"down_proj": 3}},
     ),
+    "llama2-vera-head": ("llama2", {"vera": True, "target_modules": ["v_proj", "o_proj", "down_proj", "lm_head"]}),
+    "smollm2-vera-head": ("smollm2", {"vera": True, "target_modules": ["v_proj", "o_proj", "down_proj", "lm_head"]}),
+    "llama2-adalora-head": ("llama2", {"adalora": True, "target_modules": ["q_proj", "lm_head"]}),
+    "qwen2-adalora": (
+        "qwen2",
+        {"adalora": True, "target_modules": ["q_proj", "v_proj"], "exclude_modules": ["layers.0.self_attn.v_proj"]}
+        | {"bias": "all", "modules_to_save": ["norm"], "trainable_token_indices": [5, 9], "use_rslora": True},
+    ),
+    "qwen2-adalora-bias": ("qwen2", QV | {"adalora": True, "bias": "lora_only", "layers_to_transform": [1]}),
+    "llama2-saved-embeddings": ("llama2", QV | {"save_embedding_layers": True}),
+    "smollm2-saved-embeddings": ("smollm2", QV | {"save_embedding_layers": True}),
+    "llama2-saved-embeddings-and-head": ("llama2", QV | {"save_embedding_layers": True, "modules_to_save": ["lm_head"]}),
 }
 
 
 def config_of(options: dict) -> PeftConfig:
     if "vera" in options:
         return VeraConfig(r=12, task_type="CAUSAL_LM", **{key: options[key] for key in options if key != "vera"})
-    return LoraConfig(**COMMON | options)
+    if "adalora" in options:
+        return AdaLoraConfig(**UNPRUNED, **{key: options[key] for key in options if key != "adalora"})
+    return LoraConfig(**COMMON | {key: options[key] for key in options if key not in SAVING})
 
 
 @torch.no_grad()
@@ -88,6 +106,8 @@ def move(model: torch.nn.Module, generator: torch.Generator) -> None:
             parameter.copy_(noise * 0.3)
         elif "lora_B.default.weight" in name or "lora_embedding_B" in name:
             parameter.copy_(noise * 0.1)
+        elif "lora_E" in name:
+            parameter.copy_(noise * 2)
         elif "magnitude" in name:
             parameter.mul_(1 + 0.2 * noise)
         else:
@@ -101,7 +121,8 @@ def make(name: str, folder: Path, seed: int) -> None:
     adapted = get_peft_model(fx.load_base(model), config_of(options))
     move(adapted, generator)
     adapted.eval()
-    fx.save_adapter(adapted, model, folder / "adapter")
+    saving = {key: options[key] for key in SAVING if key in options}
+    fx.save_adapter(adapted, model, folder / "adapter", **saving)
 
     base = ref.logits_of(fx.load_base(model), batch)
     expected = {"adapted_logits": ref.logits_of(adapted, batch)}
@@ -114,7 +135,7 @@ def make(name: str, folder: Path, seed: int) -> None:
     expected |= fx.named_gradients(gradients)
     log = ref.train(adapted, batch, RECIPE)
     assert log["losses"][-1] < 0.97 * log["losses"][0], "training does nothing"
-    method = "dora" if "use_dora" in options else "vera" if "vera" in options else "lora"
+    method = "dora" if "use_dora" in options else next((name for name in ("vera", "adalora") if name in options), "lora")
     fx.write_expected(folder, expected, {"method": method, "base": model, "loss": loss, "recipe": RECIPE, **log})
 
 

@@ -6,16 +6,15 @@ import { configOf } from '../formats/gguf/config.js';
 import { describeLoraGguf, isAdapterGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists } from '../formats/io/node.js';
+import { kindName, readAdapter } from '../formats/peft.js';
+import { type PeftConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
 import {
   type AdapterPart,
   adapterKey,
   adapterSites,
-  kindName,
-  readAdapter,
   splitAdapterKey,
   splitModuleKey,
-} from '../formats/peft.js';
-import { type PeftConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
+} from '../formats/peftNames.js';
 import { sitesOf, trainableCount } from '../methods/adapter.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import { ownConfigOf } from '../methods/ownFiles.js';

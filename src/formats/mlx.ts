@@ -8,8 +8,9 @@ import { UserError } from '../base/errors.js';
 import { sizeOf } from '../base/tensor.js';
 import { targetsOf } from './adapterNames.js';
 import { exists, readJson } from './io/node.js';
-import { type Adapter, type AdapterTensor, adapterKey, adapterSites } from './peft.js';
+import type { Adapter, AdapterTensor } from './peft.js';
 import { peftLoraConfig } from './peftConfig.js';
+import { adapterKey, adapterSites } from './peftNames.js';
 import { readFinite, readSafetensorsHeader, type TensorInfo } from './safetensors.js';
 
 const CONFIG = 'adapter_config.json';

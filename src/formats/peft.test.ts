@@ -5,8 +5,10 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { UserError } from '../base/errors.js';
-import { adapterKey, adapterSites, readAdapter, splitAdapterKey, writeAdapter } from './peft.js';
+import { readAdapter, writeAdapter } from './peft.js';
 import { checkPeftConfig, type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from './peftConfig.js';
+import { adapterKey, adapterSites, splitAdapterKey } from './peftNames.js';
+import { readSafetensorsHeader, readTensorF32, type TensorEntry, writeSafetensors } from './safetensors.js';
 
 /** Written by PEFT 0.21.2 (scripts/parity/peft_roundtrip.py --fixture). */
 const FIXTURE = fileURLToPath(new URL('./fixtures/peft', import.meta.url));
@@ -55,6 +57,67 @@ describe('an adapter that PEFT wrote', () => {
   });
 });
 
+describe("tensors by others' names", () => {
+  const entries = async (rename: (name: string) => string, dtype: 'F32' | 'F64' = 'F32') =>
+    [...(await readSafetensorsHeader(join(FIXTURE, 'adapter_model.safetensors'))).tensors.values()].map(
+      (info): TensorEntry => ({
+        name: rename(info.name),
+        dtype,
+        shape: info.shape,
+        data: async () => {
+          const values = await readTensorF32(info);
+          return new Uint8Array((dtype === 'F64' ? Float64Array.from(values) : values).buffer);
+        },
+      }),
+    );
+  const write = async (list: TensorEntry[]) => {
+    await cp(FIXTURE, dir, { recursive: true });
+    await writeSafetensors(join(dir, 'adapter_model.safetensors'), list);
+  };
+  const prefix = 'base_model.model.';
+
+  it.each<[string, (name: string) => string]>([
+    ["the adapter's name", (name) => name.replace(/weight$/, 'default.weight')],
+    ['torch.compile in front', (name) => `_orig_mod.${name}`],
+    ['torch.compile within', (name) => name.replace(prefix, `${prefix}_orig_mod.`)],
+    ['a compiled layer', (name) => name.replace(/layers\.\d+/, '$&._orig_mod')],
+    ['data parallel in front', (name) => `module.${name}`],
+    ['data parallel within', (name) => name.replace(prefix, `${prefix}module.`)],
+    ['all of them', (name) => `module._orig_mod.${name.replace(/weight$/, 'default.weight')}`],
+  ])('%s', async (_, rename) => {
+    await write(await entries(rename));
+    expect(await readAdapter(dir)).toEqual(await readAdapter(FIXTURE));
+  });
+
+  it('float64', async () => {
+    await write(await entries((name) => name, 'F64'));
+    expect(await readAdapter(dir)).toEqual(await readAdapter(FIXTURE));
+  });
+
+  it("a magnitude's, as older versions of PEFT have it", async () => {
+    const dora = fileURLToPath(
+      new URL('../../test/golden/fixtures-methods/qwen2-dora/adapter', import.meta.url),
+    );
+    await cp(dora, dir, { recursive: true });
+    const infos = (await readSafetensorsHeader(join(dora, 'adapter_model.safetensors'))).tensors.values();
+    const list = [...infos].map((info): TensorEntry => {
+      const name = info.name.replace(/lora_magnitude_vector$/, '$&.weight');
+      const data = async () => new Uint8Array((await readTensorF32(info)).buffer);
+      return { name, dtype: 'F32', shape: info.shape, data };
+    });
+    await writeSafetensors(join(dir, 'adapter_model.safetensors'), list);
+    expect(await readAdapter(dir)).toEqual(await readAdapter(dora));
+  });
+
+  it('are one tensor only once', async () => {
+    await write([
+      ...(await entries((name) => name)),
+      ...(await entries((name) => `module.${name}`)).slice(0, 1),
+    ]);
+    await expect(readAdapter(dir)).rejects.toThrow(/tensors "base_.*" and "module\.base_.*" are one$/);
+  });
+});
+
 describe('readAdapter refuses', () => {
   beforeEach(() => cp(FIXTURE, dir, { recursive: true }));
   const edit = async (change: Record<string, unknown>) => {
@@ -67,6 +130,14 @@ describe('readAdapter refuses', () => {
     await expect(readAdapter(dir)).rejects.toThrow(new UserError(`${dir} has no adapter_model.safetensors`));
     await rm(join(dir, 'adapter_config.json'));
     await expect(readAdapter(dir)).rejects.toThrow(/is not an adapter folder/);
+  });
+
+  it('a pickle, and says how to convert it', async () => {
+    await rm(join(dir, 'adapter_model.safetensors'));
+    await writeFile(join(dir, 'adapter_model.bin'), '');
+    await expect(readAdapter(dir)).rejects.toThrow(
+      `${dir} has adapter_model.bin, a pickle, which is a program and is not read; write it as adapter_model.safetensors in Python: from safetensors.torch import save_file; `,
+    );
   });
 
   it('another rank than its matrices have', async () => {
@@ -100,8 +171,8 @@ describe('of an adapter with more in it, readAdapter refuses', () => {
   it.each([
     [
       'llama2-modules-to-save',
-      { modules_to_save: ['norm'] },
-      /"base_model.model.lm_head.weight" is not of a LoRA/,
+      { modules_to_save: ['lm_head', 'embed_tokens'] },
+      /"base_model.model.model.norm.weight" is not of a LoRA/,
     ],
     ['qwen2-bias-all', { bias: 'none' }, /k_proj.bias" is not of a LoRA adapter/],
     ['smollm2-lora-bias', { lora_bias: false }, /o_proj.lora_B.bias" is not of a LoRA adapter/],
@@ -173,7 +244,11 @@ describe('checkPeftConfig', () => {
   });
 
   it.each([
-    [{ peft_type: 'IA3' }, /^c.json: key "peft_type": .*expected one of "LORA"|"VERA"/],
+    [
+      { peft_type: 'IA3' },
+      /^c.json: key "peft_type": "IA3" is not read, expected LORA, ADALORA, VERA, PREFIX_TUNING, /,
+    ],
+    [{ task_type: 'SEQ_CLS' }, /^c.json: task_type "SEQ_CLS" needs a classifier on the model, /],
     [{ use_qalora: true }, /^c.json: use_qalora true is not implemented$/],
     [{ bias: 'some' }, /^c.json: key "bias": /],
     [{ modules_to_save: 'lm_head' }, /^c.json: key "modules_to_save": /],
@@ -181,7 +256,12 @@ describe('checkPeftConfig', () => {
     [{ lora_bias: true, use_dora: true }, /^c.json: lora_bias needs init_lora_weights true or false/],
     [{ lora_bias: true, init_lora_weights: 'gaussian' }, /^c.json: lora_bias needs /],
     [{ ensure_weight_tying: true }, /^c.json: ensure_weight_tying true is not implemented$/],
-    [{ init_lora_weights: 'pissa' }, /^c.json: key "init_lora_weights": "pissa" is not implemented/],
+    [
+      { init_lora_weights: 'pissa' },
+      /"pissa" took .* save it with PEFT's path_initial_model_for_weight_conversion/,
+    ],
+    [{ init_lora_weights: 'corda' }, /^c.json: key "init_lora_weights": "corda" took a part out of the base/],
+    [{ init_lora_weights: 'other' }, /^c.json: key "init_lora_weights": "other" is not implemented/],
     [{ some_new_key: 3 }, /^c.json: some_new_key 3 is not implemented$/],
     [{ constructor: 'x' }, /^c.json: constructor "x" is not implemented$/],
     [{ r: 0 }, /^c.json: key "r": /],
@@ -204,6 +284,12 @@ describe('checkPeftConfig', () => {
       some_new_key: {},
     };
     expect(check({ ...idle, bias: 'none', rank_pattern: null })).toEqual(check({}));
+  });
+
+  it('takes null as PEFT does, for a switch that is off', () => {
+    const flags = ['use_rslora', 'use_dora', 'lora_bias', 'fan_in_fan_out', 'init_lora_weights'];
+    const off = Object.fromEntries([...flags, 'ensure_weight_tying', 'use_qalora'].map((key) => [key, null]));
+    expect(check(off)).toEqual(check({}));
   });
 
   it("keeps how EVA's start came about", () => {

@@ -2,6 +2,7 @@
  * LoRA, DoRA and VeRA adapters in PEFT's folder format: adapter_config.json with PEFT's keys and
  * adapter_model.safetensors with PEFT's tensor names (written and checked against PEFT 0.21.2).
  */
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
@@ -18,6 +19,17 @@ import {
   trainableTokens,
 } from './peftConfig.js';
 import {
+  type AdapterPart,
+  adapterKey,
+  adapterSites,
+  exampleName,
+  keyOfFileName,
+  peftFileName,
+  SHARED,
+  splitAdapterKey,
+  splitModuleKey,
+} from './peftNames.js';
+import {
   readFinite,
   readSafetensorsHeader,
   type TensorEntry,
@@ -27,45 +39,7 @@ import {
 
 const CONFIG = 'adapter_config.json';
 const WEIGHTS = 'adapter_model.safetensors';
-const SITE_PREFIX = 'base_model.model.';
-const SHARED_PREFIX = 'base_model.';
-
-/** A site's tensors, and what their names end with in the file. */
-const PART_ENDS = {
-  lora_A: '.lora_A.weight',
-  lora_B: '.lora_B.weight',
-  lora_bias: '.lora_B.bias',
-  lora_embedding_A: '.lora_embedding_A',
-  lora_embedding_B: '.lora_embedding_B',
-  lora_magnitude_vector: '.lora_magnitude_vector',
-  adalora_A: '.lora_A',
-  adalora_E: '.lora_E',
-  adalora_B: '.lora_B',
-  vera_lambda_b: '.vera_lambda_b',
-  vera_lambda_d: '.vera_lambda_d',
-} as const;
-export type AdapterPart = keyof typeof PART_ENDS;
-const PARTS = Object.keys(PART_ENDS) as AdapterPart[];
-
-/**
- * What an adapter holds of modules beside its sites' own tensors: rows of an embedding, full copies (modules_to_save) and
- * biases, and with the embeddings among its targets the base's matrix, unchanged, as PEFT adds it.
- */
-const MODULE_PART_ENDS = {
-  trainable_tokens_delta: '.token_adapter.trainable_tokens_delta',
-  base_weight: '.base_layer.weight',
-  weight: '.weight',
-  bias: '.bias',
-} as const;
-export type ModulePart = keyof typeof MODULE_PART_ENDS;
-const MODULE_PARTS = Object.keys(MODULE_PART_ENDS) as ModulePart[];
-/** How the bias of a module that is a site ends. */
-const SITE_BIAS = '.base_layer.bias';
-
 const EMBEDDING_PARTS = ['lora_embedding_A', 'lora_embedding_B'] as const;
-
-/** Tensors that all sites share. */
-const SHARED = ['vera_A', 'vera_B'];
 
 /** One tensor of an adapter, row-major. */
 export interface AdapterTensor {
@@ -82,55 +56,6 @@ export interface Adapter {
   tensors: Map<string, AdapterTensor>;
 }
 
-/** The key of a site's tensor in Adapter.tensors, e.g. "model.layers.0.self_attn.q_proj.lora_A". */
-export function adapterKey(site: string, part: AdapterPart): string {
-  return `${site}.${part}`;
-}
-
-/** The site and part that adapterKey joined; undefined for any other text. */
-export function splitAdapterKey(key: string): { site: string; part: AdapterPart } | undefined {
-  const dot = key.lastIndexOf('.');
-  const part = PARTS.find((p) => p === key.slice(dot + 1));
-  return part === undefined || dot < 1 ? undefined : { site: key.slice(0, dot), part };
-}
-
-/** The module and part of a tensor that belongs to no site's method ("lm_head.weight"); undefined for any other text. */
-export function splitModuleKey(key: string): { module: string; part: ModulePart } | undefined {
-  const dot = key.lastIndexOf('.');
-  const part = MODULE_PARTS.find((p) => p === key.slice(dot + 1));
-  return part === undefined || dot < 1 ? undefined : { module: key.slice(0, dot), part };
-}
-
-/** The sites of an adapter, in the order of its tensors. */
-export function adapterSites(tensors: ReadonlyMap<string, unknown>): string[] {
-  return [...new Set([...tensors.keys()].flatMap((key) => splitAdapterKey(key)?.site ?? []))];
-}
-
-/** The tensor's name in PEFT's file, where `sites` are those of the adapter: it says where their own bias is. */
-export function peftFileName(key: string, sites: ReadonlySet<string> = new Set()): string {
-  if (SHARED.includes(key)) return `${SHARED_PREFIX}${key}`;
-  const split = splitAdapterKey(key);
-  if (split) return `${SITE_PREFIX}${split.site}${PART_ENDS[split.part]}`;
-  const own = splitModuleKey(key);
-  if (!own) throw new Error(`"${key}" names no part of a site or module`);
-  const end = own.part === 'bias' && sites.has(own.module) ? SITE_BIAS : MODULE_PART_ENDS[own.part];
-  return `${SITE_PREFIX}${own.module}${end}`;
-}
-
-function keyOfFileName(name: string): string | undefined {
-  const shared = SHARED.find((key) => name === `${SHARED_PREFIX}${key}`);
-  if (shared || !name.startsWith(SITE_PREFIX)) return shared;
-  const key = (end: string, part: string) => {
-    const module = name.slice(SITE_PREFIX.length, -end.length);
-    return module === '' ? undefined : `${module}.${part}`;
-  };
-  const part = PARTS.find((p) => name.endsWith(PART_ENDS[p]));
-  if (part) return key(PART_ENDS[part], part);
-  if (name.endsWith(SITE_BIAS)) return key(SITE_BIAS, 'bias');
-  const own = MODULE_PARTS.find((p) => name.endsWith(MODULE_PART_ENDS[p]));
-  return own && key(MODULE_PART_ENDS[own], own);
-}
-
 /**
  * Reads an adapter folder; F16 and BF16 tensors come as float32.
  * @throws UserError when a file is missing or broken, the configuration asks for what is not implemented, or a
@@ -142,16 +67,22 @@ export async function readAdapter(folder: string): Promise<Adapter> {
   if (!(await exists(configPath)))
     throw new UserError(`${folder} is not an adapter folder: it has no ${CONFIG}`);
   const config = checkPeftConfig(configPath, await readJson(configPath, z.unknown()));
-  if (!(await exists(path))) throw new UserError(`${folder} has no ${WEIGHTS}`);
+  if (!(await exists(path))) throw await missingWeights(folder);
+  const isCopy = (module: string) => isSavedModule(config.modules_to_save ?? [], module);
   const found = new Map<string, TensorInfo>();
   for (const info of (await readSafetensorsHeader(path)).tensors.values()) {
-    const key = keyOfFileName(info.name);
+    const key = keyOfFileName(info.name, isCopy);
+    if (key === null) continue;
     if (key === undefined || !expectedShape(config, key)) {
       const [first] = partsOf(config);
       throw new UserError(
-        `${path}: tensor "${info.name}" is not of a ${kindName(config)} adapter, ` +
-          `expected ${SITE_PREFIX}<module>${PART_ENDS[first]} and its like`,
+        `${path}: tensor "${info.name}" is not of a ${kindName(config)} adapter, expected ${exampleName(first)} and its like`,
       );
+    }
+    const other = found.get(key);
+    // A head's matrix stands under the name of each of its homes, which are equal.
+    if (other && splitModuleKey(key)?.part !== 'base_weight') {
+      throw new UserError(`${path}: tensors "${other.name}" and "${info.name}" are one`);
     }
     found.set(key, info);
   }
@@ -159,6 +90,17 @@ export async function readAdapter(folder: string): Promise<Adapter> {
   const tensors = new Map<string, AdapterTensor>();
   for (const [key, info] of found) tensors.set(key, { shape: info.shape, data: await readFinite(info) });
   return { config, tensors };
+}
+
+/** Why a folder without its weights has none that is read. */
+async function missingWeights(folder: string): Promise<UserError> {
+  const names = await readdir(folder);
+  const pickle = names.find((name) => /^adapter_model\.(bin|pt|pth)$/.test(name));
+  if (pickle === undefined) return new UserError(`${folder} has no ${WEIGHTS}`);
+  return new UserError(
+    `${folder} has ${pickle}, a pickle, which is a program and is not read; write it as ${WEIGHTS} in Python: ` +
+      `from safetensors.torch import save_file; import torch; save_file(torch.load("${pickle}", weights_only=True), "${WEIGHTS}")`,
+  );
 }
 
 /** The field's name of what a configuration describes. */
@@ -205,10 +147,10 @@ function expectedShape(config: PeftConfig, key: string): readonly (number | stri
 /** The same of what an adapter holds beside its method's tensors. */
 function expectedOfModule(config: PeftConfig, key: string): readonly (number | string)[] | undefined {
   const own = splitModuleKey(key);
-  if (!own || config.peft_type === 'ADALORA') return undefined;
+  if (!own) return undefined;
   const { module, part } = own;
   const saved = isSavedModule(config.modules_to_save ?? [], module);
-  if (part === 'base_weight') return config.peft_type === 'LORA' ? ['out', 'in'] : undefined;
+  if (part === 'base_weight') return ['out', 'in'];
   if (part === 'bias') return saved || config.bias !== 'none' ? ['out'] : undefined;
   // A norm's gain is a vector.
   if (part === 'weight') return saved ? (/norm$/.test(module) ? ['out'] : ['out', 'in']) : undefined;
@@ -226,7 +168,7 @@ function checkTensors(
   if (sites.length === 0) throw new UserError(`${path} has no ${kindName(config)} matrix`);
   for (const shared of config.peft_type === 'VERA' ? SHARED : []) {
     if (!tensors.has(shared)) {
-      throw new UserError(`${path} lacks ${SHARED_PREFIX}${shared}: save with save_projection=True`);
+      throw new UserError(`${path} lacks ${peftFileName(shared)}: save with save_projection=True`);
     }
   }
   for (const site of sites) {
@@ -264,9 +206,8 @@ export async function writeAdapter(
 ): Promise<void> {
   const path = join(folder, WEIGHTS);
   checkTensors(path, config, tensors);
-  const sites = new Set(adapterSites(tensors));
   const entries = [...tensors].map(([key, { shape, data }]): TensorEntry => {
-    return { name: peftFileName(key, sites), dtype: 'F32', shape, data: () => encodeF32(data, 'float32') };
+    return { name: peftFileName(key, tensors), dtype: 'F32', shape, data: () => encodeF32(data, 'float32') };
   });
   await writeSafetensors(path, entries, { format: 'pt' });
   await writeFileAtomic(join(folder, CONFIG), encodePeftConfig(config));

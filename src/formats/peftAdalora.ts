@@ -1,5 +1,6 @@
 /** PEFT's adapter_config.json of AdaLoRA (written and checked against PEFT 0.21.2). */
 import * as z from 'zod';
+import { factor, flag } from './peftKeys.js';
 
 /** Keys that say what an AdaLoRA adapter computes, and how its ranks came about. */
 export const adaloraShape = {
@@ -15,7 +16,10 @@ export const adaloraShape = {
   beta2: z.number().default(0.85),
   orth_reg_weight: z.number().default(0.5),
   total_step: z.int().positive().nullable().default(null),
-  lora_alpha: z.number().default(8),
+  lora_alpha: factor.default(8),
+  bias: z.enum(['none', 'all', 'lora_only']).default('none'),
+  /** Of LoRA, as r. */
+  use_rslora: flag,
   lora_dropout: z.number().min(0).lt(1).default(0),
   /** For `<site>.lora_E`: which of the first ranks are left; null before any was pruned. */
   rank_pattern: z.record(z.string(), z.array(z.boolean())).nullable().default(null),
@@ -24,24 +28,20 @@ export const adaloraShape = {
 /** Further keys with the value that leaves it as it is. */
 export const adaloraNeutral = {
   alora_invocation_tokens: null,
-  alpha_pattern: {},
   arrow_config: null,
-  bias: 'none',
   ensure_weight_tying: false,
-  exclude_modules: null,
   kasa_config: null,
   layer_replication: null,
-  lora_bias: false,
-  modules_to_save: null,
   monteclora_config: null,
   target_parameters: null,
-  trainable_token_indices: null,
   use_bdlora: null,
   use_dora: false,
   use_qalora: false,
-  use_rslora: false,
   velora_config: null,
 };
+
+/** Keys that LoRA has and AdaLoRA takes no notice of. */
+export const adaloraIdle = { alpha_pattern: {}, lora_bias: false };
 
 /** The rank of a site, pruned ones left out. */
 export function adaloraRank(

@@ -5,77 +5,50 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { checkJson } from './io/json.js';
-import { adaloraNeutral, adaloraRank, adaloraScale, adaloraShape } from './peftAdalora.js';
+import { adaloraIdle, adaloraNeutral, adaloraRank, adaloraScale, adaloraShape } from './peftAdalora.js';
 import { evaShape } from './peftEva.js';
+import { commonShape, factor, flag, layerShape, modulesToSave, perModule } from './peftKeys.js';
 import { nameEnd } from './peftPatterns.js';
 
-const PEFT_VERSION = '0.21.2';
+/** Starts of PEFT's that leave the base alone; an adapter with another is read where its base was put right when it was saved. */
+const STARTS = ['gaussian', 'eva', 'orthogonal', 'mica'] as const;
 
-const names = z.union([z.string(), z.array(z.string())]).nullable();
-const indices = z.array(z.int().nonnegative());
-
-/** A factor that the engine computes with in float32. */
-export const factor = z.number().refine((value) => Number.isFinite(Math.fround(value)), {
-  error: ({ input }) => `${input} is beyond float32`,
-});
-
-/** Ends of names of modules of which an adapter holds a full copy. */
-const modulesToSave = z.array(z.string().min(1)).nullable().default(null);
-
-/** Values by module-name pattern; PEFT has {} and null for none. */
-const perModule = (value: z.ZodNumber | z.ZodInt) =>
-  z
-    .record(z.string(), value)
-    .nullish()
-    .transform((patterns) => patterns ?? {});
-
-/** Keys of every adapter type. */
-const commonShape = {
-  target_modules: names.default(null),
-  layers_to_transform: z
-    .union([z.int().nonnegative(), z.array(z.int().nonnegative())])
-    .nullable()
-    .default(null),
-  layers_pattern: names.default(null),
-  /** How the base stores its weights; the adapter's tensors look the same either way. */
-  fan_in_fan_out: z.boolean().default(false),
-  base_model_name_or_path: z.string().nullable().default(null),
-  revision: z.string().nullable().default(null),
-  task_type: z.string().nullable().default(null),
-  inference_mode: z.boolean().default(true),
-  peft_version: z.string().nullable().default(PEFT_VERSION),
-};
+/** Why a start is none that is read. */
+function refusedStart(input: unknown): string {
+  const shown = JSON.stringify(input);
+  if (/^(pissa(_niter_\d+)?|olora|corda|lora_ga)$/.test(String(input))) {
+    return (
+      `${shown} took a part out of the base, which this adapter goes with; save it with PEFT's ` +
+      'path_initial_model_for_weight_conversion, which makes it one for the original base'
+    );
+  }
+  return `${shown} is not implemented (it may change the base weights), expected true, false, "gaussian", "eva", "orthogonal" or "mica"`;
+}
 
 /** Keys that say what a LoRA or DoRA adapter computes. */
 const loraSchema = z.object({
   ...commonShape,
+  ...layerShape,
   peft_type: z.literal('LORA'),
   r: z.int().positive().default(8),
   lora_alpha: factor.default(8),
   lora_dropout: z.number().min(0).lt(1).default(0),
-  use_rslora: z.boolean().default(false),
-  use_dora: z.boolean().default(false),
-  exclude_modules: names.default(null),
+  use_rslora: flag,
+  use_dora: flag,
   /** Which of the base's own biases train and are saved. */
   bias: z.enum(['none', 'all', 'lora_only']).default('none'),
-  modules_to_save: modulesToSave,
   /** B has a bias. */
-  lora_bias: z.boolean().default(false),
-  /** Rows of the input embedding, or of each module named, that the adapter replaces. */
-  trainable_token_indices: z
-    .union([indices, z.record(z.string(), indices)])
-    .nullable()
-    .default(null),
+  lora_bias: flag,
   rank_pattern: perModule(z.int().positive()),
   alpha_pattern: perModule(factor),
-  /** Only what leaves the base weights alone; PiSSA and its like need their changed base too. */
+  /** How A and B began. */
   init_lora_weights: z
-    .union([z.boolean(), z.enum(['gaussian', 'eva', 'orthogonal', 'mica'])], {
-      error: ({ input }) =>
-        `${JSON.stringify(input)} is not implemented (it may change the base weights), expected true, false, ` +
-        '"gaussian", "eva", "orthogonal" or "mica"',
+    .union([z.boolean(), z.enum(STARTS)], {
+      error: ({ input }) => refusedStart(input),
     })
-    .default(true),
+    .nullable()
+    .default(true)
+    .transform((value) => value ?? true),
   /** Of a start as "eva"; it matters only before training. */
   eva_config: z.object(evaShape).nullable().default(null),
 });
@@ -87,7 +60,7 @@ const veraSchema = z.object({
   r: z.int().positive().default(256),
   vera_dropout: z.number().min(0).lt(1).default(0),
   d_initial: factor.default(0.1),
-  init_weights: z.boolean().default(true),
+  init_weights: z.boolean().nullable().default(true),
   projection_prng_key: z.int().default(0),
   bias: z.enum(['none', 'all', 'vera_only']).default('none'),
   modules_to_save: modulesToSave,
@@ -98,7 +71,7 @@ const veraSchema = z.object({
     .default(true),
 });
 
-const adaloraSchema = z.object({ ...commonShape, ...adaloraShape });
+const adaloraSchema = z.object({ ...commonShape, ...layerShape, ...adaloraShape });
 
 /** A LoRA or DoRA adapter's configuration, by PEFT's names; absent keys have PEFT's defaults. */
 export type PeftLoraConfig = z.infer<typeof loraSchema>;
@@ -146,7 +119,7 @@ const KINDS: Record<PeftConfig['peft_type'], Kind> = {
   ADALORA: {
     schema: adaloraSchema,
     neutral: adaloraNeutral,
-    idle: { ...LORA_IDLE, eva_config: null, init_lora_weights: true },
+    idle: { ...LORA_IDLE, ...adaloraIdle, eva_config: null, init_lora_weights: true },
   },
   VERA: {
     schema: veraSchema,
@@ -155,7 +128,17 @@ const KINDS: Record<PeftConfig['peft_type'], Kind> = {
   },
 };
 
-const kindSchema = z.object({ peft_type: z.enum(['LORA', 'VERA', 'ADALORA']) });
+/** What is read of PEFT's types, those of folders that methods read themselves included. */
+export const READ_TYPES = ['LORA', 'ADALORA', 'VERA', 'PREFIX_TUNING', 'PROMPT_TUNING'];
+
+const kindSchema = z.object({
+  peft_type: z.enum(['LORA', 'VERA', 'ADALORA'], {
+    error: ({ input }) => `${JSON.stringify(input) ?? 'none'} is not read, expected ${READ_TYPES.join(', ')}`,
+  }),
+});
+
+/** Tasks whose head is no language model's. */
+const CLASSIFIERS = ['SEQ_CLS', 'TOKEN_CLS', 'QUESTION_ANS'];
 
 /**
  * Checks a PEFT configuration. PEFT's defaults stand in for absent keys.
@@ -165,6 +148,11 @@ const kindSchema = z.object({ peft_type: z.enum(['LORA', 'VERA', 'ADALORA']) });
 export function checkPeftConfig(place: string, value: unknown): PeftConfig {
   const raw = checkJson(place, value, z.record(z.string(), z.unknown()));
   const { schema, neutral, idle } = KINDS[checkJson(place, raw, kindSchema).peft_type];
+  if (CLASSIFIERS.includes(String(raw.task_type))) {
+    throw new UserError(
+      `${place}: task_type ${JSON.stringify(raw.task_type)} needs a classifier on the model, and there are only language models (CAUSAL_LM) here`,
+    );
+  }
   const config = checkJson(place, raw, schema) as PeftConfig;
   for (const [key, found] of Object.entries(raw)) {
     // PEFT drops a runtime_config too.
@@ -237,7 +225,7 @@ export function isSavedModule(modulesToSave: readonly string[], module: string):
 
 /** The rows that an adapter replaces, by the name of their module; a bare list is of the input embedding. */
 export function trainableTokens(config: PeftConfig): ReadonlyMap<string, readonly number[]> {
-  const tokens = config.peft_type === 'LORA' ? config.trainable_token_indices : null;
+  const tokens = config.peft_type === 'VERA' ? null : config.trainable_token_indices;
   if (tokens === null) return new Map();
   return new Map(Object.entries(Array.isArray(tokens) ? { embed_tokens: tokens } : tokens));
 }

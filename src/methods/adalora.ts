@@ -8,14 +8,16 @@ import { add, constant, matmul, mul, reshape, scalar, sqrt, sub, sum } from '../
 import type { Tensor } from '../graph/tensor.js';
 import type { Site } from '../models/model.js';
 import { allocate, maskTo, rankTable, updateImportance } from './adaloraRanks.js';
+import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
+import { loraLayerChoice, loraLayerShape, loraLayersFromPeft, loraLayersToPeft } from './layerOptions.js';
 import { loraOptions } from './lora.js';
 import type { Method, SiteContext, Trainable } from './method.js';
 import { normalStart } from './starts.js';
-import { matchTargets, parseTargets, type TargetModules } from './targets.js';
+import { selectTargets, type TargetChoice } from './targets.js';
 
 /** AdaLoRA's options, named as in PEFT's AdaLoraConfig. */
-export interface AdaloraConfig {
+export interface AdaloraConfig extends TargetChoice, Extras {
   /** Rank of every target at first, and the average at the end. */
   initR: number;
   targetR: number;
@@ -31,7 +33,6 @@ export interface AdaloraConfig {
   orthRegWeight: number;
   loraAlpha: number;
   loraDropout: number;
-  targetModules: TargetModules;
   /** What was pruned when the adapter was saved, as in PEFT's configuration. */
   rankPattern?: Record<string, boolean[]>;
 }
@@ -58,7 +59,7 @@ const options = z.strictObject({
     .describe('AdaLoRA: weight of the penalty that keeps P and Q orthonormal'),
   lora_alpha: loraOptions.shape.lora_alpha,
   lora_dropout: loraOptions.shape.lora_dropout,
-  target_modules: loraOptions.shape.target_modules,
+  ...loraLayerShape,
 });
 
 /**
@@ -99,12 +100,13 @@ export const adalora: Method<AdaloraConfig> = {
       orthRegWeight: c.orth_reg_weight,
       loraAlpha: c.lora_alpha ?? c.init_r,
       loraDropout: c.lora_dropout,
-      targetModules: parseTargets(c.target_modules),
+      ...loraLayerChoice(place, c),
     };
   },
 
-  select(c, { sites }) {
-    return matchTargets(c.targetModules, sites).flatMap((site): Trainable[] => {
+  select(c, model) {
+    const targets = selectTargets(c, model.sites);
+    const triplets = targets.flatMap((site): Trainable[] => {
       const r = rankOf(c, site);
       if (r > Math.min(site.in, site.out)) {
         throw new UserError(
@@ -118,6 +120,7 @@ export const adalora: Method<AdaloraConfig> = {
         { name: `${site.name}.adalora_B`, shape: [site.out, r], init: random(site.out * r) },
       ];
     });
+    return [...triplets, ...extraTrainables(c, model, new Set(targets.map((site) => site.name)))];
   },
 
   toPeft(c, trained) {
@@ -135,7 +138,7 @@ export const adalora: Method<AdaloraConfig> = {
       total_step: totalStep,
       lora_alpha: c.loraAlpha,
       lora_dropout: c.loraDropout,
-      target_modules: typeof c.targetModules === 'string' ? c.targetModules : [...c.targetModules],
+      ...loraLayersToPeft(c),
       rank_pattern: ranks
         ? Object.fromEntries([...ranks].map(([site, left]) => [`${site}.lora_E`, left]))
         : (c.rankPattern ?? null),
@@ -146,7 +149,7 @@ export const adalora: Method<AdaloraConfig> = {
   savedTensors(_, values) {
     const ranks = ranksLeft(values);
     if (!ranks) return values;
-    const saved = new Map<string, F32Tensor>();
+    const saved = new Map(values);
     for (const [site, left] of ranks) {
       for (const part of ['A', 'E', 'B']) {
         const name = `${site}.adalora_${part}`;
@@ -170,7 +173,7 @@ export const adalora: Method<AdaloraConfig> = {
       orthRegWeight: peft.orth_reg_weight,
       loraAlpha: peft.lora_alpha,
       loraDropout: peft.lora_dropout,
-      targetModules: sites,
+      ...loraLayersFromPeft(peft, sites),
       ...(peft.rank_pattern && { rankPattern: peft.rank_pattern }),
     };
   },

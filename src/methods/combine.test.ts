@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { matrix, multiply, multiplyRows } from '../base/linalg/matrix.js';
 import { Rng } from '../base/rng.js';
-import { type Adapter, type AdapterTensor, adapterKey } from '../formats/peft.js';
+import type { Adapter, AdapterTensor } from '../formats/peft.js';
 import { peftLoraConfig, scalingOf } from '../formats/peftConfig.js';
+import { adapterKey } from '../formats/peftNames.js';
 import { type CombineInput, combineAdapters, parseCombineOptions } from './combine.js';
 import { electedMean, keepLargest, keepRandom } from './taskArithmetic.js';
 

@@ -7,8 +7,9 @@ import { Rng } from '../base/rng.js';
 import { Turns } from '../base/work.js';
 import { targetsOf } from '../formats/adapterNames.js';
 import { checkJson } from '../formats/io/json.js';
-import { type Adapter, type AdapterTensor, adapterSites, kindName } from '../formats/peft.js';
+import { type Adapter, type AdapterTensor, kindName } from '../formats/peft.js';
 import { type PeftLoraConfig, scalingOf } from '../formats/peftConfig.js';
+import { adapterSites } from '../formats/peftNames.js';
 import { electedMean, keepLargest, keepRandom, weightedSum } from './taskArithmetic.js';
 
 /** Ways to combine, as PEFT names them. Those without svd work on A and B apart, those with it on their products. */

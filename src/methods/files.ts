@@ -1,13 +1,8 @@
 import { UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
-import {
-  type Adapter as AdapterFiles,
-  adapterSites,
-  readAdapter,
-  splitModuleKey,
-  writeAdapter,
-} from '../formats/peft.js';
+import { type Adapter as AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
+import { adapterSites, splitModuleKey } from '../formats/peftNames.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, emptyState } from './adapter.js';
 import { allMethods } from './index.js';
@@ -103,7 +98,9 @@ export function fromFiles(
   );
   for (const name of tensors.keys()) {
     const carried = splitModuleKey(name);
-    const known = values.has(name) || (carried?.part === 'base_weight' && sites.includes(carried.module));
+    const known =
+      values.has(name) ||
+      (carried?.part === 'base_weight' && model.sites.some(({ name: site }) => site === carried.module));
     if (!known) throw new UserError(`${made}: the model has no place for ${name}`);
   }
   return { method, config, trainables, values, state: emptyState() };

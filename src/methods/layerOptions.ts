@@ -1,6 +1,8 @@
 /** Options by PEFT's names of which layers are adapted, and of what trains whole beside them. */
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
+import type { PeftAdaloraConfig, PeftLoraConfig } from '../formats/peftConfig.js';
+import type { Extras } from './extras.js';
 import { parseTargets, type TargetChoice, type TargetModules } from './targets.js';
 
 /** Names, which may be one text with commas. */
@@ -37,6 +39,24 @@ export const layerShape = {
 };
 const layerOptions = z.object(layerShape);
 
+/** What LoRA and its descendants have beside those. */
+export const loraLayerShape = {
+  ...layerShape,
+  exclude_modules: targetsShape.optional().describe('layers to leave out, named as the targets are'),
+  bias: z
+    .enum(['none', 'all', 'lora_only'])
+    .default('none')
+    .describe("which of the model's own biases train: none, all, or those of the adapted layers"),
+  trainable_token_indices: z
+    .union(
+      [z.array(z.int().nonnegative()), numbersText, z.record(z.string(), z.array(z.int().nonnegative()))],
+      'expected token ids, as 5,17, or JSON as {"lm_head": [5, 17]}',
+    )
+    .optional()
+    .describe('tokens whose rows of the embedding train, as 5,17, or lists by module as JSON'),
+};
+const loraLayerOptions = z.object(loraLayerShape);
+
 /** The choice that checked options make. Throws UserError, prefixed with `place`, where two contradict. */
 export function layerChoice(place: string, c: z.output<typeof layerOptions>): TargetChoice {
   const choice: TargetChoice = {
@@ -57,7 +77,42 @@ export function layerChoice(place: string, c: z.output<typeof layerOptions>): Ta
   return choice;
 }
 
-/** The same in PEFT's words. */
+/** The same with what LoRA and its descendants have beside it. */
+export function loraLayerChoice(place: string, c: z.output<typeof loraLayerOptions>): TargetChoice & Extras {
+  const { exclude_modules: exclude, trainable_token_indices: tokens } = c;
+  return {
+    ...layerChoice(place, c),
+    ...given('excludeModules', exclude && parseTargets(exclude)),
+    bias: c.bias,
+    ...given('trainableTokenIndices', typeof tokens === 'string' ? numbersOf(tokens) : tokens),
+  };
+}
+
+/** That in PEFT's words. */
+export function loraLayersToPeft(c: TargetChoice & Extras) {
+  const { excludeModules: exclude, trainableTokenIndices: tokens } = c;
+  return {
+    ...layersToPeft(c),
+    ...given('exclude_modules', typeof exclude === 'object' ? [...exclude] : exclude),
+    bias: c.bias,
+    ...given('trainable_token_indices', tokens as PeftLoraConfig['trainable_token_indices']),
+  };
+}
+
+/** And of PEFT's, for the sites that were saved: they decide, not the patterns that named them or left them out. */
+export function loraLayersFromPeft(
+  peft: PeftLoraConfig | PeftAdaloraConfig,
+  sites: readonly string[],
+): TargetChoice & Extras {
+  return {
+    targetModules: sites,
+    bias: peft.bias,
+    ...given('modulesToSave', peft.modules_to_save?.length ? peft.modules_to_save : undefined),
+    ...given('trainableTokenIndices', peft.trainable_token_indices ?? undefined),
+  };
+}
+
+/** A choice in PEFT's words. */
 export function layersToPeft(c: TargetChoice) {
   const { targetModules, layersToTransform, layersPattern, modulesToSave } = c;
   return {

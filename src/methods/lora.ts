@@ -12,17 +12,15 @@ import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
 import {
   given,
-  layerChoice,
-  layerShape,
-  layersToPeft,
-  numbersOf,
-  numbersText,
-  targetsShape,
+  loraLayerChoice,
+  loraLayerShape,
+  loraLayersFromPeft,
+  loraLayersToPeft,
 } from './layerOptions.js';
 import { embeddingStarts, type InitLoraWeights, linearStarts } from './loraInit.js';
 import type { EmbeddingContext, Method, Trainable } from './method.js';
 import { uniformStart } from './starts.js';
-import { parseTargets, selectTargets, type TargetChoice } from './targets.js';
+import { selectTargets, type TargetChoice } from './targets.js';
 
 /** LoRA's options, named as in PEFT's LoraConfig. */
 export interface LoraConfig extends TargetChoice, Extras {
@@ -50,8 +48,7 @@ export const loraOptions = z.strictObject({
   r: z.int().positive().default(8).describe('rank of the update (VeRA: 256 if not given)'),
   lora_alpha: z.number().positive().optional().describe('α: the update is scaled by α/r (default: r)'),
   lora_dropout: z.number().min(0).lt(1).default(0).describe("dropout of A's input while training"),
-  ...layerShape,
-  exclude_modules: targetsShape.optional().describe('layers to leave out, named as the targets are'),
+  ...loraLayerShape,
   rank_pattern: z
     .record(z.string(), z.int().positive())
     .default({})
@@ -83,18 +80,7 @@ export const loraOptions = z.strictObject({
     .describe(
       'with eva, as JSON: rho (2), tau (0.99), use_label_mask (true), whiten (false), adjust_scaling_factors (true)',
     ),
-  bias: z
-    .enum(['none', 'all', 'lora_only'])
-    .default('none')
-    .describe("which of the model's own biases train: none, all, or those of the adapted layers"),
   lora_bias: z.boolean().default(false).describe('give B a bias'),
-  trainable_token_indices: z
-    .union(
-      [z.array(z.int().nonnegative()), numbersText, z.record(z.string(), z.array(z.int().nonnegative()))],
-      'expected token ids, as 5,17, or JSON as {"lm_head": [5, 17]}',
-    )
-    .optional()
-    .describe('tokens whose rows of the embedding train, as 5,17, or lists by module as JSON'),
   fan_in_fan_out: z
     .boolean()
     .refine((value) => !value, 'true is for Conv1D layers (GPT-2), and no supported model has these')
@@ -108,16 +94,13 @@ export function loraConfig(c: z.output<typeof loraOptions>, place = 'the LoRA co
     r: c.r,
     loraAlpha: c.lora_alpha ?? c.r,
     loraDropout: c.lora_dropout,
-    ...layerChoice(place, c),
-    ...given('excludeModules', c.exclude_modules && parseTargets(c.exclude_modules)),
+    ...loraLayerChoice(place, c),
     rankPattern: c.rank_pattern,
     alphaPattern: c.alpha_pattern,
     useRslora: c.use_rslora,
     initLoraWeights: c.init_lora_weights,
     ...given('evaConfig', evaOf(c, place)),
-    bias: c.bias,
     loraBias: c.lora_bias,
-    ...given('trainableTokenIndices', tokensOf(c.trainable_token_indices)),
   };
   if (config.loraBias && typeof config.initLoraWeights !== 'boolean') {
     throw new UserError(`${place}: lora_bias needs init_lora_weights true or false, as PEFT has it`);
@@ -132,26 +115,19 @@ function evaOf(c: z.output<typeof loraOptions>, place: string): EvaConfig | unde
   return undefined;
 }
 
-const tokensOf = (tokens: z.output<typeof loraOptions>['trainable_token_indices']) =>
-  typeof tokens === 'string' ? numbersOf(tokens) : tokens;
-
 /** The same configuration in PEFT's words. */
 export function toPeft(c: LoraConfig): PeftLoraConfig {
-  const { excludeModules } = c;
   return peftLoraConfig({
     r: c.r,
     lora_alpha: c.loraAlpha,
     lora_dropout: c.loraDropout,
-    ...layersToPeft(c),
-    ...given('exclude_modules', typeof excludeModules === 'object' ? [...excludeModules] : excludeModules),
+    ...loraLayersToPeft(c),
     rank_pattern: c.rankPattern,
     alpha_pattern: c.alphaPattern,
     use_rslora: c.useRslora,
     init_lora_weights: c.initLoraWeights,
     ...given('eva_config', c.evaConfig),
-    bias: c.bias,
     lora_bias: c.loraBias,
-    ...given('trainable_token_indices', c.trainableTokenIndices as PeftLoraConfig['trainable_token_indices']),
     task_type: 'CAUSAL_LM',
   });
 }
@@ -166,16 +142,13 @@ export function fromPeft(peft: PeftLoraConfig, sites: readonly string[]): LoraCo
     r: peft.r,
     loraAlpha: peft.lora_alpha,
     loraDropout: peft.lora_dropout,
-    targetModules: sites,
+    ...loraLayersFromPeft(peft, sites),
     rankPattern: peft.rank_pattern,
     alphaPattern: peft.alpha_pattern,
     useRslora: peft.use_rslora,
     initLoraWeights: init,
     ...given('evaConfig', init === 'eva' ? (peft.eva_config ?? evaDefaults) : undefined),
-    bias: peft.bias,
     loraBias: peft.lora_bias,
-    ...given('modulesToSave', peft.modules_to_save?.length ? peft.modules_to_save : undefined),
-    ...given('trainableTokenIndices', peft.trainable_token_indices ?? undefined),
   };
 }
 

@@ -1,8 +1,9 @@
 import { UserError } from '../base/errors.js';
 import { energy, matrix } from '../base/linalg/matrix.js';
 import { productSvd } from '../base/linalg/svd.js';
-import { type Adapter, type AdapterTensor, adapterKey, adapterSites, kindName } from '../formats/peft.js';
+import { type Adapter, type AdapterTensor, kindName } from '../formats/peft.js';
 import { scalingOf } from '../formats/peftConfig.js';
+import { adapterKey, adapterSites } from '../formats/peftNames.js';
 import {
   capturedBy,
   factorsOf,

@@ -2,8 +2,9 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { encodeF32 } from '../../src/formats/float16.js';
-import { readAdapter, splitAdapterKey } from '../../src/formats/peft.js';
+import { readAdapter } from '../../src/formats/peft.js';
 import { rankOf } from '../../src/formats/peftConfig.js';
+import { splitAdapterKey } from '../../src/formats/peftNames.js';
 import { type TensorEntry, writeSafetensors } from '../../src/formats/safetensors.js';
 import { jsonLines, makeWorkspace, readJsonFile, run, training } from './cliSupport.js';
 

@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
-import { peftFileName } from '../../src/formats/peft.js';
+import { peftFileName } from '../../src/formats/peftNames.js';
 import { adalora } from '../../src/methods/adalora.js';
 import { createAdapter } from '../../src/methods/adapter.js';
 import { methodNamed } from '../../src/methods/index.js';

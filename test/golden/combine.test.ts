@@ -4,8 +4,9 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import { matrix, multiply } from '../../src/base/linalg/matrix.js';
-import { type AdapterTensor, adapterSites, readAdapter } from '../../src/formats/peft.js';
+import { type AdapterTensor, readAdapter } from '../../src/formats/peft.js';
 import { scalingOf } from '../../src/formats/peftConfig.js';
+import { adapterSites } from '../../src/formats/peftNames.js';
 import { readSafetensorsHeader, readTensorF32 } from '../../src/formats/safetensors.js';
 import { combineAdapters, parseCombineOptions } from '../../src/methods/combine.js';
 

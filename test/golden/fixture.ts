@@ -7,10 +7,11 @@ import { afterAll, expect } from 'vitest';
 import * as z from 'zod';
 import { readAdapterFor } from '../../src/api/adapterFile.js';
 import { readJson } from '../../src/formats/io/node.js';
-import { peftFileName, readAdapter, writeAdapter } from '../../src/formats/peft.js';
+import { readAdapter, writeAdapter } from '../../src/formats/peft.js';
+import { peftFileName } from '../../src/formats/peftNames.js';
 import { NodeRuntime } from '../../src/graph/runtime/node.js';
 import type { Runtime } from '../../src/graph/runtime/session.js';
-import { type Adapter, sitesOf } from '../../src/methods/adapter.js';
+import type { Adapter } from '../../src/methods/adapter.js';
 import { writeAdapterFolder } from '../../src/methods/files.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
@@ -105,7 +106,7 @@ export class Fixture<E> {
     adapter: Adapter,
     loss: number,
     {
-      fileName = (name) => peftFileName(name, sitesOf(adapter.trainables)),
+      fileName = (name) => peftFileName(name, new Map(adapter.trainables.map((t) => [t.name, t]))),
       like = async (_, theirs) => theirs,
       limit = LIMITS.gradient,
     }: {

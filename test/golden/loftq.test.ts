@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import { readJson } from '../../src/formats/io/node.js';
-import { peftFileName } from '../../src/formats/peft.js';
+import { peftFileName } from '../../src/formats/peftNames.js';
 import { NodeRuntime } from '../../src/graph/runtime/node.js';
 import { type Adapter, createAdapter } from '../../src/methods/adapter.js';
 import { methodNamed, methods } from '../../src/methods/index.js';

@@ -8,16 +8,9 @@ import { refuseNonFinite } from '../../base/finite.js';
 import type { StoredDType } from '../../base/tensor.js';
 import { mostCommon, patternsOf, targetsOf } from '../adapterNames.js';
 import { encodeF32 } from '../float16.js';
-import {
-  type Adapter,
-  type AdapterTensor,
-  adapterKey,
-  adapterSites,
-  kindName,
-  splitAdapterKey,
-  splitModuleKey,
-} from '../peft.js';
+import { type Adapter, type AdapterTensor, kindName } from '../peft.js';
 import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../peftConfig.js';
+import { adapterKey, adapterSites, splitAdapterKey, splitModuleKey } from '../peftNames.js';
 import { ARCHITECTURES, shortestF32 } from './config.js';
 import { Metadata } from './metadata.js';
 import { type ModelDims, modelTensors, permuteRows, unpermuteRows } from './names.js';
