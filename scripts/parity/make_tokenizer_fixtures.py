@@ -2,7 +2,7 @@
 """Write down what the Rust library makes of each part of a tokenizer.json, alone and in whole tokenizers.
 
     python scripts/parity/make_tokenizer_fixtures.py            # writes src/formats/fixtures/tokenizer/parts.json
-    python scripts/parity/make_tokenizer_fixtures.py FILE SEED  # more tokenizers and 500 texts, for the live comparison
+    python scripts/parity/make_tokenizer_fixtures.py FILE SEED  # more tokenizers and 500 texts, for test/golden/tokenizers.test.ts
 
 Reference: the `tokenizers` wheel. Versions: see requirements.txt.
 """
@@ -358,14 +358,14 @@ def random_texts(rng: random.Random, count: int) -> list[str]:
     return texts
 
 
-def attempt(work):
-    """What `work` gives, or None: the library refuses, or ends with a panic."""
+def attempt(work, panic=None):
+    """What `work` gives; None where the library refuses, `panic` where it breaks."""
     try:
         return work()
     except BaseException as error:  # noqa: BLE001  (a panic is no Exception)
         if isinstance(error, KeyboardInterrupt):
             raise
-        return None
+        return None if isinstance(error, Exception) else panic
 
 
 def load(parts: dict) -> Tokenizer | None:
@@ -402,15 +402,15 @@ def main() -> None:
             data["tokenizers"].append({"name": name, "json": parts, "results": None})
             continue
         size = tokenizer.get_vocab_size()
-        ids = [attempt(lambda t=t: tokenizer.encode(t, add_special_tokens=False).ids) for t in texts]
+        ids = [attempt(lambda t=t: tokenizer.encode(t, add_special_tokens=False).ids, "panic") for t in texts]
         other = [[rng.randrange(size + 2) for _ in range(rng.randrange(1, 9))] for _ in range(60 if live else 12)]
         data["tokenizers"].append({
             "name": name,
             "json": parts,
             "results": ids,
             "special": [attempt(lambda t=t: tokenizer.encode(t).ids) for t in texts[:5]],
-            "decoded": [i and attempt(lambda i=i: tokenizer.decode(i, skip_special_tokens=False)) for i in ids],
-            "skipped": [i and attempt(lambda i=i: tokenizer.decode(i, skip_special_tokens=True)) for i in ids],
+            "decoded": [i if i == "panic" else i and attempt(lambda i=i: tokenizer.decode(i, skip_special_tokens=False)) for i in ids],
+            "skipped": [i if i == "panic" else i and attempt(lambda i=i: tokenizer.decode(i, skip_special_tokens=True)) for i in ids],
             "others": [[i, attempt(lambda i=i: tokenizer.decode(i, skip_special_tokens=False))] for i in other],
         })
     # What stays as it was is 0.

@@ -15,6 +15,10 @@ export interface Decoder {
   /** Whether the text of tokens that end with `token` may still change when more follow. Default: it never does. */
   isOpen?(token: string): boolean;
   readonly patterns?: readonly Pattern[];
+  /** Whether it makes one text of all tokens. */
+  readonly fuses?: boolean;
+  /** Whether what it makes of a text goes on when the text does. Asked of decoders behind one that fuses. */
+  readonly goesOn?: boolean;
 }
 
 const each = (change: (token: string, index: number, all: readonly string[]) => string): Decoder => ({
@@ -29,6 +33,7 @@ const strict = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
 const REPLACEMENT = '\ufffd';
 
 const byteLevel: Decoder = {
+  fuses: true,
   decode(tokens) {
     const bytes: number[] = [];
     for (const token of tokens) {
@@ -122,53 +127,71 @@ function replacedAll(text: string, from: string, to: string, limit: number): str
 
 const strip = z
   .looseObject({ content: character, start: z.int().min(0), stop: z.int().min(0) })
-  .transform(({ content, start, stop }) =>
-    each((token) => {
+  .transform(({ content, start, stop }) => ({
+    goesOn: stop === 0,
+    ...each((token) => {
       let [from, to] = [0, token.length];
       for (let i = 0; i < start && token.startsWith(content, from); i++) from += content.length;
       // What both ends would take is taken once.
       for (let i = 0; i < stop && to > from && token.endsWith(content, to); i++) to -= content.length;
       return token.slice(from, to);
     }),
-  );
+  }));
+
+function sequence(decoders: readonly Decoder[]): Decoder {
+  const fused = decoders.findIndex((decoder) => decoder.fuses);
+  const settles = fused < 0 || decoders.slice(fused + 1).every((decoder) => decoder.goesOn);
+  return {
+    fuses: fused >= 0,
+    goesOn: decoders.every((decoder) => decoder.goesOn),
+    // Where a later decoder looks at the whole text, nothing is certain before the end.
+    isOpen: (token) => !settles || decoders.some((decoder) => decoder.isOpen?.(token)),
+    patterns: decoders.flatMap((decoder) => decoder.patterns ?? []),
+    decode: (tokens, limit) =>
+      decoders.reduce((before, decoder) => {
+        const after = decoder.decode(before, limit);
+        checkLength(
+          after.reduce((sum, token) => sum + token.length, 0),
+          limit,
+        );
+        return after;
+      }, tokens),
+  };
+}
 
 export const decoderSchema = partSchema('decoder', (): PartTable<Decoder> => table);
 
 const table: PartTable<Decoder> = {
   BPEDecoder: z.looseObject({ suffix: z.string() }).transform(
     ({ suffix }): Decoder => ({
+      // A suffix that is empty or inside a token is a blank once more tokens follow.
+      isOpen: (token) => {
+        const last = replacedAll(token, suffix, '', Infinity);
+        return !replacedAll(token, suffix, ' ', Infinity).startsWith(last);
+      },
       decode: (tokens, limit) =>
         tokens.map((token, i) => replacedAll(token, suffix, i === tokens.length - 1 ? '' : ' ', limit)),
     }),
   ),
   ByteLevel: byteLevelSchema.transform(() => byteLevel),
   WordPiece: wordPiece,
-  Metaspace: metaspaceSchema.transform(({ replacement, prepend_scheme }) =>
-    each((token, i) => token.replaceAll(replacement, i === 0 && prepend_scheme !== 'never' ? '' : ' ')),
-  ),
+  Metaspace: metaspaceSchema.transform(({ replacement, prepend_scheme }) => ({
+    goesOn: true,
+    ...each((token, i) => token.replaceAll(replacement, i === 0 && prepend_scheme !== 'never' ? '' : ' ')),
+  })),
   CTC: ctc,
-  Sequence: z.looseObject({ decoders: z.array(decoderSchema) }).transform(
-    ({ decoders }): Decoder => ({
-      isOpen: (token) => decoders.some((decoder) => decoder.isOpen?.(token)),
-      patterns: decoders.flatMap((decoder) => decoder.patterns ?? []),
-      decode: (tokens, limit) =>
-        decoders.reduce((before, decoder) => {
-          const after = decoder.decode(before, limit);
-          checkLength(
-            after.reduce((sum, token) => sum + token.length, 0),
-            limit,
-          );
-          return after;
-        }, tokens),
-    }),
-  ),
+  Sequence: z
+    .looseObject({ decoders: z.array(decoderSchema) })
+    .transform(({ decoders }) => sequence(decoders)),
   Replace: z.looseObject({ pattern: patternSchema, content: z.string() }).transform(
     ({ pattern, content }): Decoder => ({
       patterns: [pattern],
       decode: (tokens, limit) => tokens.map((token) => replaceAll(pattern, token, content, limit)),
     }),
   ),
-  Fuse: z.looseObject({}).transform((): Decoder => ({ decode: (tokens) => [tokens.join('')] })),
+  Fuse: z
+    .looseObject({})
+    .transform((): Decoder => ({ fuses: true, goesOn: true, decode: (tokens) => [tokens.join('')] })),
   Strip: strip,
   ByteFallback: z.looseObject({}).transform(() => byteFallback),
 };
