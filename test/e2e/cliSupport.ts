@@ -123,8 +123,22 @@ export class Running {
 
 /** Starts `lowrank ...args` in `cwd`. */
 export function start(cwd: string, args: readonly string[], input = ''): Running {
-  const env = { ...process.env, LOWRANK_CACHE: join(cwd, 'cache'), LOWRANK_DEBUG: '', npm_command: '' };
-  return new Running(spawn(process.execPath, [command, ...args], { cwd, env }), input);
+  return new Running(spawn(process.execPath, [command, ...args], { cwd, env: environment(cwd) }), input);
+}
+
+function environment(cwd: string): NodeJS.ProcessEnv {
+  return { ...process.env, LOWRANK_CACHE: join(cwd, 'cache'), LOWRANK_DEBUG: '', npm_command: '' };
+}
+
+/** Starts it with a module loaded before it, and more in its environment. */
+export function startWith(
+  module: string,
+  variables: NodeJS.ProcessEnv,
+  cwd: string,
+  args: readonly string[],
+): Running {
+  const env = { ...environment(cwd), ...variables };
+  return new Running(spawn(process.execPath, ['--import', module, command, ...args], { cwd, env }), '');
 }
 
 /** Runs `lowrank ...args` to its end. */
