@@ -1,6 +1,6 @@
 /** What the tests of the command line share: a tiny model, rows to train on, and the built command as a child. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { cp, mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -130,15 +130,22 @@ function environment(cwd: string): NodeJS.ProcessEnv {
   return { ...process.env, LOWRANK_CACHE: join(cwd, 'cache'), LOWRANK_DEBUG: '', npm_command: '' };
 }
 
-/** Starts it with a module loaded before it, and more in its environment. */
-export function startWith(
-  module: string,
-  variables: NodeJS.ProcessEnv,
-  cwd: string,
-  args: readonly string[],
-): Running {
-  const env = { ...environment(cwd), ...variables };
-  return new Running(spawn(process.execPath, ['--import', module, command, ...args], { cwd, env }), '');
+const killAt = fileURLToPath(new URL('./killAt.mjs', import.meta.url));
+
+/** Starts it with killAt.mjs before it, which the variables tell what to do; temporary files go into `tmp` of `cwd`. */
+export function startUnder(variables: NodeJS.ProcessEnv, cwd: string, args: readonly string[]): Running {
+  const env = { ...environment(cwd), TMPDIR: join(cwd, 'tmp'), KILL_ROOT: cwd, ...variables };
+  return new Running(spawn(process.execPath, ['--import', killAt, command, ...args], { cwd, env }), '');
+}
+
+/** How many operations a command does on the disk in its workspace. */
+export async function operationsOf(cwd: string, args: readonly string[]): Promise<number> {
+  const file = `${cwd}.count`;
+  const { code, stderr } = await startUnder({ KILL_COUNT: file }, cwd, args).outcome;
+  if (code !== 0) throw new Error(`${args.join(' ')}: ${stderr}`);
+  const count = Number(await readFile(file, 'utf8'));
+  await rm(file);
+  return count;
 }
 
 /** Runs `lowrank ...args` to its end. */

@@ -1,7 +1,7 @@
 /**
  * Loaded before a program by `node --import`: counts the operations that change the disk below KILL_ROOT and ends the
  * process by SIGKILL at the one that KILL_AT says, as "17 before", "17 half" or "17 after". Without KILL_AT it writes the
- * count to the file KILL_COUNT when the process exits.
+ * count to the file KILL_COUNT when the process exits. KILL_SIGNAL, with "before", is another signal to send.
  */
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
@@ -9,7 +9,12 @@ import { resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 
-const { KILL_ROOT: root, KILL_AT: at = '', KILL_COUNT: countFile } = process.env;
+const {
+  KILL_ROOT: root,
+  KILL_AT: at = '',
+  KILL_COUNT: countFile,
+  KILL_SIGNAL: signal = 'SIGKILL',
+} = process.env;
 const [number, moment] = at.split(' ');
 const { openSync, closeSync, writeSync, readdirSync, rmSync, lstatSync, writeFileSync } = fs;
 const { open } = fs.promises;
@@ -19,9 +24,9 @@ let count = 0;
 const written = new WeakSet();
 
 function die() {
-  process.kill(process.pid, 'SIGKILL');
-  // Nothing of this process runs on.
-  for (;;);
+  process.kill(process.pid, signal);
+  // Nothing of a killed process runs on.
+  while (signal === 'SIGKILL');
 }
 
 function isBelow(target) {
