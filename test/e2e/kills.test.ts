@@ -18,7 +18,7 @@ import {
   training,
 } from './cliSupport.js';
 
-const kills = Number(process.env.KILLS ?? 24);
+const kills = Number(process.env.KILLS ?? 10);
 const seed = Number(process.env.KILLS_SEED ?? Math.floor(Math.random() * 2 ** 31));
 /** Processes at once. */
 const LANES = 3;
