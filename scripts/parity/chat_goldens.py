@@ -135,9 +135,25 @@ RENDERINGS = [
     ("two tools", {"add_generation_prompt": False, "tools": [WEATHER, SEARCH]}),
 ]
 
+CONVERSATIONS |= {
+    "null keys": [
+        {"role": "user", "content": "Hm?", "name": None},
+        {"role": "assistant", "content": None, "tool_calls": CONVERSATIONS["tools"][1]["tool_calls"]},
+    ],
+    "reasoning": [
+        {"role": "user", "content": "Hm?"},
+        {"role": "assistant", "content": "A.", "reasoning": "first"},
+        {"role": "user", "content": "And?"},
+        {"role": "assistant", "thinking": "second", "content": "B."},
+        {"role": "user", "content": "So?"},
+        {"role": "assistant", "content": "C.", "reasoning": "other", "reasoning_content": "third"},
+    ],
+}
+
+
 def main() -> None:
     chat_template_utils.datetime = FixedDatetime
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), bos_token="<s>", eos_token="</s>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
     def render(template: str, messages: list, variables: dict) -> dict:
         try:

@@ -74,7 +74,7 @@ export class Generator {
       if (tools) throw new UserError('tools belong to a chat: give the prompt as messages');
       return this.tokenizer.encode(prompt);
     }
-    const template = this.tokenizer.chatTemplate;
+    const template = this.tokenizer.templateFor(tools);
     if (!template) {
       throw new UserError(`${basename(this.folder())} has no chat template; give the prompt as text`);
     }

@@ -30,8 +30,14 @@ const END_OF_TURN: Record<string, string[]> = {
   qwen2_5: ['<|endoftext|>', '<|im_end|>'],
   qwen3: ['<|endoftext|>', '<|im_end|>'],
   generation: ['</s>'],
+  keys: [],
 };
-const specials = { bosToken: '<s>', eosToken: '</s>', now: new Date(goldens.now) };
+const specials = {
+  bosToken: '<s>',
+  eosToken: '</s>',
+  namedTokens: { pad_token: '<pad>' },
+  now: new Date(goldens.now),
+};
 
 describe('renderChat', () => {
   it.each(
@@ -47,7 +53,13 @@ describe('renderChat', () => {
     const render = () =>
       renderChat(template(chat.template), goldens.conversations[chat.conversation], options);
     if (chat.error === undefined) expect(render()).toBe(chat.text);
-    else expect(render).toThrow(`the template refuses it: ${chat.error}`);
+    else {
+      const missing = /^'dict object' has no attribute ('\w+')$/.exec(chat.error)?.[1];
+      const said = missing
+        ? `uses what is not there: a dict has no attribute ${missing}`
+        : `refuses it: ${chat.error}`;
+      expect(render).toThrow(`the template ${said}`);
+    }
   });
 
   it('covers every family', () => {
@@ -59,6 +71,15 @@ describe('renderChat', () => {
     expect(render).toThrow(UserError);
     expect(render).toThrow(
       /^train\.jsonl line 7: the template uses what is not there: 'nothing' is undefined/,
+    );
+  });
+
+  it('names the file of the template', () => {
+    const render = (place?: string) => () =>
+      renderChat('{{ raise_exception("no") }}', [], { place, templateFile: 'm/chat_template.jinja' });
+    expect(render()).toThrow(/^m\/chat_template\.jinja: the template refuses it: no$/);
+    expect(render('t.jsonl line 7')).toThrow(
+      /^t\.jsonl line 7: m\/chat_template\.jinja: the template refuses/,
     );
   });
 

@@ -22,6 +22,10 @@ export interface ChatOptions {
   /** Text of the special tokens; undefined in the template when left out. */
   bosToken?: string;
   eosToken?: string;
+  /** The further ones that are named, as the template knows them: `unk_token`, `pad_token` … */
+  namedTokens?: Readonly<Record<string, string>>;
+  /** The file that the template stands in, which errors then name. */
+  templateFile?: string;
   /** Further variables of this template, such as `enable_thinking`. */
   variables?: Readonly<Record<string, unknown>>;
   /** What a template that writes today's date takes for today. Default: now. */
@@ -41,15 +45,31 @@ export function renderChat(
   messages: readonly ChatMessage[],
   options: ChatOptions = {},
 ): string {
-  return rendered(template, new GrowingList(messages), messages.length, options);
+  return rendered(template, listOf(messages), messages.length, options);
 }
+
+/** Messages as transformers gives them to a template: without keys that are null, reasoning under all its names. */
+function listOf(messages: readonly ChatMessage[]): GrowingList {
+  return new GrowingList(
+    messages.map((message) => {
+      const entries = Object.entries(message).filter(([, value]) => (value ?? null) !== null);
+      const given = Object.fromEntries(entries);
+      const named = REASONING.find((name) => given[name] !== undefined);
+      return named ? { thinking: given[named], ...given, reasoning_content: given[named] } : given;
+    }),
+  );
+}
+
+/** The names that reasoning comes under, the one that templates read first. */
+const REASONING = ['reasoning_content', 'thinking', 'reasoning'];
 
 /** Renders the first `count` messages. Other options than `addGenerationPrompt` must be the same for all of one list. */
 function rendered(template: string, list: GrowingList, count: number, options: ChatOptions): string {
-  const { addGenerationPrompt = false, tools = null, place = 'the chat template' } = options;
+  const { addGenerationPrompt = false, tools = null, templateFile } = options;
   try {
     return compiled(template)({
       variables: {
+        ...options.namedTokens,
         bos_token: options.bosToken,
         eos_token: options.eosToken,
         documents: null,
@@ -61,7 +81,8 @@ function rendered(template: string, list: GrowingList, count: number, options: C
       now: options.now ?? new Date(),
     });
   } catch (error) {
-    throw new UserError(`${place}: ${messageOf(error)}`);
+    const places = [options.place, templateFile].filter((place) => place !== undefined);
+    throw new UserError(`${places.join(': ') || 'the chat template'}: ${messageOf(error)}`);
   }
 }
 
@@ -105,10 +126,10 @@ export function chatSegments(
   options: ChatSegmentOptions,
 ): ChatSegment[][] {
   const place = options.place ?? 'the chat template';
-  const list = new GrowingList(messages);
+  const list = listOf(messages);
   const now = options.now ?? new Date();
   const render = (count: number, addGenerationPrompt: boolean) =>
-    rendered(template, list, count, { ...options, now, place, addGenerationPrompt });
+    rendered(template, list, count, { ...options, now, addGenerationPrompt });
   const sequences: ChatSegment[][] = [];
   let done = '';
   for (const [i, message] of messages.entries()) {

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -67,7 +67,7 @@ describe('what a tokenizer knows of itself', () => {
     });
     expect(specialTokens).toEqual(['<|endoftext|>', '<|im_start|>', '<|im_end|>']);
     expect(chatTemplate).toContain('<|im_start|>');
-    expect(tokenizers.bytelevel.texts()).toEqual({ bosToken: '<|im_start|>', eosToken: '<|im_end|>' });
+    expect(tokenizers.bytelevel.texts()).toMatchObject({ bosToken: '<|im_start|>', eosToken: '<|im_end|>' });
   });
 
   it('of a base model', () => {
@@ -96,9 +96,18 @@ describe('what a tokenizer knows of itself', () => {
         { name: 'default', template: 'the default' },
       ];
     });
-    expect((await loadTokenizer(folder)).chatTemplate).toBe('the default');
+    const listed = await loadTokenizer(folder);
+    expect(listed.chatTemplate).toBe('the default');
+    expect([listed.templateFor(undefined), listed.templateFor([{}])]).toEqual(['the default', 'tools']);
+    expect(listed.texts().templateFile).toBe(join(folder, 'tokenizer_config.json'));
     writeFileSync(join(folder, 'chat_template.jinja'), 'its own file');
-    expect((await loadTokenizer(folder)).chatTemplate).toBe('its own file');
+    const own = await loadTokenizer(folder);
+    expect([own.chatTemplate, own.templateFor([{}])]).toEqual(['its own file', 'its own file']);
+    expect(own.texts().templateFile).toBe(join(folder, 'chat_template.jinja'));
+    mkdirSync(join(folder, 'additional_chat_templates'));
+    writeFileSync(join(folder, 'additional_chat_templates', 'tool_use.jinja'), 'calls');
+    const both = await loadTokenizer(folder);
+    expect([both.templateFor(undefined), both.templateFor([{}])]).toEqual(['its own file', 'calls']);
   });
 
   it('needs no file but tokenizer.json', async () => {

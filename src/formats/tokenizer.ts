@@ -37,6 +37,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     const path = join(folder, name);
     return (await exists(path)) ? readJson(path, schema) : undefined;
   };
+  const toolUse = await readTemplate(join(folder, 'additional_chat_templates', 'tool_use.jinja'));
   return new Tokenizer({
     tokenizer: await readJson(place, tokenizerJsonSchema),
     config: await optional('tokenizer_config.json', tokenizerConfigSchema),
@@ -45,6 +46,11 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     generationConfig: await optional('generation_config.json', tokenIdsSchema),
     modelConfig: await optional('config.json', tokenIdsSchema),
     chatTemplate: await readTemplate(join(folder, 'chat_template.jinja')),
+    namedTemplates: toolUse === undefined ? undefined : { tool_use: toolUse },
+    templateFiles: {
+      chatTemplate: join(folder, 'chat_template.jinja'),
+      config: join(folder, 'tokenizer_config.json'),
+    },
     place,
     deadline: withDeadline,
   });

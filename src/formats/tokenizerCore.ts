@@ -5,7 +5,7 @@
 import * as z from 'zod';
 import { type Deadline, OutOfTime } from '../base/deadline.js';
 import { messageOf, UserError } from '../base/errors.js';
-import { endOfTurnToken } from './chat.js';
+import { type ChatOptions, endOfTurnToken } from './chat.js';
 import { AmbiguousTokens } from './tokenizer/addedTokens.js';
 import { type Companions, companionTokens, tokenKeys } from './tokenizer/companions.js';
 import { MAX_TOKEN_ID, UnknownToken } from './tokenizer/model.js';
@@ -43,6 +43,10 @@ export interface TokenizerParts {
   modelConfig?: z.infer<typeof tokenIdsSchema>;
   /** A template that stands in a file of its own (chat_template.jinja); goes before that of `config`. */
   chatTemplate?: string;
+  /** Templates of files of their own beside it, by their names (additional_chat_templates). */
+  namedTemplates?: Readonly<Record<string, string>>;
+  /** The file of `chatTemplate`, and that of `config`, for errors. */
+  templateFiles?: { chatTemplate: string; config: string };
   /** Names the tokenizer in errors, usually its path. */
   place: string;
   /** Ends patterns that take too long. Default: they run as long as they take. */
@@ -86,6 +90,9 @@ export class Tokenizer {
   readonly padId: number;
   /** Jinja text for renderChat, if the model has one. */
   readonly chatTemplate: string | undefined;
+  private readonly templates: Readonly<Record<string, string | undefined>>;
+  private readonly templateFile: string | undefined;
+  private readonly namedTokens: Readonly<Record<string, string>>;
   /** The texts of the tokens that `skipSpecialTokens` leaves out. */
   readonly specialTokens: readonly string[];
   private readonly specialIds: ReadonlySet<number>;
@@ -115,7 +122,11 @@ export class Tokenizer {
     this.bosId = idOf('bos_token') ?? idsOf('bos_token_id').at(0);
     this.eosId = [...eos].at(0);
     this.padId = idOf('pad_token') ?? this.eosId ?? 0;
-    this.chatTemplate = parts.chatTemplate ?? templateOf(config.chat_template);
+    this.templates = templatesOf(parts, config.chat_template);
+    this.chatTemplate = this.templates.default;
+    this.templateFile = parts.templateFiles?.[parts.chatTemplate === undefined ? 'config' : 'chatTemplate'];
+    const others = [...named].filter(([name]) => name !== 'bos_token' && name !== 'eos_token');
+    this.namedTokens = Object.fromEntries(others.map(([name, token]) => [name, token.content]));
     const endOfTurn =
       this.chatTemplate && endOfTurnToken(this.chatTemplate, this.specialTokens, this.texts());
     if (endOfTurn) eos.add(this.idOf(endOfTurn)!);
@@ -162,9 +173,15 @@ export class Tokenizer {
   }
 
   /** What renderChat and chatSegments want to know about this tokenizer. */
-  texts(): { bosToken: string | undefined; eosToken: string | undefined } {
+  texts(): Pick<ChatOptions, 'bosToken' | 'eosToken' | 'namedTokens' | 'templateFile'> {
     const text = (id: number | undefined) => (id === undefined ? undefined : this.tokenOf(id));
-    return { bosToken: text(this.bosId), eosToken: text(this.eosId) };
+    const { namedTokens, templateFile } = this;
+    return { bosToken: text(this.bosId), eosToken: text(this.eosId), namedTokens, templateFile };
+  }
+
+  /** The template for a chat: the one called tool_use where there are tools and the model has it, as in transformers. */
+  templateFor(tools: readonly unknown[] | undefined): string | undefined {
+    return (tools && this.templates.tool_use) ?? this.chatTemplate;
   }
 
   private plain(text: string): number[] {
@@ -216,9 +233,14 @@ const TOKEN_LENGTH = 16;
 
 const runs: Deadline = (_, work) => work();
 
-function templateOf(value: z.infer<typeof tokenizerConfigSchema>['chat_template']): string | undefined {
-  if (!Array.isArray(value)) return value ?? undefined;
-  return value.find((entry) => entry.name === 'default')?.template;
+function templatesOf(
+  { chatTemplate, namedTemplates }: Omit<TokenizerParts, 'tokenizer' | 'place'>,
+  value: z.infer<typeof tokenizerConfigSchema>['chat_template'],
+): Record<string, string | undefined> {
+  // Files of their own replace what tokenizer_config.json says, as in transformers.
+  if (chatTemplate !== undefined || namedTemplates) return { ...namedTemplates, default: chatTemplate };
+  if (!Array.isArray(value)) return { default: value ?? undefined };
+  return Object.fromEntries(value.map(({ name, template }) => [name, template]));
 }
 
 export interface StreamOptions {

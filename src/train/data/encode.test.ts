@@ -4,7 +4,8 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
 import { renderChat } from '../../formats/chat.js';
-import { loadTokenizer, type Tokenizer } from '../../formats/tokenizer.js';
+import { loadTokenizer, Tokenizer } from '../../formats/tokenizer.js';
+import { tokenizerJsonSchema } from '../../formats/tokenizerCore.js';
 import { type EncodeRowsOptions, type Example, encodeRows } from './encode.js';
 import { instructionAsPrompt } from './instruction.js';
 import { rowsFrom } from './rows.js';
@@ -94,6 +95,27 @@ describe('encodeRows', () => {
       supervisedTokens: examples[0].supervised.filter((target) => target === 1).length,
       longest: examples[0].ids.length,
     });
+  });
+
+  it("writes rows with tools by the model's template for tools", async () => {
+    const json = JSON.parse(readFileSync(new URL('tokenizer/bytelevel/tokenizer.json', fixtures), 'utf8'));
+    const turn = (end: string) => `{% for m in messages %}{{ m.role[0] }}:{{ m.content }}${end}{% endfor %}`;
+    const chat_template = [
+      { name: 'default', template: `${turn('.<|im_end|>')}{% if add_generation_prompt %}a:{% endif %}` },
+      { name: 'tool_use', template: `${turn('!<|im_end|>')}{% if add_generation_prompt %}a:{% endif %}` },
+    ];
+    const tokenizer = new Tokenizer({
+      tokenizer: tokenizerJsonSchema.parse(json),
+      config: { chat_template },
+      place: 'x',
+    });
+    const messages = chat.slice(0, 2);
+    const tools = [{ type: 'function', function: { name: 'f' } }];
+    const { examples } = await encode([{ messages }, { messages, tools }], {}, tokenizer);
+    expect(examples.map((example) => pieces(example, tokenizer).at(-1)![1])).toEqual([
+      'The river..<|im_end|>',
+      'The river.!<|im_end|>',
+    ]);
   });
 
   it('learns everything when asked to', async () => {
@@ -300,7 +322,6 @@ describe('encodeRows refuses', () => {
 
   it('texts when the tokenizer has no EOS', async () => {
     const json = JSON.parse(readFileSync(new URL('tokenizer/bytelevel/tokenizer.json', fixtures), 'utf8'));
-    const { Tokenizer, tokenizerJsonSchema } = await import('../../formats/tokenizerCore.js');
     const without = new Tokenizer({ tokenizer: tokenizerJsonSchema.parse(json), place: 'x' });
     await expect(encode([{ text: 'a' }], {}, without)).rejects.toThrow('names no eos_token');
   });

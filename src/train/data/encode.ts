@@ -153,7 +153,6 @@ type RowOf<K extends Row['kind']> = Extract<Row, { kind: K }>;
 
 function encoderOf(tokenizer: Tokenizer, options: EncodeRowsOptions, source: string): Encoder {
   const all = options.lossOn === 'all';
-  const template = options.chatTemplate ?? tokenizer.chatTemplate;
   const ended = (ids: readonly number[]) =>
     ids.length > 0 && tokenizer.eosIds.includes(ids[ids.length - 1]) ? ids : [...ids, eosOf(tokenizer)];
   const completion = ({ prompt, completion }: Pick<RowOf<'completion'>, 'prompt' | 'completion'>) => {
@@ -165,7 +164,8 @@ function encoderOf(tokenizer: Tokenizer, options: EncodeRowsOptions, source: str
       ]),
     ];
   };
-  const messages = template === undefined ? undefined : messagesEncoder(template, tokenizer, options, source);
+  const hasTemplate = (options.chatTemplate ?? tokenizer.chatTemplate) !== undefined;
+  const messages = hasTemplate ? messagesEncoder(tokenizer, options, source) : undefined;
   return (row) => {
     switch (row.kind) {
       case 'text':
@@ -186,9 +186,8 @@ function encoderOf(tokenizer: Tokenizer, options: EncodeRowsOptions, source: str
 }
 
 function messagesEncoder(
-  template: string,
   tokenizer: Tokenizer,
-  { lossOn, addEos, templateVariables: variables }: EncodeRowsOptions,
+  { lossOn, addEos, chatTemplate, templateVariables: variables }: EncodeRowsOptions,
   source: string,
 ): (row: Omit<RowOf<'messages'>, 'kind'>) => Sequence[] {
   const endOfTurn = tokenizer.eosIds.map((id) => tokenizer.tokenOf(id)!);
@@ -200,7 +199,10 @@ function messagesEncoder(
   };
   return ({ messages, tools, masked, line }) => {
     const place = `${source} line ${line}`;
-    const context = { ...tokenizer.texts(), tools, variables, place };
+    const own = chatTemplate === undefined;
+    const template = chatTemplate ?? tokenizer.templateFor(tools)!;
+    const texts = tokenizer.texts();
+    const context = { ...texts, ...(!own && { templateFile: undefined }), tools, variables, place };
     if (lossOn === 'all' && masked) {
       throw new UserError(
         `${place}: a turn says that it is not learned, and lossOn "all" that everything is`,
