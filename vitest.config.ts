@@ -8,6 +8,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     fileParallelism: false,
+    setupFiles: ['./test/fuzzRuns.ts'],
     reporters: ['default', './test/skippedReporter.ts'],
   },
 });
