@@ -15,6 +15,7 @@ The model and the batch are those of fixtures/<model>. Runs in a few seconds.
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -31,6 +32,8 @@ COMMON = {"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM"}
 UNPRUNED = {"init_r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", "orth_reg_weight": 0, "tinit": 900, "total_step": 1000}
 # Options of save_pretrained, not of a configuration.
 SAVING = ["save_embedding_layers"]
+# What adapter_config.json says otherwise than the adapter was made with; PEFT loads it so.
+EDITED = "edited"
 QV = {"target_modules": ["q_proj", "v_proj"]}
 
 # Base and options. qwen2: tied, biases on q, k and v. smollm2: tied, no biases. llama2: a head of its own, no biases.
@@ -84,6 +87,7 @@ CASES: dict[str, tuple[str, dict]] = {
     "llama2-saved-embeddings": ("llama2", QV | {"save_embedding_layers": True}),
     "smollm2-saved-embeddings": ("smollm2", QV | {"save_embedding_layers": True}),
     "llama2-saved-embeddings-and-head": ("llama2", QV | {"save_embedding_layers": True, "modules_to_save": ["lm_head"]}),
+    "qwen2-beyond-targets": ("qwen2", QV | {"edited": {"target_modules": ["q_proj"], "layers_to_transform": [1]}}),
 }
 
 
@@ -92,7 +96,7 @@ def config_of(options: dict) -> PeftConfig:
         return VeraConfig(r=12, task_type="CAUSAL_LM", **{key: options[key] for key in options if key != "vera"})
     if "adalora" in options:
         return AdaLoraConfig(**UNPRUNED, **{key: options[key] for key in options if key != "adalora"})
-    return LoraConfig(**COMMON | {key: options[key] for key in options if key not in SAVING})
+    return LoraConfig(**COMMON | {key: options[key] for key in options if key not in (*SAVING, EDITED)})
 
 
 @torch.no_grad()
@@ -123,6 +127,10 @@ def make(name: str, folder: Path, seed: int) -> None:
     adapted.eval()
     saving = {key: options[key] for key in SAVING if key in options}
     fx.save_adapter(adapted, model, folder / "adapter", **saving)
+    if EDITED in options:
+        path = folder / "adapter" / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | options[EDITED], indent=1) + "\n")
+        adapted = fx.load_adapter(model, folder / "adapter", is_trainable=True)
 
     base = ref.logits_of(fx.load_base(model), batch)
     expected = {"adapted_logits": ref.logits_of(adapted, batch)}

@@ -18,11 +18,15 @@ import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig } from '../models/model.js';
 import { type LocateOptions, locate } from './locate.js';
 
-/** Reads an adapter for a model. Throws UserError where it is broken or for another base. */
-export async function readAdapterFor(path: string, model: BaseModel): Promise<Adapter> {
+/** Reads an adapter for a model; tells of what is left out of it. Throws UserError where it is broken or for another base. */
+export async function readAdapterFor(
+  path: string,
+  model: BaseModel,
+  { onNotice }: Pick<LocateOptions, 'onNotice'> = {},
+): Promise<Adapter> {
   const own = await ownConfigOf(path);
   if (own) return loadOwnFolder(path, own, model);
-  return fromReadFiles(path, await filesFor(path, model), model);
+  return fromReadFiles(path, await filesFor(path, model), model, onNotice);
 }
 
 async function filesFor(path: string, model: BaseModel): Promise<AdapterFiles> {

@@ -147,7 +147,7 @@ export class Model {
       if (trained?.loftq && trained.format === recipe?.format) {
         await this.alternate(trained.loftq, endingWith(this.calls.closed, options));
       }
-      const read = await readAdapterFor(at, this.base);
+      const read = await readAdapterFor(at, this.base, options);
       const adapter = trainedFurther(path, read, this.base, { method, config });
       const other = otherBase(at, trained, this.source.recipe);
       if (other) options.onNotice?.(other);

@@ -2,12 +2,14 @@ import { UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
 import { type Adapter as AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
-import { adapterSites, splitModuleKey } from '../formats/peftNames.js';
+import { adapterSites, splitAdapterKey, splitModuleKey } from '../formats/peftNames.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, emptyState } from './adapter.js';
 import { allMethods } from './index.js';
+import { given } from './layerOptions.js';
 import type { Method } from './method.js';
 import { loadOwnFolder, ownConfigOf, writeOwnFolder } from './ownFiles.js';
+import { type TargetChoice, targetTest } from './targets.js';
 
 /** Writes an adapter as a PEFT folder, or in its method's own form, into `folder`, which exists (see writeFolderAtomic). */
 export async function writeAdapterFolder(
@@ -39,9 +41,16 @@ export async function loadAdapterFolder(folder: string, model: BaseModel): Promi
 
 /**
  * As fromFiles, of files that came from elsewhere: PEFT saves the base's matrix of an adapted embedding or head along,
- * and one that differs by more than rounding is of a base that was changed or resized. Throws UserError there.
+ * and one that differs by more than rounding is of a base that was changed or resized. Throws UserError there. Tells of
+ * layers that the configuration does not name, which are left out.
  */
-export async function fromReadFiles(place: string, files: AdapterFiles, model: BaseModel): Promise<Adapter> {
+export async function fromReadFiles(
+  place: string,
+  read: AdapterFiles,
+  model: BaseModel,
+  onNotice?: (message: string) => void,
+): Promise<Adapter> {
+  const files = ofTargets(place, read, model, onNotice);
   const adapter = fromFiles(place, files, model);
   for (const [name, { data }] of files.tensors) {
     const carried = splitModuleKey(name);
@@ -55,6 +64,52 @@ export async function fromReadFiles(place: string, files: AdapterFiles, model: B
     }
   }
   return adapter;
+}
+
+/**
+ * Files without the layers that their configuration does not name: PEFT passes over these, and so they change nothing.
+ * Throws UserError where none is left.
+ */
+function ofTargets(
+  place: string,
+  files: AdapterFiles,
+  { sites }: Pick<BaseModel, 'sites'>,
+  onNotice?: (message: string) => void,
+): AdapterFiles {
+  const { config, tensors } = files;
+  if (config.target_modules === null) return files;
+  const isTarget = targetTest(choiceOf(config));
+  const held = new Set(adapterSites(tensors));
+  const beyond = sites.filter((site) => held.has(site.name) && !isTarget(site)).map(({ name }) => name);
+  if (beyond.length === 0) return files;
+  if (beyond.length === held.size) {
+    throw new UserError(`${place}: its configuration's target_modules name none of the layers that it holds`);
+  }
+  const [first, ...others] = beyond;
+  const more = others.length > 0 ? ` and ${others.length} more` : '';
+  onNotice?.(
+    `${place}: its configuration does not name ${first}${more}, so their matrices are left out, as in PEFT`,
+  );
+  const isLeftOut = (key: string) =>
+    beyond.includes((splitAdapterKey(key)?.site ?? splitModuleKey(key)?.module)!);
+  return { config, tensors: new Map([...tensors].filter(([key]) => !isLeftOut(key))) };
+}
+
+/** Which layers a configuration names. */
+function choiceOf(config: PeftConfig): TargetChoice {
+  const listed = <T>(value: T | readonly T[]) =>
+    Array.isArray(value) ? (value as readonly T[]) : [value as T];
+  const { target_modules: targets, layers_to_transform: layers, layers_pattern: patterns } = config;
+  return {
+    targetModules: targets!,
+    ...given(
+      'excludeModules',
+      config.peft_type === 'VERA' ? undefined : (config.exclude_modules ?? undefined),
+    ),
+    ...given('layersToTransform', layers === null ? undefined : listed(layers)),
+    ...given('layersPattern', patterns === null ? undefined : listed(patterns)),
+    ...given('modulesToSave', config.modules_to_save ?? undefined),
+  };
 }
 
 /** Whether two matrices differ by more than what bfloat16 leaves of one. */

@@ -45,6 +45,31 @@ it("refuses the adapter of an embedding that is not the base's", async () => {
   );
 });
 
+describe('layers that the configuration does not name', () => {
+  const beyond = golden('fixtures-options/qwen2-beyond-targets/adapter');
+
+  it('are left out, which is told', async () => {
+    const notices: string[] = [];
+    const model = await openModel(golden('fixtures/qwen2'));
+    const adapter = await readAdapterFor(beyond, model, { onNotice: (message) => notices.push(message) });
+    expect([...sitesOf(adapter.trainables)]).toEqual(['model.layers.1.self_attn.q_proj']);
+    expect(notices).toEqual([
+      `${beyond}: its configuration does not name model.layers.0.self_attn.q_proj and 2 more, so their matrices are left out, as in PEFT`,
+    ]);
+  });
+
+  it('are refused where there are no others', async () => {
+    const folder = join(scratch, 'no-targets');
+    await cp(beyond, folder, { recursive: true });
+    const path = join(folder, 'adapter_config.json');
+    const config = JSON.parse(await readFile(path, 'utf8'));
+    await writeFile(path, JSON.stringify({ ...config, target_modules: ['o_proj'] }));
+    await expect(readAdapterFor(folder, await openModel(golden('fixtures/qwen2')))).rejects.toThrow(
+      "its configuration's target_modules name none of the layers that it holds",
+    );
+  });
+});
+
 describe.each(cases)('%s', (name) => {
   let fixture: Fixture<z.output<typeof expectedSchema>>;
   let adapter: Adapter;
