@@ -56,12 +56,17 @@ function wrap(holder, name, half, counts = ([target]) => isBelow(target)) {
       half(args, this);
       die();
     }
-    const result = original.apply(this, args);
+    let result;
+    try {
+      result = original.apply(this, args);
+    } catch (error) {
+      // It was done as far as it could be.
+      if (it) die();
+      throw error;
+    }
     if (!it) return result;
     if (typeof result?.then !== 'function') die();
-    return result.then(die, (error) => {
-      throw error;
-    });
+    return result.finally(die);
   };
   holder[name] = around;
 }
