@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import type { Adapter } from '../methods/adapter.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import type { DecoderConfig } from '../models/model.js';
-import { exampleLimit } from './training.js';
+import { exampleLimit, templateHash } from './training.js';
 
 const base = { config: { maxPositions: 100 } as DecoderConfig };
 
@@ -35,4 +35,12 @@ it.each(['prefix', 'prompt'] as const)('the virtual tokens of %s take their part
   expect(() => exampleLimit(base, adapterOf(name, { numVirtualTokens: 99 }), undefined)).toThrow(
     "the adapter's 99 virtual tokens leave no room in the model's 100 positions",
   );
+});
+
+it('tells the chat templates of models apart, that for tools too', () => {
+  const hash = (plain?: string, tools = plain) =>
+    templateHash({ templateFor: (given) => (given ? tools : plain) });
+  expect(hash()).toBeUndefined();
+  expect(hash('a')).toBe(hash('a'));
+  expect(new Set([hash('a'), hash('b'), hash('a', 'b')]).size).toBe(3);
 });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
 import type { Tokenizer } from '../formats/tokenizer.js';
@@ -67,6 +68,7 @@ export async function* trainOn(
       model: { type: base.config.modelType, parameters: parameterCount(base) },
       base: formatOf(base),
       data: { rows: train.stats.rows, tokens: train.stats.tokens },
+      chatTemplate: templateHash(tokenizer),
       ...limits,
       evalSplit: sources.evalSplit,
       ...hyper,
@@ -95,6 +97,13 @@ export async function* trainOn(
   } finally {
     await close();
   }
+}
+
+/** Tells a model's chat templates from others; undefined where it has none. */
+export function templateHash(tokenizer: Pick<Tokenizer, 'templateFor'>): string | undefined {
+  const templates = [tokenizer.templateFor(undefined), tokenizer.templateFor([])];
+  if (templates.every((template) => template === undefined)) return undefined;
+  return createHash('sha256').update(JSON.stringify(templates)).digest('hex').slice(0, 16);
 }
 
 /** See Model.findLearningRate. */

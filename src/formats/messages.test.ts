@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../base/errors.js';
+import { renderChat } from './chat.js';
 import { checkConversation } from './messages.js';
 
 const user = { role: 'user', content: 'a' };
@@ -20,6 +21,23 @@ describe('checkConversation', () => {
         { role: 'assistant', content: null, tool_calls: [asObject] },
       ]);
     }
+  });
+
+  it('keeps the order of keys, and of arguments as text every number as it is written', () => {
+    const text = '{"b": 9007199254740993, "a": 1.0, "c": 1e-07, "10": 1, "9": 2}';
+    const turn = {
+      tool_calls: [{ function: { arguments: text, name: 'f' }, id: 'c1', type: 'function' }],
+      content: 'a',
+      role: 'assistant',
+    };
+    const tools = [{ function: { parameters: {}, name: 'f' }, type: 'function' }];
+    const { messages, tools: kept } = checkConversation('x', { messages: [user, turn], tools });
+    expect(Object.keys(messages[1])).toEqual(['tool_calls', 'content', 'role']);
+    expect(JSON.stringify(kept)).toBe(JSON.stringify(tools));
+    const written = '{% for m in messages %}{{ m.tool_calls | tojson }}{% endfor %}';
+    expect(renderChat(written, messages.slice(1))).toBe(
+      `[{"function": {"arguments": ${text}, "name": "f"}, "id": "c1", "type": "function"}]`,
+    );
   });
 
   it('takes empty calls for none, and content that is not there for null', () => {

@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { messageOf, UserError } from '../base/errors.js';
 import type { ChatMessage } from './chat.js';
+import { JsonFloat, parseExactJson } from './io/exactJson.js';
 import { checkDepth, checkJson } from './io/json.js';
 
 const ROLES = ['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython'] as const;
@@ -67,10 +68,13 @@ export interface Conversation {
 export function checkConversation(place: string, value: unknown): Conversation {
   checkDepth(place, value);
   const { messages, tools } = checkJson(place, value, conversationSchema);
+  // What was checked has its known keys first; a template writes them in the order in which they came.
+  const given = value as { messages: Turn[]; tools?: readonly unknown[] };
   const called = new Set<string>();
   const checked = messages.map((turn, i): ChatMessage => {
     const at = (key: string) => `${place}: key "messages.${i}.${key}"`;
-    const { tool_calls: calls, ...rest } = turn;
+    const { tool_calls: calls } = turn;
+    const { tool_calls: givenCalls, ...rest } = given.messages[i];
     const content = turn.content ?? null;
     if (!calls || calls.length === 0) {
       if (content === null) {
@@ -80,7 +84,7 @@ export function checkConversation(place: string, value: unknown): Conversation {
       if (typeof answers === 'string' && called.size > 0 && !called.has(answers)) {
         throw new UserError(`${at('tool_call_id')}: no call before has the id ${JSON.stringify(answers)}`);
       }
-      return { ...rest, content };
+      return { ...rest, role: turn.role, content };
     }
     if (turn.role !== 'assistant') {
       throw new UserError(
@@ -90,22 +94,28 @@ export function checkConversation(place: string, value: unknown): Conversation {
     const parsed = calls.map((call, k) => {
       if (typeof call.id === 'string') called.add(call.id);
       const argumentsOfCall = objectOf(at(`tool_calls.${k}.function.arguments`), call.function.arguments);
-      return { ...call, function: { ...call.function, arguments: argumentsOfCall } };
+      return { ...givenCalls![k], function: { ...givenCalls![k].function, arguments: argumentsOfCall } };
     });
-    return { ...rest, content, tool_calls: parsed };
+    return { ...given.messages[i], role: turn.role, content, tool_calls: parsed };
   });
-  return tools ? { messages: checked, tools } : { messages: checked };
+  return tools ? { messages: checked, tools: given.tools } : { messages: checked };
+}
+
+/** A turn as it came, once it was checked. */
+interface Turn extends Readonly<Record<string, unknown>> {
+  readonly tool_calls?: readonly { readonly function: object }[] | null;
 }
 
 function objectOf(place: string, value: string | Record<string, unknown>): Record<string, unknown> {
   if (typeof value !== 'string') return value;
   let parsed: unknown;
   try {
-    parsed = JSON.parse(value);
+    parsed = parseExactJson('it', value);
   } catch (error) {
     throw new UserError(`${place}: expected the text of a JSON object (${messageOf(error)})`);
   }
-  if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)) {
+  const isObject = typeof parsed === 'object' && parsed !== null && !(parsed instanceof JsonFloat);
+  if (isObject && !Array.isArray(parsed)) {
     return parsed as Record<string, unknown>;
   }
   throw new UserError(`${place}: expected the text of a JSON object, found ${value.slice(0, 40)}`);

@@ -1,0 +1,43 @@
+import { describe, expect, it } from 'vitest';
+import { UserError } from '../../base/errors.js';
+import { JsonFloat, parseExactJson } from './exactJson.js';
+
+const parse = (text: string) => parseExactJson('f.json', text);
+
+describe('parseExactJson', () => {
+  it.each<[string, unknown]>([
+    ['9007199254740993', 9007199254740993n],
+    ['-9007199254740993', -9007199254740993n],
+    ['9007199254740991', 9007199254740991],
+    ['-0', 0],
+    ['1.0', new JsonFloat(1)],
+    ['1e5', new JsonFloat(100000)],
+    ['1e-07', 1e-7],
+    ['[0.5, 2.0]', [0.5, new JsonFloat(2)]],
+    ['"1.0"', '1.0'],
+    [
+      '{"a": {"n": 3.0, "t": true, "f": false, "z": null}}',
+      { a: { n: new JsonFloat(3), t: true, f: false, z: null } },
+    ],
+    ['{"s": "\\"1\\": 1.0 \\u00e9\\\\", "n": 1.0}', { s: '"1": 1.0 é\\', n: new JsonFloat(1) }],
+  ])('%s', (text, value) => {
+    expect(parse(text)).toEqual(value);
+  });
+
+  it('keeps the order of keys that are numbers, and a key called __proto__', () => {
+    const value = parse('{"b": 1, "10": 2, "9": 3}') as Map<string, unknown>;
+    expect([...value]).toEqual([
+      ['b', 1],
+      ['10', 2],
+      ['9', 3],
+    ]);
+    expect(parse('{"__proto__": 1}')).toEqual(new Map([['__proto__', 1]]));
+  });
+
+  it.each(['{"a": 1.0', '[1.0,]', '01', '1.', `${'['.repeat(300)}1.0${']'.repeat(300)}`])(
+    'refuses %s',
+    (text) => {
+      expect(() => parse(text)).toThrow(UserError);
+    },
+  );
+});
