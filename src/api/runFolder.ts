@@ -277,8 +277,7 @@ async function refuse(path: string, { resume, overwrite, inputs = [] }: ClaimOpt
   }
   if (!(await isOccupied(path))) return;
   if (!overwrite) throw new UserError(await occupied(path));
-  const names = await readdir(path);
-  if (![RUN_FILE, 'adapter_config.json'].some((name) => names.includes(name))) {
+  if (!(await isResult(path))) {
     throw new UserError(`${path} is neither a run nor an adapter and is not overwritten`);
   }
   for (const input of inputs) {
@@ -295,7 +294,14 @@ async function isOccupied(path: string): Promise<boolean> {
   return contentOf(await readdir(path)).some((name) => !LR_FILES.includes(name));
 }
 
+/** Whether a folder is a run or an adapter, which may be replaced when asked. */
+async function isResult(path: string): Promise<boolean> {
+  const names = await readdir(path);
+  return [RUN_FILE, 'adapter_config.json'].some((name) => names.includes(name));
+}
+
 async function occupied(path: string): Promise<string> {
+  if (!(await isResult(path))) return `${path} holds other files already; choose another output`;
   const unfinished =
     (await exists(join(path, RUN_FILE))) &&
     (await readJson(join(path, RUN_FILE), runSchema)).status === 'running';

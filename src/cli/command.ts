@@ -2,6 +2,7 @@ import { Command, CommanderError, Option } from 'commander';
 import * as z from 'zod';
 import { messageOf, nearest, UserError } from '../base/errors.js';
 import { kebabCase } from '../base/names.js';
+import { issueText } from '../formats/io/json.js';
 import { flagsOf } from './flags.js';
 import { type HelpChoice, helpColumns, helpConfiguration, wrappedCommand } from './help.js';
 import { endOnInterrupt } from './interrupt.js';
@@ -43,10 +44,12 @@ export function parseOptions<S extends z.ZodObject>(
 ): z.output<S> {
   const result = schema.safeParse(given);
   if (result.success) return result.data;
-  const [{ path, message }] = result.error.issues;
-  const name = String(path[0]);
+  const [issue] = result.error.issues;
+  const name = String(issue.path[0]);
   const flag = positional.includes(name) ? `<${name}>` : `--${kebabCase(name)}`;
-  throw new UsageError(given[name] === undefined ? `${flag} is missing (see --help)` : `${flag}: ${message}`);
+  throw new UsageError(
+    given[name] === undefined ? `${flag} is missing (see --help)` : `${flag}: ${issueText(issue)}`,
+  );
 }
 
 /**

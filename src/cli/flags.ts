@@ -2,6 +2,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import * as z from 'zod';
 import { kebabCase } from '../base/names.js';
+import { issueText } from '../formats/io/json.js';
 
 /** Characters of a value's name; longer choices are told in the text. */
 const LONGEST_VALUE = 18;
@@ -34,7 +35,7 @@ export function flagsOf(name: string, schema: z.ZodType, group: string): Option[
 export function readFlag(schema: z.ZodType, text: string): unknown {
   const result = schema.safeParse(textTo(schema, text));
   if (result.success) return result.data;
-  throw new InvalidArgumentError(result.error.issues[0].message.replace(/^Invalid input: /, ''));
+  throw new InvalidArgumentError(issueText(result.error.issues[0]));
 }
 
 /** What two uses of a flag mean together. */

@@ -56,7 +56,7 @@ const table: [string[], number, RegExp][] = [
   [[...train, '--r', '2.5'], 2, /--r <n\|auto>.*'2.5' is invalid.*expected a whole number above 0, or auto/],
   [[...train, '--learning-rate', '0x10'], 2, /--learning-rate <x>.*'0x10' is invalid/],
   [[...train, '--rank-pattern', 'q_proj=4'], 2, /--rank-pattern <json>.*expected a JSON object/],
-  [[...train, '--schedule', 'cosin'], 2, /--schedule .*"cosine"/],
+  [[...train, '--schedule', 'cosin'], 2, /--schedule .*one of linear, cosine, constant/],
   [[...train, 'stray'], 2, /too many arguments/],
   [['train', ...output, ...data], 2, /--model is missing/],
   [['train', ...output, ...model], 2, /--data is missing/],
@@ -65,6 +65,20 @@ const table: [string[], number, RegExp][] = [
   [['generate', ...model, '--prompt', 'a', '--chat', 'b'], 2, /either --prompt or --chat/],
   [['generate', ...model, '--prompt', 'a', '--merged'], 2, /--merged needs an --adapter/],
   [['merge', '--output', 'x'], 2, /--adapter is missing/],
+  [
+    ['generate', '--model', ''],
+    2,
+    /'--model <model>' argument '' is invalid\. expected a text that is not empty$/m,
+  ],
+  [['train', '--max-steps', '1.5'], 2, /argument '1\.5' is invalid\. expected a whole number$/m],
+  [['train', '--epochs', '-1'], 2, /argument '-1' is invalid\. expected a number above 0$/m],
+  [['train', '--max-length', '0'], 2, /argument '0' is invalid\. expected a number of at least 2$/m],
+  [
+    ['train', '--seed', '1e20'],
+    2,
+    /argument '1e20' is invalid\. expected a number of at most 9007199254740991$/m,
+  ],
+  [['train', '--quantize', 'nf5'], 2, /argument 'nf5' is invalid\. expected one of nf4, int8, int4$/m],
   [['inspect'], 2, /missing required argument 'path'/],
   // Something is wrong with a file or an option's value.
   [
@@ -84,11 +98,7 @@ const table: [string[], number, RegExp][] = [
   [[...train, '--max-length', '1000'], 1, /1000 is more than the model's 128 positions/],
   [['train', '--model', at('nowhere'), ...data, ...output], 1, /there is no model at .*nowhere/],
   [['train', ...model, '--data', at('broken.jsonl'), ...output], 1, /broken\.jsonl line 2: .*"txt"/],
-  [
-    [...training, '--output', at('notes')],
-    1,
-    /notes exists already; choose another output, or --overwrite it/,
-  ],
+  [[...training, '--output', at('notes')], 1, /notes holds other files already; choose another output$/m],
   [[...training, '--output', at('notes'), '--overwrite'], 1, /notes is neither a run nor an adapter/],
   [[...training, '--output', at('train.jsonl')], 1, /train\.jsonl is a file, not a folder/],
   [['train', '--resume', ...output], 1, /there is no run to resume in .*refused/],

@@ -86,8 +86,30 @@ export function checkJson<T>(place: string, value: unknown, schema: z.ZodType<T>
       `${place}: unknown key "${unknown}"${guess === undefined ? '' : `, did you mean "${guess}"?`}`,
     );
   }
-  const what = issue.message.replace(/^Invalid input: /, '');
+  const what = issueText(issue);
   throw new UserError(`${place}: ${key === '' ? what : `key "${key}": ${what}`}`);
+}
+
+/** What a schema's issue says, in words; a message that the schema brings stays. */
+export function issueText(issue: z.core.$ZodIssue): string {
+  const { message } = issue;
+  if (issue.code === 'too_small' && message.startsWith('Too small')) {
+    if (issue.origin === 'string' && issue.minimum === 1) return 'expected a text that is not empty';
+    if (isNumeric(issue.origin))
+      return `expected a number ${issue.inclusive ? 'of at least' : 'above'} ${issue.minimum}`;
+  }
+  if (issue.code === 'too_big' && message.startsWith('Too big') && isNumeric(issue.origin)) {
+    return `expected a number ${issue.inclusive ? 'of at most' : 'below'} ${issue.maximum}`;
+  }
+  if (issue.code === 'invalid_value' && message.startsWith('Invalid option')) {
+    return `expected one of ${issue.values.map(String).join(', ')}`;
+  }
+  if (message === 'Invalid input: expected int, received number') return 'expected a whole number';
+  return message.replace(/^Invalid input: /, '');
+}
+
+function isNumeric(origin: string): boolean {
+  return origin === 'number' || origin === 'int';
 }
 
 /** The keys that a schema's object at `path` declares, as far as plain objects lead there. */
