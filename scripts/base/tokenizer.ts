@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Tokenizer } from '@huggingface/tokenizers';
 import { writeFileAtomic } from '../../src/formats/io/write.js';
+import { loadTokenizer } from '../../src/formats/tokenizer.js';
 import { byteAlphabet, countWords, learnMerges } from './bpe.js';
 import { cards } from './cards.js';
 import { END_OF_TEXT, readDocuments } from './corpus.js';
@@ -78,12 +77,6 @@ export async function writeTokenizer(): Promise<void> {
   await writeFileAtomic(join(INIT_FOLDER, 'tokenizer_config.json'), `${JSON.stringify(config, null, 2)}\n`);
 }
 
-/** The tokenizer of a model folder. */
-export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const read = async (name: string) => JSON.parse(await readFile(join(folder, name), 'utf8'));
-  return new Tokenizer(await read('tokenizer.json'), await read('tokenizer_config.json'));
-}
-
 const CARD_SEED = 3;
 
 /** Encodes the texts and the cards into streams of unsigned 16-bit ids, a document's end marked by <|endoftext|>. */
@@ -97,7 +90,7 @@ export async function writeTokens(): Promise<void> {
   ] as const) {
     const ids: number[] = [];
     for (const text of documents) {
-      for (const id of tokenizer.encode(text).ids) ids.push(id);
+      for (const id of tokenizer.encode(text)) ids.push(id);
       ids.push(0);
     }
     const chars = documents.reduce((sum, text) => sum + text.length, 0);
