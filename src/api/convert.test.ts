@@ -14,6 +14,7 @@ import { writeSafetensors } from '../formats/safetensors.js';
 import { loadAdapterFolder } from '../methods/files.js';
 import { openModel } from '../models/base.js';
 import { convert } from './convert.js';
+import { type AdapterInspection, inspect } from './inspect.js';
 
 const golden = (name: string) =>
   fileURLToPath(new URL(`../../test/golden/fixtures/${name}`, import.meta.url));
@@ -103,6 +104,9 @@ describe('adapters', () => {
     expectSame(back, { config, tensors });
     for (const site of adapterSites(tensors))
       expect(scalingOf(back.config, site)).toBe(scalingOf(config, site));
+    const seen = (await inspect(at('mlx'))) as AdapterInspection;
+    const { modules } = (await inspect(at('from-mlx'))) as AdapterInspection;
+    expect(seen).toMatchObject({ kind: 'adapter', method: 'LoRA', base: 'a/hub-name', modules });
     await convert(at('mlx'), at('mlx.gguf'), { to: 'gguf', base });
     await convert(at('mlx.gguf'), at('mlx-back'), { base });
     expectSame(await readAdapter(at('mlx-back')), { config, tensors });

@@ -6,7 +6,8 @@ import { configOf } from '../formats/gguf/config.js';
 import { describeLoraGguf, isAdapterGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists } from '../formats/io/node.js';
-import { kindName, readAdapter } from '../formats/peft.js';
+import { isMlxAdapter, MLX_WEIGHTS } from '../formats/mlx.js';
+import { kindName } from '../formats/peft.js';
 import { type PeftConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
 import {
   type AdapterPart,
@@ -21,7 +22,7 @@ import { ownConfigOf } from '../methods/ownFiles.js';
 import { describe, openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig, Site } from '../models/model.js';
-import { baseNamedBy } from './adapterFile.js';
+import { baseNamedBy, readAdapterFolder } from './adapterFile.js';
 import { type LocateOptions, locate } from './locate.js';
 
 /** Layers of one kind: the names that differ only in numbers. */
@@ -158,8 +159,9 @@ async function inspectAdapter(path: string): Promise<AdapterInspection> {
       `${path} is a ${own.peft_type} adapter, and inspect shows only those with matrices of a rank: generate and eval take it`,
     );
   }
-  const { config, tensors } = await readAdapter(path);
-  const { size } = await stat(join(path, 'adapter_model.safetensors'));
+  const { config, tensors } = await readAdapterFolder(path);
+  const weights = (await isMlxAdapter(path)) ? MLX_WEIGHTS : 'adapter_model.safetensors';
+  const { size } = await stat(join(path, weights));
   const shapes = new Map([...tensors].map(([key, { shape }]) => [key, shape]));
   return describeAdapter(path, config, shapes, size);
 }

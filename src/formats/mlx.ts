@@ -14,7 +14,8 @@ import { adapterKey, adapterSites } from './peftNames.js';
 import { readFinite, readSafetensorsHeader, type TensorInfo } from './safetensors.js';
 
 const CONFIG = 'adapter_config.json';
-const WEIGHTS = 'adapters.safetensors';
+/** The file with the matrices. */
+export const MLX_WEIGHTS = 'adapters.safetensors';
 
 /** It also holds whatever the training was told. */
 const schema = z.looseObject({
@@ -34,7 +35,7 @@ const schema = z.looseObject({
 
 /** Whether the folder holds what mlx-lm writes for an adapter. */
 export async function isMlxAdapter(folder: string): Promise<boolean> {
-  return (await exists(join(folder, WEIGHTS))) && (await exists(join(folder, CONFIG)));
+  return (await exists(join(folder, MLX_WEIGHTS))) && (await exists(join(folder, CONFIG)));
 }
 
 /**
@@ -44,7 +45,7 @@ export async function isMlxAdapter(folder: string): Promise<boolean> {
  */
 export async function readMlxAdapter(folder: string, model?: Iterable<string>): Promise<Adapter> {
   const configPath = join(folder, CONFIG);
-  const path = join(folder, WEIGHTS);
+  const path = join(folder, MLX_WEIGHTS);
   const { lora_parameters: lora, model: baseName } = await readJson(configPath, schema);
   const { rank, scale, dropout, alpha } = lora;
   // Until 0.19 the factor was scale·alpha / rank; later versions ignore alpha. Nothing in the file tells which wrote it.
