@@ -20,6 +20,25 @@ export function endOnInterrupt(commandWrites: boolean): () => void {
   return giveBack;
 }
 
+/**
+ * From here on a reader of stdout or stderr who leaves early (`| head`) ends the command as the first Ctrl-C does: what
+ * can be saved is saved, and the exit code is 130.
+ */
+export function endOnClosedPipe(): void {
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', handleStreamError);
+}
+
+function handleStreamError(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
+  // Each further line fails in the same way.
+  if (caught) return;
+  caught = true;
+  const first = next;
+  next = undefined;
+  if (first) first();
+  else process.exit(130);
+}
+
 function giveBack(): void {
   for (const signal of SIGNALS) process.off(signal, handle);
 }

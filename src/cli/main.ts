@@ -2,7 +2,7 @@
 import { packageVersion } from '../api/version.js';
 import { runProgram } from './command.js';
 import { commands } from './commands.js';
-import { leaveOnClosedPipe } from './terminal.js';
+import { endOnClosedPipe } from './interrupt.js';
 
-leaveOnClosedPipe();
+endOnClosedPipe();
 process.exitCode = await runProgram(commands, packageVersion(), process.argv.slice(2));

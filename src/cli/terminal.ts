@@ -73,13 +73,3 @@ export class Terminal {
     return this.people.isTTY && this.people.hasColors() ? styleText(format, text) : text;
   }
 }
-
-/** Readers of a pipe may leave early (`| head`): that is no error, and ends the command quietly. */
-export function leaveOnClosedPipe(): void {
-  const leave = (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    process.exit(0);
-  };
-  process.stdout.on('error', leave);
-  process.stderr.on('error', leave);
-}

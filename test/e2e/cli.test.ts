@@ -237,8 +237,30 @@ it('has help and a version', async () => {
   expect(stdout).toMatch(/Examples:\n {2}lowrank train/);
 });
 
-it('ends quietly when nobody reads on', async () => {
-  const running = start(root, ['inspect', 'model']);
-  running.stopReading();
-  expect(await running.outcome).toMatchObject({ code: 0, stderr: '' });
+describe('a pipe that nobody reads from any more', () => {
+  it('ends a command quietly', async () => {
+    for (const args of [['inspect', 'model'], ['--help']]) {
+      const running = start(root, args);
+      running.stopReading();
+      expect(await running.outcome).toMatchObject({ code: 130, signal: null, stderr: '' });
+    }
+  });
+
+  it('ends training as Ctrl-C does: with a checkpoint that the run goes on from', async () => {
+    const piped = [...training, '--output', 'piped', '--max-steps', '1000'];
+    const running = start(root, piped);
+    await running.sees(/^step +\d+\/1000/m);
+    running.stopReading();
+    expect(await running.outcome).toMatchObject({ code: 130, signal: null, stderr: '' });
+    const resumed = await run(root, ['train', '--output', 'piped', '--resume']);
+    expect(resumed).toMatchObject({ code: 0, stdout: expect.stringMatching(/^goes on after step /m) });
+  });
+
+  it('ends work that writes with nothing left of it', async () => {
+    const running = start(root, ['merge', '--model', 'model', '--adapter', 'piped', '--output', 'unread']);
+    running.stopReading();
+    const { code, stderr } = await running.outcome;
+    expect({ code, stderr }).toEqual({ code: 130, stderr: '' });
+    expect((await readdir(root)).filter((name) => name.startsWith('.unread'))).toEqual([]);
+  });
 });
