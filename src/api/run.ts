@@ -87,8 +87,7 @@ export async function* runJob(
   for await (const event of events) {
     if (event.kind === 'start') {
       yield { kind: 'data', ...counts! };
-      const { step } = event;
-      record = await runRecord(model, job, { command, counts: counts!, step, before: known });
+      record = await runRecord(model, job, { command, counts: counts!, start: event, before: known });
       for (const metric of await folder.begin(record, event.step, job)) note(metric);
     }
     if (event.kind === 'step' || event.kind === 'eval' || event.kind === 'sample') await folder.record(event);

@@ -1,5 +1,6 @@
 import { UserError } from '../base/errors.js';
 import type { EncodeStats } from '../train/data/encode.js';
+import type { TrainEvent } from '../train/loop.js';
 import { flattenJob, type Job } from './job.js';
 import type { Model } from './model.js';
 import { dataIdentity, environmentNow, type FileIdentity, modelIdentity } from './provenance.js';
@@ -9,8 +10,8 @@ interface RunStart {
   command: string;
   /** What was read of the data. */
   counts: { train: EncodeStats; eval?: EncodeStats };
-  /** The step that it goes on behind. */
-  step: number;
+  /** Its first event: the step that it goes on behind, and what the number of rows decided. */
+  start: Pick<Extract<TrainEvent, { kind: 'start' }>, 'step' | 'epochs' | 'learningRate'>;
   /** What run.json said before a resume. */
   before?: RunRecord;
 }
@@ -22,8 +23,9 @@ interface RunStart {
 export async function runRecord(
   model: Model,
   job: Job,
-  { command, counts, step, before }: RunStart,
+  { command, counts, start, before }: RunStart,
 ): Promise<RunRecord> {
+  const { step, epochs, learningRate } = start;
   const train = await dataIdentity(job.data);
   const evaluation = job.evalData === undefined ? train : await dataIdentity(job.evalData);
   const files = await modelIdentity(job.model, model.base.folder);
@@ -38,7 +40,11 @@ export async function runRecord(
   const session = { started: new Date().toISOString(), step, environment: environmentNow() };
   return {
     status: 'running',
-    options: flattenJob(job),
+    options: {
+      ...(job.train.maxSteps === undefined && { epochs }),
+      learningRate,
+      ...withoutAbsent(flattenJob(job)),
+    },
     command,
     directory: before?.directory ?? process.cwd(),
     data: {
@@ -48,6 +54,11 @@ export async function runRecord(
     model: { type: model.base.config.modelType, ...model.parameters, files },
     sessions: [...(before?.sessions ?? []), session],
   };
+}
+
+/** A key that is there without a value would hide one of the same name. */
+function withoutAbsent(options: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 function checkSame(what: string, before: FileIdentity | undefined, now: FileIdentity): void {

@@ -11,6 +11,7 @@ import { virtualCount } from '../methods/virtualTokens.js';
 import { type BaseModel, parameterCount } from '../models/base.js';
 import { formatOf } from '../models/quantized.js';
 import type { Active } from '../serve/decode.js';
+import { filledByRows } from '../train/byRows.js';
 import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
 import type { ExampleSource } from '../train/data/source.js';
 import { type EvaPlan, planEva } from '../train/eva.js';
@@ -57,10 +58,11 @@ export async function* trainOn(
 ): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
   const { base, generator, tokenizer } = engine;
   const parts = parseTrainJob(options);
-  const { hyper, samples, sources } = parts;
+  const { samples, sources } = parts;
   options.signal?.throwIfAborted();
   for (const [name, value] of adapter.values) present(name, value);
   const { train, evaluation, limits, close } = await examplesOf(engine, parts, adapter);
+  const hyper = filledByRows(parts.hyper, train.examples.length, adapter.method);
   try {
     const fingerprint = JSON.stringify({
       method: adapter.method.name,

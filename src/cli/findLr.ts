@@ -97,7 +97,7 @@ function stepLines({ step, steps, learningRate, loss, secondsLeft }: Extract<LrE
 
 function tellFound(
   { points, smooth, steepest, tenthOfLowest, end }: LrFound,
-  given: number,
+  given: number | undefined,
   terminal: Terminal,
 ) {
   const first = smooth[0].toFixed(3);
@@ -117,7 +117,9 @@ function tellFound(
   }
   const best = terminal.style('bold', `learning rate ${rounded(steepest)}`);
   terminal.say(`${best}: there the loss falls fastest`);
-  terminal.say(`          ${rounded(tenthOfLowest)} is a tenth of where it is lowest; the job has ${given}`);
+  terminal.say(
+    `          ${rounded(tenthOfLowest)} is a tenth of where it is lowest${given === undefined ? '' : `; the job has ${given}`}`,
+  );
 }
 
 /** Two digits: the test does not know more. */

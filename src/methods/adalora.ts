@@ -98,7 +98,7 @@ export const adalora: Method<AdaloraConfig> = {
       beta1: c.beta1,
       beta2: c.beta2,
       orthRegWeight: c.orth_reg_weight,
-      loraAlpha: c.lora_alpha ?? c.init_r,
+      loraAlpha: c.lora_alpha ?? 2 * c.init_r,
       loraDropout: c.lora_dropout,
       ...loraLayerChoice(place, c),
     };

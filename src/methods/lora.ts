@@ -26,7 +26,7 @@ import { selectTargets, type TargetChoice } from './targets.js';
 export interface LoraConfig extends TargetChoice, Extras {
   /** Rank of the update. */
   r: number;
-  /** α: the update is scaled by α/r (α/√r with rsLoRA). */
+  /** α: the update is scaled by α/r (α/√r with rsLoRA); 2r unless given. */
   loraAlpha: number;
   /** Probability with which an element of A's input is dropped while training. */
   loraDropout: number;
@@ -46,7 +46,7 @@ export interface LoraConfig extends TargetChoice, Extras {
 /** LoRA's options, by PEFT's names; its descendants extend them. */
 export const loraOptions = z.strictObject({
   r: z.int().positive().default(8).describe('rank of the update (VeRA: 256 if not given)'),
-  lora_alpha: z.number().positive().optional().describe('α: the update is scaled by α/r (default: r)'),
+  lora_alpha: z.number().positive().optional().describe('α: the update is scaled by α/r (default: 2r)'),
   lora_dropout: z.number().min(0).lt(1).default(0).describe("dropout of A's input while training"),
   ...loraLayerShape,
   rank_pattern: z
@@ -88,11 +88,17 @@ export const loraOptions = z.strictObject({
     .describe('as in PEFT; only false fits the supported models'),
 });
 
+/** Up to how many rows which learning rate: docs/defaults.md says why so. */
+const FEWER_ROWS_RATES = [
+  [1000, 1e-3],
+  [10_000, 5e-4],
+];
+
 /** A configuration from its checked options. Throws UserError, prefixed with `place`, where two contradict. */
 export function loraConfig(c: z.output<typeof loraOptions>, place = 'the LoRA configuration'): LoraConfig {
   const config: LoraConfig = {
     r: c.r,
-    loraAlpha: c.lora_alpha ?? c.r,
+    loraAlpha: c.lora_alpha ?? 2 * c.r,
     loraDropout: c.lora_dropout,
     ...loraLayerChoice(place, c),
     rankPattern: c.rank_pattern,
@@ -239,6 +245,7 @@ export const lora: Method<LoraConfig> = {
     peft: 'LORA',
   },
   startsAtBase: true,
+  learningRate: (rows) => FEWER_ROWS_RATES.find(([most]) => rows <= most)?.[1] ?? 2e-4,
   options: loraOptions,
   parse(place, config) {
     const options = snakeKeys(config);

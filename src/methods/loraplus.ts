@@ -28,6 +28,8 @@ const options = loraOptions.extend({
 export const loraplus: Method<LoraPlusConfig> = {
   ...lora,
   name: 'loraplus',
+  // Its steps are larger than LoRA's at the same rate.
+  learningRate: undefined,
   card: {
     title: 'LoRA+',
     paper: 'arXiv:2402.12354',

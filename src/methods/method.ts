@@ -148,6 +148,8 @@ export interface Method<C> {
   merge?(config: C, context: MergeContext, weight: Tensor): Tensor;
   /** The same for the bias [out] of a linear site; absent or undefined: the config changes no bias. */
   mergeBias?(config: C): ((context: MergeContext, bias: Tensor) => Tensor) | undefined;
+  /** Peak learning rate for so many rows, where none is given; absent: 2e-4. */
+  learningRate?(rows: number): number;
   /** Factor of the learning rate for one tensor; absent: 1. `learningRate` is the run's own, before its schedule. */
   learningRateFactor?(config: C, tensor: Pick<Trainable, 'name' | 'shape'>, learningRate: number): number;
   /**

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Rng } from '../base/rng.js';
+import { peftLoraConfig } from '../formats/peftConfig.js';
 import { describe as shapeOf } from '../models/base.js';
 import type { DecoderConfig } from '../models/model.js';
 import { full } from './full.js';
@@ -134,6 +135,15 @@ describe('lora', () => {
       }
     }
   });
+  it('is on all linear layers with α = 2r unless told otherwise, while a file of PEFT means its own defaults', () => {
+    expect(lora.parse('c', { r: 4 })).toMatchObject({ loraAlpha: 8, targetModules: 'all-linear' });
+    const numbered = lora.parse('c', { layersToTransform: [1] });
+    expect(select({ layersToTransform: [1] })).toHaveLength(2 * 7);
+    // PEFT refuses numbers of layers beside a text.
+    expect(lora.toPeft!(numbered).target_modules).toHaveLength(7);
+    const wide = peftLoraConfig({ r: 16, target_modules: ['q_proj'] });
+    expect(lora.fromPeft!(wide, ['model.layers.0.self_attn.q_proj'])).toMatchObject({ loraAlpha: 8 });
+  });
   it('reads its own configuration back as it is', () => {
     const options = {
       target_modules: 'q_proj,embed_tokens',
@@ -156,10 +166,7 @@ describe('lora', () => {
     expect(lora.parse('c', JSON.parse(JSON.stringify(parsed)))).toEqual(parsed);
   });
   it.each([
-    [
-      { targetModules: 'all-linear', layersToTransform: [0] },
-      'c: layers_to_transform needs target_modules by name',
-    ],
+    [{ targetModules: '.*', layersToTransform: [0] }, 'c: layers_to_transform needs target_modules by name'],
     [{ layersPattern: ['layers'] }, 'c: layers_pattern needs layers_to_transform'],
     [{ loraBias: true, initLoraWeights: 'gaussian' }, 'c: lora_bias needs init_lora_weights true or false'],
     [{ loraBias: true, targetModules: ['embed_tokens'] }, 'lora_bias is not for embeddings'],

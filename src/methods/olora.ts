@@ -15,6 +15,8 @@ export const olora: Method<LoraConfig> = {
     const { q, r: triangle } = qr(weight, r);
     return { b: q, a: triangle };
   }),
+  // Its steps are larger than LoRA's at the same rate.
+  learningRate: undefined,
   card: {
     title: 'OLoRA',
     paper: 'arXiv:2406.01775',

@@ -28,6 +28,8 @@ export const pissa: Method<PissaConfig> = {
   ...fromBaseMethod<PissaConfig>('pissa', (c, weight, r, scale) => {
     return balancedStart(truncatedSvd(weight, r, { iterations: c.pissaNiter }), scale);
   }),
+  // Its steps are larger than LoRA's at the same rate.
+  learningRate: undefined,
   card: {
     title: 'PiSSA',
     paper: 'arXiv:2404.02948',

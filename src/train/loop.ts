@@ -1,9 +1,11 @@
 import { UserError } from '../base/errors.js';
+import { countNonFinite } from '../base/finite.js';
 import type { F32Tensor } from '../base/tensor.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, emptyState, trainableCount } from '../methods/adapter.js';
 import { brokenTensor } from '../methods/nonFinite.js';
 import type { BaseModel } from '../models/base.js';
+import { filledByRows, stepsPerEpoch } from './byRows.js';
 import {
   listCheckpoints,
   loadCheckpoint,
@@ -34,6 +36,8 @@ export type TrainEvent =
       resumed: boolean;
       /** Checkpoints newer than the one that it goes on from, each with what is wrong with it. */
       damaged?: string[];
+      /** Peak, as given or by the number of rows. */
+      learningRate: number;
     }
   | {
       kind: 'step';
@@ -95,9 +99,10 @@ export class DivergedError extends UserError {}
  * data, it is evaluated at the start too, and the adapter ends with the values of its best evaluation.
  */
 export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void, void> {
-  const { runtime, model, adapter, examples, options, run, signal } = job;
+  const { runtime, model, adapter, examples, run, signal } = job;
+  const options = filledByRows(job.options, examples.length, adapter.method);
   const batchSize = options.batchSize * options.gradientAccumulationSteps;
-  const perEpoch = Math.ceil(examples.length / batchSize);
+  const perEpoch = stepsPerEpoch(examples.length, options);
   const steps = options.maxSteps ?? Math.max(1, Math.round(perEpoch * options.epochs));
   const warmup = options.warmupSteps ?? Math.ceil(options.warmupRatio * steps);
   const scheduled = (step: number) =>
@@ -136,6 +141,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
     step: state.step,
     steps,
     epochs: steps / perEpoch,
+    learningRate: options.learningRate,
     trainable: trainableCount(adapter.trainables),
     resumed: newest !== undefined,
     ...(newest?.damaged.length && { damaged: newest.damaged }),
@@ -148,7 +154,16 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   };
   const evaluateNow = async (step: LossStep) => {
     const { loss, tokens } = await evaluate(step, job.evalExamples!, options.microBatchTokens);
+    if (!Number.isFinite(loss)) {
+      const base = state.step === 0 && (await brokenTensor(model, undefined));
+      if (base) throw new UserError(`the held-out loss is NaN or infinite: ${base}`);
+      throw await diverged(state.step, `the held-out loss is ${loss}`);
+    }
     return { kind: 'eval' as const, step: state.step, loss, perplexity: Math.exp(loss), tokens };
+  };
+  const diverged = async (step: number, what: string) => {
+    const kept = newestOf(run, run ? await listCheckpoints(run) : []);
+    return new DivergedError(`training stopped at step ${step}: ${what}; try a lower learning rate; ${kept}`);
   };
   let started = performance.now();
   const startStep = state.step;
@@ -167,13 +182,17 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
         // A base that is broken is no matter of learning rates.
         const base = state.step === startStep && (await brokenTensor(model, undefined));
         if (base) throw new UserError(`the loss is NaN or infinite: ${base}`);
-        throw new DivergedError(
-          notFinite(state.step + 1, loss, newestOf(run, await (run ? listCheckpoints(run) : []))),
+        throw await diverged(
+          state.step + 1,
+          Number.isFinite(loss) ? 'the gradient is not finite' : `the loss is ${loss}`,
         );
       }
       const learningRate = learningRateAt(state.step);
       const clip = clipFactor(gradNorm, options.maxGradNorm);
       optimizer.step(adapter.values, grads, learningRate, clip);
+      if ([...grads.keys()].some((name) => countNonFinite(adapter.values.get(name)!.data) > 0)) {
+        throw await diverged(state.step + 1, `a step at learning rate ${learningRate} overflows float32`);
+      }
       state = { ...state, step: state.step + 1, tokens: state.tokens + batch.tokens };
       adapter.method.onStep?.(adapter.config, {
         step: state.step,
@@ -287,9 +306,4 @@ function newestOf(run: string | undefined, checkpoints: readonly string[]): stri
   const newest = checkpoints.at(-1);
   if (newest) return `the last good checkpoint is ${newest}`;
   return run ? 'no checkpoint was due before (saveSteps)' : 'no checkpoints were kept';
-}
-
-function notFinite(step: number, loss: number, kept: string): string {
-  const what = Number.isFinite(loss) ? 'the gradient is not finite' : `the loss is ${loss}`;
-  return `training stopped at step ${step}: ${what}; try a lower learning rate; ${kept}`;
 }

@@ -8,8 +8,8 @@ export const trainSchema = z.strictObject({
   epochs: z
     .number()
     .positive()
-    .default(1)
-    .describe('passes over the data, unless the number of steps is given'),
+    .optional()
+    .describe('passes over the data, unless the number of steps is given (default: by the number of rows)'),
   maxSteps: z.int().positive().optional().describe('number of optimizer steps'),
   batchSize: z
     .int()
@@ -17,7 +17,11 @@ export const trainSchema = z.strictObject({
     .default(8)
     .describe('rows an optimizer step sees, times the accumulation steps'),
   gradientAccumulationSteps: z.int().positive().default(1).describe('batches whose gradients make one step'),
-  learningRate: z.number().positive().default(2e-4).describe('peak learning rate'),
+  learningRate: z
+    .number()
+    .positive()
+    .optional()
+    .describe('peak learning rate (default: by the method and the number of rows)'),
   schedule: z.enum(schedules).default('linear').describe('course of the learning rate after the warm-up'),
   warmupSteps: z.int().nonnegative().optional().describe('steps over which the learning rate rises from 0'),
   warmupRatio: z.number().min(0).max(1).default(0).describe('the same, as a share of all steps'),

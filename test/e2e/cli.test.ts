@@ -98,7 +98,7 @@ describe('the whole way', () => {
     expect(model).toMatchObject({
       kind: 'model',
       config: { modelType: 'llama', layers: 2 },
-      trainable: { parameters: 2 * (2 * 64 + 2 * 48), sites: 4 },
+      trainable: { parameters: 2 * 2 * (2 * 64 + 2 * 48 + 3 * 80), sites: 14 },
     });
     expect(model.modules).toContainEqual(
       expect.objectContaining({ pattern: 'model.layers.*.self_attn.q_proj', count: 2, in: 32, out: 32 }),
@@ -212,7 +212,7 @@ describe('a run that stops', () => {
     expect((await stopped.outcome).code).toBe(130);
     const other = await run(root, ['train', '--output', 'changed', '--resume', '--learning-rate', '1']);
     expect(other.code).toBe(1);
-    expect(other.stderr).toMatch(/^lowrank: .*learningRate was 0.0002, is 1\)\n$/);
+    expect(other.stderr).toMatch(/^lowrank: .*learningRate was 0.001, is 1\)\n$/);
   });
 });
 

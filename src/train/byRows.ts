@@ -1,0 +1,41 @@
+import type { Method } from '../methods/method.js';
+import type { TrainOptions } from './options.js';
+
+/** Peak learning rate of methods that name none. */
+const LEARNING_RATE = 2e-4;
+
+/** What teaches so few rows: passes over them, and at least so many steps, which for very few rows take more passes. */
+const FEW_ROWS = 1000;
+const FEW_ROWS_EPOCHS = 3;
+const LEAST_STEPS = 30;
+const MOST_EPOCHS = 10;
+
+/** Options with a number of epochs and a learning rate. */
+export type FilledOptions = TrainOptions & Required<Pick<TrainOptions, 'epochs' | 'learningRate'>>;
+
+/** Fills in what depends on the number of rows, where it was not given: docs/defaults.md says why so. */
+export function filledByRows(
+  options: TrainOptions,
+  rows: number,
+  method: Pick<Method<never>, 'learningRate'>,
+): FilledOptions {
+  return {
+    ...options,
+    epochs: options.epochs ?? epochsFor(rows, options),
+    learningRate: options.learningRate ?? method.learningRate?.(rows) ?? LEARNING_RATE,
+  };
+}
+
+function epochsFor(rows: number, options: TrainOptions): number {
+  if (rows > FEW_ROWS) return 1;
+  const least = Math.ceil(LEAST_STEPS / stepsPerEpoch(rows, options));
+  return Math.max(FEW_ROWS_EPOCHS, Math.min(MOST_EPOCHS, least));
+}
+
+/** Optimizer steps of a pass over the rows. */
+export function stepsPerEpoch(
+  rows: number,
+  { batchSize, gradientAccumulationSteps }: Pick<TrainOptions, 'batchSize' | 'gradientAccumulationSteps'>,
+): number {
+  return Math.ceil(rows / (batchSize * gradientAccumulationSteps));
+}
