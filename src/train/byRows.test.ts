@@ -11,17 +11,17 @@ const filled = (rows: number, given: object = {}, method: keyof typeof methods =
 describe('epochs and learning rate', () => {
   it('go by the number of rows where they are not given', () => {
     expect(filled(8)).toEqual([10, 1e-3]);
-    expect(filled(48)).toEqual([5, 1e-3]);
+    expect(filled(48)).toEqual([4, 1e-3]);
     expect(filled(80)).toEqual([3, 1e-3]);
     expect(filled(1000)).toEqual([3, 1e-3]);
     expect(filled(1001)).toEqual([1, 5e-4]);
     expect(filled(10_001)).toEqual([1, 2e-4]);
-    expect(filled(80, { gradientAccumulationSteps: 4 })).toEqual([10, 1e-3]);
+    expect(filled(80, { gradientAccumulationSteps: 4 })).toEqual([7, 1e-3]);
   });
 
   it('are what is given', () => {
     expect(filled(48, { epochs: 0.5 })).toEqual([0.5, 1e-3]);
-    expect(filled(48, { learningRate: 3 })).toEqual([5, 3]);
+    expect(filled(48, { learningRate: 3 })).toEqual([4, 3]);
   });
 
   it('are no higher for methods that are not measured so', () => {

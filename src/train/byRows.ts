@@ -7,7 +7,7 @@ const LEARNING_RATE = 2e-4;
 /** What teaches so few rows: passes over them, and at least so many steps, which for very few rows take more passes. */
 const FEW_ROWS = 1000;
 const FEW_ROWS_EPOCHS = 3;
-const LEAST_STEPS = 30;
+const LEAST_STEPS = 20;
 const MOST_EPOCHS = 10;
 
 /** Options with a number of epochs and a learning rate. */

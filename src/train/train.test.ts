@@ -256,4 +256,11 @@ describe('training loop', () => {
     adapter.values.get(adapter.trainables[1].name)!.data.fill(Number.NaN);
     await expect(collect(events)).rejects.toThrow('training stopped at step 1: the loss is NaN');
   });
+
+  it('stops at a learning rate that overflows float32, in the last step too', async () => {
+    const { events } = await start({ hyper: { learningRate: 1e39, maxSteps: 1 } });
+    await expect(collect(events)).rejects.toThrow(
+      'training stopped at step 1: a step at learning rate 1e+39 overflows float32; try a lower learning rate',
+    );
+  });
 });

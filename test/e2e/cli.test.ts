@@ -17,7 +17,7 @@ describe('the whole way', () => {
   beforeAll(async () => {
     await writeFile(
       join(root, 'run.yaml'),
-      'eval_data: heldout.jsonl\ntarget_modules: [q_proj, v_proj]\nr: 2\nlora_alpha: 8\nlearningRate: 1e-2\nbatch-size: 8\n',
+      'eval_data: heldout.jsonl\ntarget_modules: [q_proj, v_proj]\nr: 2\nlora_alpha: 8\nlearningRate: 1e-2\nbatch-size: 8\nepochs: 1\n',
     );
     const trained = await run(root, [...training, '--config', 'run.yaml', '--output', 'adapter', '--r', '4']);
     expect(trained).toMatchObject({ code: 0, stderr: '' });
@@ -51,7 +51,7 @@ describe('the whole way', () => {
       options: { r: 4, learningRate: 0.01, batchSize: 8, seed: 0 },
       command:
         'lowrank train --model model --data train.jsonl --output adapter --eval-data heldout.jsonl ' +
-        '--target-modules q_proj,v_proj --r 4 --lora-alpha 8 --learning-rate 0.01 --batch-size 8 --threads 1',
+        '--target-modules q_proj,v_proj --r 4 --lora-alpha 8 --learning-rate 0.01 --batch-size 8 --epochs 1 --threads 1',
       result: { heldOut: { before, after } },
     });
   });
@@ -203,6 +203,18 @@ describe('a run that stops', () => {
     expect(stdout).toContain("to go on: lowrank train --output 'with space' --resume\n");
     expect((await run(root, ['train', '--output', output, '--resume'])).code).toBe(0);
     expect(await steps(output)).toEqual(await steps('straight'));
+  });
+
+  it('writes down what the number of rows decided', async () => {
+    const record = JSON.parse(await read('straight', 'run.json')) as object;
+    const options = { learningRate: 1e-3, maxSteps: 60, targetModules: 'all-linear', r: 8, loraAlpha: 16 };
+    expect(record).toMatchObject({ options });
+    expect(
+      (await run(root, [...training, '--learning-rate', '1e39', '--output', 'overflown'])).stderr,
+    ).toMatch(
+      /^lowrank: training stopped at step 1: a step at learning rate 1e\+39 overflows float32; try a lower [^\n]+\n$/,
+    );
+    expect(await readdir(join(root, 'overflown'))).not.toContain('adapter_config.json');
   });
 
   it('refuses to go on with other options', async () => {
