@@ -19,10 +19,12 @@ export function filledByRows(
   rows: number,
   method: Pick<Method<never>, 'learningRate'>,
 ): FilledOptions {
+  // In one order of keys, whether given or filled in: a resumed run has them from run.json.
+  const { epochs, learningRate, ...others } = options;
   return {
-    ...options,
-    epochs: options.epochs ?? epochsFor(rows, options),
-    learningRate: options.learningRate ?? method.learningRate?.(rows) ?? LEARNING_RATE,
+    ...others,
+    epochs: epochs ?? epochsFor(rows, options),
+    learningRate: learningRate ?? method.learningRate?.(rows) ?? LEARNING_RATE,
   };
 }
 
