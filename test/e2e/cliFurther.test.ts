@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { encodeF32 } from '../../src/formats/float16.js';
 import { readAdapter } from '../../src/formats/peft.js';
-import { rankOf } from '../../src/formats/peftConfig.js';
+import { rankOf, scalingOf } from '../../src/formats/peftConfig.js';
 import { splitAdapterKey } from '../../src/formats/peftNames.js';
 import { type TensorEntry, writeSafetensors } from '../../src/formats/safetensors.js';
 import { jsonLines, makeWorkspace, readJsonFile, run, training } from './cliSupport.js';
@@ -131,7 +131,7 @@ async function writeMlx(from: string, to: string): Promise<void> {
   const rank = rankOf(config, '');
   await mkdir(to);
   await writeSafetensors(join(to, 'adapters.safetensors'), entries, {});
-  const lora_parameters = { rank, scale: 1, dropout: 0 };
+  const lora_parameters = { rank, scale: scalingOf(config, ''), dropout: 0 };
   await writeFile(
     join(to, 'adapter_config.json'),
     JSON.stringify({ fine_tune_type: 'lora', lora_parameters }),

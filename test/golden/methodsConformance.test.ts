@@ -46,6 +46,7 @@ interface Subject {
 }
 
 const all = { targetModules: 'all-linear' };
+const queryAndValue = { targetModules: ['q_proj', 'v_proj'] };
 const total = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 const loraCount = (r: number) => (sites: readonly Site[]) => total(sites.map((s) => r * (s.in + s.out)));
 
@@ -145,7 +146,13 @@ const subjects: Record<MethodName, Subject> = {
 const variants: Record<string, Subject & { method: MethodName }> = {
   'lora, with biases, norms and tokens': {
     method: 'lora',
-    options: { r: 2, bias: 'all', modulesToSave: ['norm'], trainableTokenIndices: [5, 17, 40] },
+    options: {
+      ...queryAndValue,
+      r: 2,
+      bias: 'all',
+      modulesToSave: ['norm'],
+      trainableTokenIndices: [5, 17, 40],
+    },
     count: (sites, model) =>
       total(onlyOf(sites, 'q_proj', 'v_proj').map((s) => 2 * (s.in + s.out))) +
       total(ownSizes(model, /(bias|norm\.weight)$/)) +
@@ -168,7 +175,12 @@ const variants: Record<string, Subject & { method: MethodName }> = {
   },
   'lora, with a whole embedding': {
     method: 'lora',
-    options: { r: 2, modulesToSave: ['embed_tokens'], excludeModules: ['layers.0.self_attn.v_proj'] },
+    options: {
+      ...queryAndValue,
+      r: 2,
+      modulesToSave: ['embed_tokens'],
+      excludeModules: ['layers.0.self_attn.v_proj'],
+    },
     count: (sites, { config: c }) =>
       total(onlyOf(sites, 'q_proj', '1.self_attn.v_proj').map((s) => 2 * (s.in + s.out))) +
       c.vocabSize * c.hiddenSize,
@@ -176,7 +188,14 @@ const variants: Record<string, Subject & { method: MethodName }> = {
   },
   'lora, with its own biases': {
     method: 'lora',
-    options: { r: 2, loraDropout: 0.1, loraBias: true, bias: 'lora_only', layersToTransform: [1] },
+    options: {
+      ...queryAndValue,
+      r: 2,
+      loraDropout: 0.1,
+      loraBias: true,
+      bias: 'lora_only',
+      layersToTransform: [1],
+    },
     count: (sites) => total(onlyOf(sites, '1.self_attn.q_proj', '1.self_attn.v_proj').map(biasedCount)),
     loadedAs: 'lora',
     needsBiases: true,
