@@ -34,6 +34,9 @@ UNPRUNED = {"init_r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", "orth_reg_we
 SAVING = ["save_embedding_layers"]
 # What adapter_config.json says otherwise than the adapter was made with; PEFT loads it so.
 EDITED = "edited"
+# What is done to the base before the adapter is put on it; PEFT saves the embedding and the head along then.
+RESIZED = "resized"
+MOVED = "moved_embedding"
 QV = {"target_modules": ["q_proj", "v_proj"]}
 
 # Base and options. qwen2: tied, biases on q, k and v. smollm2: tied, no biases. llama2: a head of its own, no biases.
@@ -88,7 +91,28 @@ CASES: dict[str, tuple[str, dict]] = {
     "smollm2-saved-embeddings": ("smollm2", QV | {"save_embedding_layers": True}),
     "llama2-saved-embeddings-and-head": ("llama2", QV | {"save_embedding_layers": True, "modules_to_save": ["lm_head"]}),
     "qwen2-beyond-targets": ("qwen2", QV | {"edited": {"target_modules": ["q_proj"], "layers_to_transform": [1]}}),
+    "smollm2-resized": ("smollm2", QV | {"resized": 100}),
+    "llama2-resized": ("llama2", QV | {"resized": 100}),
+    "llama2-resized-copies": ("llama2", QV | {"resized": 100, "modules_to_save": ["embed_tokens", "lm_head"]}),
+    "smollm2-resized-copy": ("smollm2", QV | {"resized": 100, "modules_to_save": ["embed_tokens"]}),
+    "llama2-resized-targets": ("llama2", {"resized": 100, "target_modules": ["q_proj", "embed_tokens", "lm_head"]}),
+    "smollm2-resized-head": ("smollm2", {"resized": 100, "target_modules": ["q_proj", "lm_head"]}),
+    "llama2-resized-tokens": ("llama2", QV | {"resized": 100, "trainable_token_indices": [5, 97]}),
+    "smollm2-moved-embedding": ("smollm2", QV | {"moved_embedding": True, "save_embedding_layers": True}),
 }
+
+
+@torch.no_grad()
+def base_of(model: str, options: dict, seed: int) -> torch.nn.Module:
+    """The model of fixtures/, with the vocabulary or the embedding that the case asks for."""
+    base = fx.load_base(model)
+    torch.manual_seed(seed)
+    if RESIZED in options:
+        base.resize_token_embeddings(options[RESIZED], mean_resizing=False)
+    if MOVED in options:
+        matrix = base.get_input_embeddings().weight
+        matrix.add_(0.3 * matrix.std() * torch.randn_like(matrix))
+    return base
 
 
 def config_of(options: dict) -> PeftConfig:
@@ -96,7 +120,7 @@ def config_of(options: dict) -> PeftConfig:
         return VeraConfig(r=12, task_type="CAUSAL_LM", **{key: options[key] for key in options if key != "vera"})
     if "adalora" in options:
         return AdaLoraConfig(**UNPRUNED, **{key: options[key] for key in options if key != "adalora"})
-    return LoraConfig(**COMMON | {key: options[key] for key in options if key not in (*SAVING, EDITED)})
+    return LoraConfig(**COMMON | {key: options[key] for key in options if key not in (*SAVING, EDITED, RESIZED, MOVED)})
 
 
 @torch.no_grad()
@@ -122,7 +146,7 @@ def make(name: str, folder: Path, seed: int) -> None:
     model, options = CASES[name]
     generator = torch.Generator().manual_seed(seed)
     batch = fx.batch_of(model)
-    adapted = get_peft_model(fx.load_base(model), config_of(options))
+    adapted = get_peft_model(base_of(model, options, seed), config_of(options))
     move(adapted, generator)
     adapted.eval()
     saving = {key: options[key] for key in SAVING if key in options}
@@ -132,7 +156,7 @@ def make(name: str, folder: Path, seed: int) -> None:
         path.write_text(json.dumps(json.loads(path.read_text()) | options[EDITED], indent=1) + "\n")
         adapted = fx.load_adapter(model, folder / "adapter", is_trainable=True)
 
-    base = ref.logits_of(fx.load_base(model), batch)
+    base = ref.logits_of(base_of(model, options, seed), batch)
     expected = {"adapted_logits": ref.logits_of(adapted, batch)}
     loss, gradients = ref.gradients_of(adapted, batch)
     # The fixture is worth something only if it can tell right from wrong.

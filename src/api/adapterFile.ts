@@ -6,9 +6,10 @@ import { UserError } from '../base/errors.js';
 import { configOf } from '../formats/gguf/config.js';
 import { isAdapterGguf, type LoraBase, loraBase, readLoraGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
-import { readJson } from '../formats/io/node.js';
+import { exists, readJson } from '../formats/io/node.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
 import { type Adapter as AdapterFiles, readAdapter } from '../formats/peft.js';
+import { loadTokenizer, type TokenizerOf } from '../formats/tokenizer.js';
 import type { Adapter } from '../methods/adapter.js';
 import { fromReadFiles } from '../methods/files.js';
 import { ggufDims, llamaCppName } from '../methods/mergeGguf.js';
@@ -26,7 +27,34 @@ export async function readAdapterFor(
 ): Promise<Adapter> {
   const own = await ownConfigOf(path);
   if (own) return loadOwnFolder(path, own, model);
-  return fromReadFiles(path, await filesFor(path, model), model, onNotice);
+  const adapter = await fromReadFiles(path, await filesFor(path, model), model, onNotice);
+  const tokenizer = await tokenizerBeside(path, adapter, model, onNotice);
+  return tokenizer ? { ...adapter, tokenizer } : adapter;
+}
+
+/** The tokenizer that came with an adapter. Tells of one that is needed and lacks, or has more tokens than there are rows. */
+async function tokenizerBeside(
+  folder: string,
+  { vocabSize }: Adapter,
+  model: BaseModel,
+  onNotice?: (message: string) => void,
+): Promise<TokenizerOf | undefined> {
+  if (!(await exists(join(folder, 'tokenizer.json')))) {
+    if (vocabSize !== undefined) {
+      onNotice?.(
+        `${folder} has a vocabulary of ${vocabSize} tokens, the model one of ${model.config.vocabSize}, and no tokenizer.json: ` +
+          'no text becomes its new tokens until the files of its tokenizer are put there',
+      );
+    }
+    return undefined;
+  }
+  const tokenizer = await loadTokenizer(folder, model.folder);
+  const rows = vocabSize ?? model.config.vocabSize;
+  if (tokenizer.vocabSize <= rows) return { tokenizer, folder, model: model.folder };
+  onNotice?.(
+    `${folder}: its tokenizer has ${tokenizer.vocabSize} tokens, and its embedding ${rows}: the model's own tokenizer is used`,
+  );
+  return undefined;
 }
 
 async function filesFor(path: string, model: BaseModel): Promise<AdapterFiles> {

@@ -3,6 +3,7 @@ import { UserError } from '../base/errors.js';
 import { readLoraGguf } from '../formats/gguf/lora.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import { type Adapter, writeAdapter } from '../formats/peft.js';
+import { adapterSites } from '../formats/peftNames.js';
 import { type CombineInput, combineInTurns, type Part, parseCombineOptions } from '../methods/combine.js';
 import { ownConfigOf } from '../methods/ownFiles.js';
 import { missingBase, openLoraBase, readAdapterFolder } from './adapterFile.js';
@@ -53,7 +54,7 @@ export async function combineIntoFolder(
   const other = parts.find((part) => part.adapter.config.base_model_name_or_path !== baseOf(parts[0]));
   if (other) onNotice?.(`${parts[0].name} is for ${baseOf(parts[0])} and ${other.name} for ${baseOf(other)}`);
   await writeFolderAtomic(output, (temporary) => writeAdapter(temporary, config, tensors), { overwrite });
-  return { r: config.r, modules: tensors.size / 2, base: config.base_model_name_or_path };
+  return { r: config.r, modules: adapterSites(tensors).length, base: config.base_model_name_or_path };
 }
 
 async function read(at: string, base: string | undefined, options: LocateOptions): Promise<Adapter> {

@@ -13,16 +13,16 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { WorkProgress } from '../base/work.js';
-import { loadTokenizer } from '../formats/tokenizer.js';
+import { loadTokenizer, type TokenizerOf } from '../formats/tokenizer.js';
 import { heldOutRows } from '../train/data/split.js';
-import { type Examples, loadExamples, loadTrainingExamples, type TokenizerOf } from './data.js';
+import { type Examples, loadExamples, loadTrainingExamples } from './data.js';
 
 const folder = fileURLToPath(new URL('../formats/fixtures/tokenizer/bytelevel', import.meta.url));
 const root = mkdtempSync(join(tmpdir(), 'data-'));
 const cache = join(root, 'cache');
 let tokenizer: TokenizerOf;
 beforeAll(async () => {
-  tokenizer = { tokenizer: await loadTokenizer(folder), folder };
+  tokenizer = { tokenizer: await loadTokenizer(folder), folder, model: folder };
 });
 beforeEach(() => {
   rmSync(cache, { recursive: true, force: true });

@@ -5,7 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import { UserError } from '../base/errors.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { exists, fileError, withFile } from '../formats/io/node.js';
-import type { Tokenizer } from '../formats/tokenizer.js';
+import { TOKENIZER_FILES, type TokenizerOf } from '../formats/tokenizer.js';
 import { type Examples, TokenCache } from '../train/data/cache.js';
 import { type EncodeRowsOptions, encodeEach } from '../train/data/encode.js';
 import { checkedRows, type Row, streamRows } from '../train/data/rows.js';
@@ -17,23 +17,11 @@ export type { Examples } from '../train/data/cache.js';
 /** A path of a JSONL, CSV, TSV or Parquet file, or rows that a program gives. */
 export type DataSource = string | Iterable<unknown> | AsyncIterable<unknown>;
 
-/** A model's tokenizer, and the folder that it is of. */
-export interface TokenizerOf {
-  tokenizer: Tokenizer;
-  folder: string;
-}
-
 /** Files from this size on are encoded once and for all. */
 const LARGE_FILE_BYTES = 8 * 2 ** 20;
 
-/** What the ids of a text depend on. */
-const TOKENIZER_FILES = [
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'generation_config.json',
-  'config.json',
-  'chat_template.jinja',
-];
+/** What the ids of a text depend on beside the tokenizer's files: which token ends a turn. */
+const MODEL_FILES = ['generation_config.json', 'config.json'];
 
 /** Reads and encodes a data set; close it in the end. Throws UserError naming the file and line. */
 export async function loadExamples(
@@ -152,8 +140,13 @@ class DataSet {
     if (size < LARGE_FILE_BYTES) return undefined;
     const hash = createHash('sha256');
     await addFile(hash, source, this.work.signal);
-    for (const name of TOKENIZER_FILES) {
-      const path = join(this.tokenizer.folder, name);
+    const { folder, model } = this.tokenizer;
+    const files = [
+      ...TOKENIZER_FILES.map((name) => [folder, name]),
+      ...MODEL_FILES.map((name) => [model, name]),
+    ];
+    for (const [within, name] of files) {
+      const path = join(within, name);
       hash.update(`\n${name}\n`);
       if (await exists(path)) await addFile(hash, path);
     }

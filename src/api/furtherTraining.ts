@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { UserError } from '../base/errors.js';
 import { camelCase, kebabCase, snakeCase } from '../base/names.js';
 import type { Adapter } from '../methods/adapter.js';
+import { isCarried, resized } from '../methods/carried.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import type { Trainable } from '../methods/method.js';
 import type { BaseModel } from '../models/base.js';
@@ -54,7 +55,8 @@ export function trainedFurther(
       `${snakeCase(key)} ${JSON.stringify(config[key])} contradicts ${place}, which has ${has}: leave --${kebabCase(key)} out`,
     );
   }
-  const trainables = method.select(config, base);
+  const carried = adapter.trainables.filter(isCarried);
+  const trainables = [...carried, ...method.select(config, resized(base, adapter.vocabSize))];
   if (tensorsOf(trainables) !== tensorsOf(adapter.trainables)) {
     throw new UserError(
       targets

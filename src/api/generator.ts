@@ -3,7 +3,7 @@ import { UserError } from '../base/errors.js';
 import { type ChatMessage, renderChat } from '../formats/chat.js';
 import { type GenerationSettings, parseGenerationConfig } from '../formats/generationConfig.js';
 import { checkConversation } from '../formats/messages.js';
-import { StreamDecoder, type Tokenizer } from '../formats/tokenizer.js';
+import { StreamDecoder, type TokenizerOf } from '../formats/tokenizer.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import { copyOf } from '../methods/adapter.js';
 import { type Active, Decoder, type DecodeStep } from '../serve/decode.js';
@@ -61,32 +61,30 @@ export class Generator {
 
   constructor(
     private readonly runtime: Runtime,
-    private readonly tokenizer: Tokenizer,
     private readonly session: SessionOptions,
-    /** Where the model lies, for messages. */
-    private readonly folder: () => string,
     private readonly config: GenerationConfig,
   ) {}
 
   /** Token ids of a prompt; a chat goes through the model's template. Throws UserError on a chat without one. */
-  encode(prompt: Prompt, tools?: readonly unknown[]): number[] {
+  encode({ tokenizer, folder }: TokenizerOf, prompt: Prompt, tools?: readonly unknown[]): number[] {
     if (typeof prompt === 'string') {
       if (tools) throw new UserError('tools belong to a chat: give the prompt as messages');
-      return this.tokenizer.encode(prompt);
+      return tokenizer.encode(prompt);
     }
-    const template = this.tokenizer.templateFor(tools);
+    const template = tokenizer.templateFor(tools);
     if (!template) {
-      throw new UserError(`${basename(this.folder())} has no chat template; give the prompt as text`);
+      throw new UserError(`${basename(folder)} has no chat template; give the prompt as text`);
     }
     const chat = checkConversation('the chat', { messages: prompt, tools });
-    const options = { addGenerationPrompt: true, tools: chat.tools, ...this.tokenizer.texts() };
+    const options = { addGenerationPrompt: true, tools: chat.tools, ...tokenizer.texts() };
     const text = renderChat(template, chat.messages, options);
-    return this.tokenizer.encode(text, { addSpecialTokens: false });
+    return tokenizer.encode(text, { addSpecialTokens: false });
   }
 
   /** Pieces of text that follow the prompt's ids, as they come; what is wrong with the options is thrown at once. */
   stream(
     snapshot: Promise<Active>,
+    tokenizer: TokenizerOf,
     ids: readonly number[],
     options: GenerateInput,
     { signal, prepack }: { signal?: AbortSignal; prepack?: boolean } = {},
@@ -94,7 +92,7 @@ export class Generator {
     // Where nobody asks for the first piece, a snapshot that failed is no unhandled rejection.
     snapshot.catch(() => {});
     const parsed = this.options(options, ids.length);
-    return this.pieces(snapshot, ids, parsed, { signal, prepack });
+    return this.pieces(snapshot, tokenizer, ids, parsed, { signal, prepack });
   }
 
   /** Options with the model's own settings where they leave something open. */
@@ -118,6 +116,7 @@ export class Generator {
   /** A generation for each prompt, with the adapter as it is; none of one that was interrupted. */
   async *samples(
     active: Active,
+    tokenizer: TokenizerOf,
     step: number,
     prompts: readonly SamplePrompt[],
     { sampleMaxTokens: maxNewTokens }: SampleOptions,
@@ -127,7 +126,7 @@ export class Generator {
     for (const { prompt, ids } of prompts) {
       const snapshot = snapshotOf(this.runtime, active);
       const greedy = { maxNewTokens, temperature: 0 };
-      const pieces = this.stream(snapshot, ids, greedy, { signal, prepack: keep });
+      const pieces = this.stream(snapshot, tokenizer, ids, greedy, { signal, prepack: keep });
       let text = '';
       let next = await pieces.next();
       for (; !next.done; next = await pieces.next()) text += next.value;
@@ -145,6 +144,7 @@ export class Generator {
 
   private async *pieces(
     snapshot: Promise<Active>,
+    { tokenizer }: TokenizerOf,
     ids: readonly number[],
     options: GenerateOptions,
     { signal, prepack }: { signal?: AbortSignal; prepack?: boolean },
@@ -155,8 +155,8 @@ export class Generator {
     let step: DecodeStep | undefined;
     try {
       step = await loaded.decoder.step(adapter);
-      const decoder = new StreamDecoder(this.tokenizer, { after: ids });
-      const tokens = generateTokens(step, base.config, ids, options, this.tokenizer.eosIds, signal);
+      const decoder = new StreamDecoder(tokenizer, { after: ids });
+      const tokens = generateTokens(step, base.config, ids, options, tokenizer.eosIds, signal);
       let count = 0;
       const push = (id: number) => {
         count++;

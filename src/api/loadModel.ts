@@ -32,5 +32,5 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const source = { name: await baseName(path), original, recipe: await recipeOf(base) };
   const content = (await readGenerationConfig(folder)) ?? {};
   const generation = { place: join(folder, 'generation_config.json'), content, onNotice: options.onNotice };
-  return new Model(base, tokenizer, options, source, generation);
+  return new Model(base, { tokenizer, folder, model: folder }, options, source, generation);
 }

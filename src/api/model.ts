@@ -4,7 +4,7 @@ import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
 import { TemporaryFolder, writeFolderAtomic } from '../formats/io/write.js';
 import { type BaseAlternation, readRecipe, sameRecipe, writeRecipe } from '../formats/quant/recipe.js';
-import type { Tokenizer } from '../formats/tokenizer.js';
+import type { Tokenizer, TokenizerOf } from '../formats/tokenizer.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import type { SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, createAdapter, trainableCount } from '../methods/adapter.js';
@@ -63,19 +63,24 @@ export class Model {
   /** Use loadModel. */
   constructor(
     private current: BaseModel,
-    readonly tokenizer: Tokenizer,
+    private own: TokenizerOf,
     { device, threads }: LoadOptions,
     private source: ModelSource,
     generation: GenerationConfig,
   ) {
     this.session = { device, threads };
     this.adapters = new NamedAdapters(current);
-    this.generator = new Generator(this.runtime, tokenizer, this.session, () => this.base.folder, generation);
+    this.generator = new Generator(this.runtime, this.session, generation);
   }
 
   /** The pre-trained model, on disk. */
   get base(): BaseModel {
     return this.current;
+  }
+
+  /** The model's tokenizer; that of the active adapter, where one came with it. */
+  get tokenizer(): Tokenizer {
+    return this.tokenizerOf(this.adapter).tokenizer;
   }
 
   /** What the model computes with: the active adapter, the sum of several; undefined for the base alone. */
@@ -258,8 +263,10 @@ export class Model {
       this.calls.finish(async () => {
         const { base, adapter } = await this.snapshot();
         const at = folder ?? join(await this.temporaryFolder(), 'model');
+        const { tokenizer } = this.tokenizerOf(adapter);
         await writeMerged(at, this.runtime, base, adapter, { ...options, format: 'hf' });
         await this.replaceBase(await openModel(await realpath(at)), { name: folder ?? null });
+        this.own = { tokenizer, folder: this.base.folder, model: this.base.folder };
       }),
     );
   }
@@ -271,7 +278,7 @@ export class Model {
   train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
     return this.calls.steps(() => {
       const adapter = this.adapters.single('training');
-      return this.calls.alone(adapter, trainOn(this.engine(), adapter, options));
+      return this.calls.alone(adapter, trainOn(this.engine(adapter), adapter, options));
     });
   }
 
@@ -281,8 +288,8 @@ export class Model {
    */
   findLearningRate(options: TrainJobOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
     return this.calls.steps(() => {
-      const snapshot = this.snapshot(this.adapters.single('training'));
-      return findLearningRateOn(this.engine(), snapshot, options);
+      const adapter = this.adapters.single('training');
+      return findLearningRateOn(this.engine(adapter), this.snapshot(adapter), options);
     });
   }
 
@@ -314,7 +321,7 @@ export class Model {
 
   /** Mean loss and perplexity over the supervised tokens of a data set, and how much of it was cut or left out. */
   evaluate(data: DataSource, options: Partial<EncodeRowsOptions> & WorkOptions = {}): Promise<Evaluation> {
-    return this.calls.run(() => evaluateOn(this.engine(), this.snapshot(), data, options));
+    return this.calls.run(() => evaluateOn(this.engine(this.adapter), this.snapshot(), data, options));
   }
 
   /** Pieces of generated text as they come. A string is continued as it is; messages go through the chat template. */
@@ -323,8 +330,9 @@ export class Model {
     { signal, tools, ...options }: PromptOptions & { signal?: AbortSignal } = {},
   ): AsyncGenerator<string, GenerationEnd, void> {
     return this.calls.steps(() => {
-      const ids = this.generator.encode(prompt, tools);
-      return this.generator.stream(this.snapshot(), ids, options, { signal });
+      const tokenizer = this.tokenizerOf(this.adapter);
+      const ids = this.generator.encode(tokenizer, prompt, tools);
+      return this.generator.stream(this.snapshot(), tokenizer, ids, options, { signal });
     });
   }
 
@@ -382,8 +390,13 @@ export class Model {
     return adapter;
   }
 
-  private engine(): Engine {
-    const { runtime, base, tokenizer, session, generator } = this;
+  private tokenizerOf(adapter: Adapter | undefined): TokenizerOf {
+    return adapter?.tokenizer ?? this.own;
+  }
+
+  private engine(adapter?: Adapter): Engine {
+    const { runtime, base, session, generator } = this;
+    const tokenizer = this.tokenizerOf(adapter);
     return { runtime, base, tokenizer, session, generator, closed: this.calls.closed };
   }
 

@@ -111,7 +111,8 @@ export class NamedAdapters {
       weight: weights?.[i] ?? 1,
     }));
     const combined = combineAdapters(parts, parseCombineOptions('combination options', options));
-    return fromFiles('the combination', combined, this.base);
+    const tokenizer = names.map((name) => this.get(name).tokenizer).find((own) => own !== undefined);
+    return { ...fromFiles('the combination', combined, this.base), ...(tokenizer && { tokenizer }) };
   }
 
   private filesOf(name: string): AdapterFiles {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
-import type { Tokenizer } from '../formats/tokenizer.js';
+import type { Tokenizer, TokenizerOf } from '../formats/tokenizer.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, present } from '../methods/adapter.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
@@ -33,7 +33,7 @@ import { parseTrainJob, type TrainJobOptions, type TrainJobParts } from './train
 export interface Engine {
   runtime: Runtime;
   base: BaseModel;
-  tokenizer: Tokenizer;
+  tokenizer: TokenizerOf;
   session: SessionOptions;
   generator: Generator;
   /** Aborts when the model is closed: nothing more is read for it. */
@@ -70,15 +70,15 @@ export async function* trainOn(
       model: { type: base.config.modelType, parameters: parameterCount(base) },
       base: formatOf(base),
       data: { rows: train.stats.rows, tokens: train.stats.tokens },
-      chatTemplate: templateHash(tokenizer),
+      chatTemplate: templateHash(tokenizer.tokenizer),
       ...limits,
       evalSplit: sources.evalSplit,
       ...hyper,
       saveSteps: undefined,
       saveTotalLimit: undefined,
     });
-    const encode = (prompt: Prompt) => generator.encode(prompt);
-    const prompts = promptsOf(samples, (evaluation ?? train).examples, tokenizer, encode);
+    const encode = (prompt: Prompt) => generator.encode(tokenizer, prompt);
+    const prompts = promptsOf(samples, (evaluation ?? train).examples, tokenizer.tokenizer, encode);
     await generator.drop();
     const events = trainLoop({
       ...loopOn(engine, adapter, options.signal),
@@ -93,7 +93,14 @@ export async function* trainOn(
       yield event;
       const step = sampledStep(event, samples);
       if (step !== undefined) {
-        yield* generator.samples({ base, adapter, merged: false }, step, prompts, samples, options.signal);
+        yield* generator.samples(
+          { base, adapter, merged: false },
+          tokenizer,
+          step,
+          prompts,
+          samples,
+          options.signal,
+        );
       }
     }
   } finally {
@@ -196,7 +203,7 @@ export async function evaluateOn(
   const limits = { maxLength: exampleLimit(base, adapter, maxLength), lossOn, addEos };
   const { examples, stats, close } = await loadExamples(
     data,
-    tokenizerOf(engine),
+    engine.tokenizer,
     limits,
     endingWith(engine.closed, work),
   );
@@ -223,7 +230,7 @@ async function examplesOf(
   const wanted = { ...sources, seed: hyper.seed };
   const { train, evaluation } = await loadTrainingExamples(
     wanted,
-    tokenizerOf(engine),
+    engine.tokenizer,
     limits,
     endingWith(engine.closed, work),
   );
@@ -241,10 +248,6 @@ function loopOn(
   signal: AbortSignal | undefined,
 ) {
   return { runtime, model, adapter, session, signal };
-}
-
-function tokenizerOf({ tokenizer, base }: Engine) {
-  return { tokenizer, folder: base.folder };
 }
 
 /** The most tokens of an example. Throws UserError where there are no positions for so many behind the adapter's. */

@@ -1,6 +1,8 @@
 /** What belongs to a model beside its weights: configuration, tokenizer, templates. */
 import { copyFile, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { exists } from './io/node.js';
+import { TOKENIZER_FILES } from './tokenizer.js';
 
 const COMPANIONS = /^(?!.*\.safetensors\.index\.json$).*\.(json|jinja|model|txt)$/;
 
@@ -14,5 +16,12 @@ export async function copyCompanions(
     if (!COMPANIONS.test(file) || except.includes(file)) continue;
     const path = join(from, file);
     if ((await stat(path)).isFile()) await copyFile(path, join(to, file));
+  }
+}
+
+/** Copies a tokenizer's files, as far as they are there. */
+export async function copyTokenizer(from: string, to: string): Promise<void> {
+  for (const file of TOKENIZER_FILES) {
+    if (await exists(join(from, file))) await copyFile(join(from, file), join(to, file));
   }
 }

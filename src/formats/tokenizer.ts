@@ -24,17 +24,35 @@ export {
 
 const MAX_TEMPLATE_BYTES = 1 << 20;
 
+/** A tokenizer, and the folder that it is read from. */
+export interface TokenizerOf {
+  tokenizer: Tokenizer;
+  folder: string;
+  /** The folder of the model that it is for, which tells what ends a turn. */
+  model: string;
+}
+
+/** Files of a folder that say which ids a text becomes. */
+export const TOKENIZER_FILES = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.jinja',
+];
+
 /**
  * The tokenizer of a model's folder: tokenizer.json, and as far as they are there tokenizer_config.json,
- * special_tokens_map.json, added_tokens.json, generation_config.json, config.json and chat_template.jinja.
+ * special_tokens_map.json, added_tokens.json, generation_config.json, config.json and chat_template.jinja. The two that tell
+ * of the model are in `model`, where that is another folder.
  * @throws UserError that names the file, what was found and what was expected.
  */
-export async function loadTokenizer(folder: string): Promise<Tokenizer> {
+export async function loadTokenizer(folder: string, model = folder): Promise<Tokenizer> {
   const place = join(folder, 'tokenizer.json');
   if (!(await exists(place)))
     throw new UserError(`${folder} has no tokenizer.json, so its model has no tokenizer`);
-  const optional = async <T>(name: string, schema: z.ZodType<T>): Promise<T | undefined> => {
-    const path = join(folder, name);
+  const optional = async <T>(name: string, schema: z.ZodType<T>, within = folder): Promise<T | undefined> => {
+    const path = join(within, name);
     return (await exists(path)) ? readJson(path, schema) : undefined;
   };
   const toolUse = await readTemplate(join(folder, 'additional_chat_templates', 'tool_use.jinja'));
@@ -43,8 +61,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     config: await optional('tokenizer_config.json', tokenizerConfigSchema),
     specialTokensMap: await optional('special_tokens_map.json', specialTokensMapSchema),
     addedTokens: await optional('added_tokens.json', addedTokensFileSchema),
-    generationConfig: await optional('generation_config.json', tokenIdsSchema),
-    modelConfig: await optional('config.json', tokenIdsSchema),
+    generationConfig: await optional('generation_config.json', tokenIdsSchema, model),
+    modelConfig: await optional('config.json', tokenIdsSchema, model),
     chatTemplate: await readTemplate(join(folder, 'chat_template.jinja')),
     namedTemplates: toolUse === undefined ? undefined : { tool_use: toolUse },
     templateFiles: {

@@ -3,12 +3,14 @@ import { refuseNonFinite } from '../base/finite.js';
 import { Rng } from '../base/rng.js';
 import { type F32Tensor, f32, sizeOf } from '../base/tensor.js';
 import { Turns, type WorkOptions } from '../base/work.js';
+import type { TokenizerOf } from '../formats/tokenizer.js';
 import { input, scalar, where } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
 import type { LinearShape, Site, Sites } from '../models/model.js';
+import { resized } from './carried.js';
 import type { Method, MethodState, SiteContext, Trainable } from './method.js';
-import { isShared, replacedEmbedding, replacedLogits, rowsByTensor, startOf } from './own.js';
+import { isShared, replacedEmbedding, replacedLogits, rowsOf, startOf } from './own.js';
 
 /** A method applied to a model: its configuration and the values of its tensors. */
 export interface Adapter {
@@ -19,6 +21,10 @@ export interface Adapter {
   readonly values: Map<string, F32Tensor>;
   /** What the method's onStep keeps. A run starts with an empty one. */
   state: MethodState;
+  /** Tokens of its own embedding and head, where these are others than the base's; see carried.ts. */
+  readonly vocabSize?: number;
+  /** Its own, where one came with it. */
+  readonly tokenizer?: TokenizerOf;
 }
 
 export interface StartOptions extends WorkOptions {
@@ -145,7 +151,6 @@ export function adaptedSites(
 
   const { method, config } = adapter;
   const targets = targetSites(adapter, model);
-  const rows = rowsByTensor(adapter.trainables);
   const adapt = (name: string, x: Tensor, y: Tensor): Tensor => {
     const site = targets.get(name);
     if (!site || !method.linear) return y;
@@ -166,9 +171,10 @@ export function adaptedSites(
     };
     return method.linear(config, context, y);
   };
-  const head = (tensor: string, x: Tensor, y: Tensor, shape: LinearShape): Tensor => {
-    const replaced = rows.get(tensor);
-    return replaced ? replacedLogits(y, x, param(replaced.name), replaced.rows, shape) : y;
+  const { vocabSize } = adapter;
+  const head = (name: string, x: Tensor, y: Tensor, { out }: LinearShape, tiedTo?: string): Tensor => {
+    const replaced = rowsOf(adapter.trainables, name, tiedTo);
+    return replaced ? replacedLogits(y, x, param(replaced.name), replaced.rows, vocabSize ?? out) : y;
   };
   const embed = (name: string, ids: Tensor, y: Tensor, vocab: number): Tensor => {
     const site = targets.get(name);
@@ -177,14 +183,15 @@ export function adaptedSites(
       const context = { site, ids, param: (part: string) => param(`${name}.${part}`), shared: param, weight };
       return method.embedding(config, context, y);
     }
-    const replaced = rows.get(`${name}.weight`);
+    const replaced = rowsOf(adapter.trainables, name);
     return replaced ? replacedEmbedding(y, ids, param(replaced.name), replaced.rows, vocab) : y;
   };
   const sites: Sites = {
-    linear: (name, x, shape) => head(`${name}.weight`, x, adapt(name, x, base.linear(name, x, shape)), shape),
+    linear: (name, x, shape) => head(name, x, adapt(name, x, base.linear(name, x, shape)), shape),
     tiedLinear: (name, tiedTo, x, shape) =>
-      head(`${tiedTo}.weight`, x, adapt(name, x, base.tiedLinear(name, tiedTo, x, shape)), shape),
-    embedding: (name, ids, shape) => embed(name, ids, base.embedding(name, ids, shape), shape.in),
+      head(name, x, adapt(name, x, base.tiedLinear(name, tiedTo, x, shape)), shape, tiedTo),
+    embedding: (name, ids, shape) =>
+      embed(name, ids, base.embedding(name, ids, shape), vocabSize ?? shape.in),
     param: (name, shape) => base.param(name, shape),
   };
   return { sites, params, dropout };
@@ -222,5 +229,6 @@ function countDown(counts: Map<string, number>, key: string | undefined): boolea
 /** The sites that an adapter adds tensors to. */
 export function targetSites(adapter: Adapter, model: BaseModel): Map<string, Site> {
   const names = sitesOf(adapter.trainables);
-  return new Map(model.sites.filter((s) => names.has(s.name)).map((s) => [s.name, s]));
+  const { sites } = resized(model, adapter.vocabSize);
+  return new Map(sites.filter((s) => names.has(s.name)).map((s) => [s.name, s]));
 }

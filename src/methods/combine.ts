@@ -9,7 +9,8 @@ import { targetsOf } from '../formats/adapterNames.js';
 import { checkJson } from '../formats/io/json.js';
 import { type Adapter, type AdapterTensor, kindName } from '../formats/peft.js';
 import { type PeftLoraConfig, scalingOf } from '../formats/peftConfig.js';
-import { adapterSites } from '../formats/peftNames.js';
+import { adapterSites, splitModuleKey } from '../formats/peftNames.js';
+import { haveEqualValues } from './carried.js';
 import { electedMean, keepLargest, keepRandom, weightedSum } from './taskArithmetic.js';
 
 /** Ways to combine, as PEFT names them. Those without svd work on A and B apart, those with it on their products. */
@@ -157,6 +158,7 @@ function* combining(
     tensors.set(down, padRows(a, r));
     tensors.set(up, padColumns(b, r));
   }
+  for (const [key, matrix] of carriedBy(parts)) tensors.set(key, matrix);
   const first = parts[0].adapter.config as PeftLoraConfig;
   const config: PeftLoraConfig = {
     ...first,
@@ -186,6 +188,7 @@ function pairsBySite(parts: readonly Part[]): Map<string, Pair[]> {
       throw new UserError(`${name} is a ${kindName(config)} adapter, and only plain LoRA can be combined`);
     }
     for (const [key, a] of tensors) {
+      if (splitModuleKey(key)?.part === 'base_weight') continue;
       const match = /^(.+)\.(lora_(?:embedding_)?)([AB])$/.exec(key);
       if (match === null) throw new UserError(`${name}: ${key} is no LoRA matrix, and cannot be combined`);
       const [, module, kind, end] = match;
@@ -198,6 +201,25 @@ function pairsBySite(parts: readonly Part[]): Map<string, Pair[]> {
     }
   }
   return sites;
+}
+
+/** The base's matrices that the adapters bring along: the combination's own, where those who have one agree. */
+function carriedBy(parts: readonly Part[]): Map<string, AdapterTensor> {
+  const carried = new Map<string, { name: string; matrix: AdapterTensor }>();
+  for (const { name, adapter } of parts) {
+    for (const [key, matrix] of adapter.tensors) {
+      const own = splitModuleKey(key);
+      if (own?.part !== 'base_weight') continue;
+      const known = carried.get(key);
+      if (known && !haveEqualValues(known.matrix, matrix)) {
+        throw new UserError(
+          `${known.name} and ${name} bring two matrices of ${own.module} along: these are for two bases`,
+        );
+      }
+      carried.set(key, { name, matrix });
+    }
+  }
+  return new Map([...carried].map(([key, { matrix }]) => [key, matrix]));
 }
 
 function checkSizes(module: string, first: Pair, pair: Pair): void {

@@ -1,10 +1,19 @@
 import { UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
+import { copyTokenizer } from '../formats/companions.js';
 import { type Adapter as AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
 import { adapterSites, splitAdapterKey, splitModuleKey } from '../formats/peftNames.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, emptyState } from './adapter.js';
+import {
+  carriedTensors,
+  fileKeyOf,
+  resized,
+  type Shapes,
+  vocabularyOf,
+  withoutBaseMatrices,
+} from './carried.js';
 import { allMethods } from './index.js';
 import { given } from './layerOptions.js';
 import type { Method } from './method.js';
@@ -20,15 +29,19 @@ export async function writeAdapterFolder(
   if (adapter.method.folder) return writeOwnFolder(folder, adapter, baseName);
   const { config, tensors } = toFiles(adapter);
   await writeAdapter(folder, { ...config, base_model_name_or_path: baseName }, tensors);
+  if (adapter.tokenizer) await copyTokenizer(adapter.tokenizer.folder, folder);
 }
 
 /** What the files of an adapter hold; shares its values. Throws UserError where the method has no adapter. */
-export function toFiles({ method, config, values, state }: Adapter): AdapterFiles {
+export function toFiles({ method, config, trainables, values, state }: Adapter): AdapterFiles {
   if (!method.toPeft) {
     throw new UserError(`method ${method.name} has no adapter to save: its result is a whole model`);
   }
   const saved = method.savedTensors?.(config, values) ?? values;
-  const tensors = new Map([...saved].map(([name, t]) => [name, { shape: t.dims, data: t.data }]));
+  const keys = new Map(trainables.map((t) => [t.name, fileKeyOf(t)]));
+  const tensors = new Map(
+    [...saved].map(([name, t]) => [keys.get(name) ?? name, { shape: t.dims, data: t.data }]),
+  );
   return { config: method.toPeft(config, { values, state }), tensors };
 }
 
@@ -40,9 +53,9 @@ export async function loadAdapterFolder(folder: string, model: BaseModel): Promi
 }
 
 /**
- * As fromFiles, of files that came from elsewhere: PEFT saves the base's matrix of an adapted embedding or head along,
- * and one that differs by more than rounding is of a base that was changed or resized. Throws UserError there. Tells of
- * layers that the configuration does not name, which are left out.
+ * As fromFiles, of files that came from elsewhere: PEFT saves the base's matrix of an adapted embedding or head along.
+ * One that differs by more than rounding is of a base that was changed or resized, and takes the base's place, as in PEFT.
+ * Tells of that, and of layers that the configuration does not name, which are left out.
  */
 export async function fromReadFiles(
   place: string,
@@ -51,19 +64,21 @@ export async function fromReadFiles(
   onNotice?: (message: string) => void,
 ): Promise<Adapter> {
   const files = ofTargets(place, read, model, onNotice);
-  const adapter = fromFiles(place, files, model);
-  for (const [name, { data }] of files.tensors) {
-    const carried = splitModuleKey(name);
-    if (carried?.part !== 'base_weight') continue;
-    const site = model.sites.find((s) => s.name === carried.module)!;
-    const own = await model.checkpoint.read(`${site.tiedTo ?? site.name}.weight`);
-    if (differs(data, own)) {
-      throw new UserError(
-        `${place} was made for another base than ${model.folder}: it holds another matrix of ${site.name}`,
-      );
-    }
+  const tensors = await withoutBaseMatrices(madeFor(place, model), files.tensors, model);
+  const adapter = fromFiles(place, { config: files.config, tensors }, model);
+  const modules = model.sites.map(({ name }) => name).filter((name) => tensors.has(`${name}.base_weight`));
+  if (modules.length > 0) {
+    const size = adapter.vocabSize === undefined ? '' : `, of ${adapter.vocabSize} tokens`;
+    onNotice?.(
+      `${place}: its own matrix of ${modules.join(' and ')}${size}, is used in place of the model's, as in PEFT`,
+    );
   }
   return adapter;
+}
+
+/** The beginning of a sentence that says what does not fit. */
+function madeFor(place: string, { folder }: Pick<BaseModel, 'folder'>): string {
+  return `${place} was made for another base than ${folder}`;
 }
 
 /**
@@ -112,17 +127,6 @@ function choiceOf(config: PeftConfig): TargetChoice {
   };
 }
 
-/** Whether two matrices differ by more than what bfloat16 leaves of one. */
-function differs(saved: Float32Array, own: Float32Array): boolean {
-  if (saved.length !== own.length) return true;
-  let [difference, size] = [0, 0];
-  for (let i = 0; i < own.length; i++) {
-    difference += (own[i] - saved[i]) ** 2;
-    size += own[i] ** 2;
-  }
-  return !(difference <= 2 ** -16 * size);
-}
-
 /**
  * The adapter on a model that files hold; `place` names them. Throws UserError where the adapter is not for this model:
  * a site that the model has not, or tensors of another size.
@@ -130,20 +134,24 @@ function differs(saved: Float32Array, own: Float32Array): boolean {
 export function fromFiles(
   place: string,
   { config: peft, tensors }: AdapterFiles,
-  model: Pick<BaseModel, 'folder' | 'sites' | 'parameters'>,
+  model: Pick<BaseModel, 'folder'> & Shapes,
 ): Adapter {
   const sites = adapterSites(tensors);
-  const made = `${place} was made for another base than ${model.folder}`;
+  const made = madeFor(place, model);
   for (const name of sites) {
     if (!model.sites.some((s) => s.name === name)) {
       throw new UserError(`${made}: the model has no layer ${name}`);
     }
   }
   const { method, config } = methodOf(peft, sites);
-  const trainables = method.select(config, model);
+  const vocabSize = vocabularyOf(made, tensors, model);
+  const carried = carriedTensors(made, tensors, model);
+  const selected = method.select(config, resized(model, vocabSize));
+  const trainables = [...carried.map(([trainable]) => trainable), ...selected];
+  const matrices = new Map(carried.map(([{ name }, matrix]) => [name, matrix]));
   const values = new Map(
     trainables.map(({ name, shape }) => {
-      const found = tensors.get(name);
+      const found = matrices.get(name) ?? tensors.get(name);
       if (!found) throw new UserError(`${place} lacks ${name}, which its configuration asks for`);
       if (String(found.shape) !== String(shape)) {
         throw new UserError(`${made}: ${name} is [${found.shape}], this model needs [${shape}]`);
@@ -152,13 +160,17 @@ export function fromFiles(
     }),
   );
   for (const name of tensors.keys()) {
-    const carried = splitModuleKey(name);
-    const known =
-      values.has(name) ||
-      (carried?.part === 'base_weight' && model.sites.some(({ name: site }) => site === carried.module));
-    if (!known) throw new UserError(`${made}: the model has no place for ${name}`);
+    if (!values.has(name) && splitModuleKey(name)?.part !== 'base_weight')
+      throw new UserError(`${made}: the model has no place for ${name}`);
   }
-  return { method, config, trainables, values, state: emptyState() };
+  return {
+    method,
+    config,
+    trainables,
+    values,
+    state: emptyState(),
+    ...given('vocabSize', vocabSize),
+  };
 }
 
 /** The method of a configuration, and its own configuration with what was saved as its targets. */

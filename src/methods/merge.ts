@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { type F32Tensor, f32, type StoredDType } from '../base/tensor.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { writeCheckpoint } from '../formats/checkpoint.js';
-import { copyCompanions } from '../formats/companions.js';
+import { copyCompanions, copyTokenizer } from '../formats/companions.js';
 import { encodeF32 } from '../formats/float16.js';
 import { readJson } from '../formats/io/node.js';
 import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
@@ -15,6 +15,7 @@ import {
   type TensorInfo,
   weightDType,
 } from '../formats/safetensors.js';
+import { TOKENIZER_FILES } from '../formats/tokenizer.js';
 import { compile } from '../graph/emit.js';
 import { input } from '../graph/ops/index.js';
 import type { Feeds, Runtime } from '../graph/runtime/session.js';
@@ -42,12 +43,12 @@ export interface MergedTensor {
   values(): Promise<Float32Array>;
 }
 
-/** The tensors of a model with an adapter merged in (of the model alone without one), and whether its head is tied. */
+/** The tensors of a model with an adapter merged in (of the model alone without one), its vocabulary, and whether its head is tied. */
 export function mergedTensors(
   runtime: Runtime,
   model: BaseModel,
   adapter: Adapter | undefined,
-): { tensors: MergedTensor[]; tied: boolean } {
+): { tensors: MergedTensor[]; tied: boolean; vocabSize: number } {
   const merged = adapter ? mergedWeights(model, adapter) : new Map<string, Change>();
   // A head that parts from its embedding is written under its own name.
   const parted = [...merged].filter(([name]) => !model.parameters.has(name));
@@ -63,9 +64,11 @@ export function mergedTensors(
       const weight = f32(await checkpoint.read(from), shape);
       return change ? (await runChange(runtime, weight, change)).data : weight.data;
     };
-    return { name, shape, info: checkpoint.tensors.get(from), changed: change !== undefined, values };
+    const info = checkpoint.tensors.get(from);
+    return { name, shape: change?.shape ?? shape, info, changed: change !== undefined, values };
   });
-  return { tensors, tied: model.config.tieWordEmbeddings && parted.length === 0 };
+  const tied = model.config.tieWordEmbeddings && parted.length === 0;
+  return { tensors, tied, vocabSize: adapter?.vocabSize ?? model.config.vocabSize };
 }
 
 /**
@@ -81,7 +84,7 @@ export async function writeMergedModel(
   adapter: Adapter | undefined,
   { dtype, maxShardBytes, overwrite, onProgress, signal }: MergeOptions = {},
 ): Promise<void> {
-  const { tensors, tied } = mergedTensors(runtime, model, adapter);
+  const { tensors, tied, vocabSize } = mergedTensors(runtime, model, adapter);
   const turns = new Turns(signal);
   let done = 0;
   const entries = tensors.map((tensor): TensorEntry => {
@@ -105,7 +108,12 @@ export async function writeMergedModel(
     async (temporary) => {
       await writeCheckpoint(temporary, entries, { maxShardBytes });
       const written = dtype ?? (model.quantized.size > 0 ? 'float32' : undefined);
-      await copyModelFiles(model.folder, temporary, { dtype: written, tied });
+      await copyModelFiles(model.folder, temporary, {
+        dtype: written,
+        tied,
+        vocabSize,
+        tokenizer: adapter?.tokenizer?.folder,
+      });
     },
     { overwrite },
   );
@@ -132,12 +140,19 @@ const OWN = ['config.json', RECIPE_FILE];
 async function copyModelFiles(
   from: string,
   to: string,
-  { dtype, tied }: { dtype?: StoredDType; tied: boolean },
+  {
+    dtype,
+    tied,
+    vocabSize,
+    tokenizer = from,
+  }: { dtype?: StoredDType; tied: boolean; vocabSize: number; tokenizer?: string },
 ): Promise<void> {
-  await copyCompanions(from, to, OWN);
+  await copyCompanions(from, to, [...OWN, ...TOKENIZER_FILES]);
+  await copyTokenizer(tokenizer, to);
   const place = join(from, 'config.json');
   const config = await readJson(place, z.record(z.string(), z.unknown()));
   if (config.tie_word_embeddings === true && !tied) config.tie_word_embeddings = false;
+  config.vocab_size = vocabSize;
   if (dtype) config['torch_dtype' in config ? 'torch_dtype' : 'dtype'] = dtype;
   await writeFileAtomic(join(to, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
 }

@@ -54,13 +54,14 @@ export async function writeMergedGguf(
       `${folder}: its biases are other than those of ${config.modelType} in llama.cpp, so it is not written as GGUF`,
     );
   }
-  const { tensors, tied } = mergedTensors(runtime, model, adapter);
+  const { tensors, tied, vocabSize } = mergedTensors(runtime, model, adapter);
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const given: GgufModel = {
     folder,
+    tokenizerFolder: adapter?.tokenizer?.folder,
     architecture,
     config: {
-      ...ggufDims(config, tied),
+      ...ggufDims({ ...config, vocabSize }, tied),
       max_position_embeddings: config.maxPositions,
       rms_norm_eps: config.rmsNormEps,
       rope_theta: config.rope.theta,

@@ -6,8 +6,9 @@ import type { Tensor } from '../graph/tensor.js';
 import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
 import type { Site, Sites } from '../models/model.js';
 import { type Adapter, targetSites } from './adapter.js';
-import type { MergeContext } from './method.js';
-import { replacedRows } from './own.js';
+import { resized } from './carried.js';
+import type { MergeContext, Trainable } from './method.js';
+import { isShared, moduleOf, replacedRows, rowsOf } from './own.js';
 
 /** Makes a trainable tensor's values part of a graph. */
 type Leaf = (value: F32Tensor, name: string) => Tensor;
@@ -16,6 +17,8 @@ type Leaf = (value: F32Tensor, name: string) => Tensor;
 export interface Change {
   /** The base's tensor that it starts from. */
   from: string;
+  /** Of what it becomes. */
+  shape: readonly number[];
   apply(weight: Tensor, leaf: Leaf): Tensor;
 }
 
@@ -39,19 +42,41 @@ export function mergedSites(model: BaseModel, adapter: Adapter): Sites {
  */
 export function mergedWeights(model: BaseModel, adapter: Adapter): Map<string, Change> {
   const { method, config, trainables, values } = adapter;
-  const changes = new Map<string, Change>();
-  for (const { name, init, replaces } of trainables) {
-    if (init !== null) continue;
-    const value = values.get(name)!;
-    const rows = replaces?.rows;
-    const from = replaces?.tensor ?? name;
-    changes.set(rows ? from : name, {
-      from,
-      apply: (weight, leaf) => (rows ? replacedRows(weight, leaf(value, name), rows) : leaf(value, name)),
-    });
+  const { sites, parameters } = resized(model, adapter.vocabSize);
+  const change = (from: string, apply: Change['apply']): Change => ({
+    from,
+    shape: parameters.get(from)!,
+    apply,
+  });
+  const whole = trainables.filter(({ init, replaces }) => init === null && !replaces?.rows);
+  const changes = new Map(
+    whole.map(({ name, replaces }) => {
+      const value = values.get(name)!;
+      return [name, change(replaces?.tensor ?? name, (_, leaf) => leaf(value, name))];
+    }),
+  );
+  const shared = new Set(whole.filter(isShared).map(({ name }) => name));
+  /** What stands in the place of a module's own matrix before its method changes it. */
+  const baseOf = ({ name, tiedTo }: Pick<Site, 'name' | 'tiedTo'>): Change => {
+    const tied = `${tiedTo}.weight`;
+    const own = whole.some((t) => t.name === `${name}.weight`) ? `${name}.weight` : tied;
+    const found = own === tied && !shared.has(tied) ? undefined : start.get(own);
+    return found ?? change(`${tiedTo ?? name}.weight`, (weight) => weight);
+  };
+  const start = new Map(changes);
+  for (const site of sites) {
+    const rows = rowsOf(trainables, site.name);
+    if (!rows) continue;
+    const base = baseOf(site);
+    changes.set(
+      `${site.name}.weight`,
+      change(base.from, (weight, leaf) =>
+        replacedRows(base.apply(weight, leaf), leaf(values.get(rows.name)!, rows.name), rows.rows),
+      ),
+    );
   }
   const targets = targetSites(adapter, model);
-  if (changes.size < trainables.length && !method.merge) {
+  if (trainables.some(({ init }) => init !== null) && !method.merge) {
     throw new UserError(
       `what method ${method.name} trains is in no matrix of the model, so it cannot be merged: generate and eval take it ` +
         'as it is; of what merges, lora is nearest',
@@ -64,10 +89,11 @@ export function mergedWeights(model: BaseModel, adapter: Adapter): Map<string, C
       param: (part) => leaf(values.get(`${name}.${part}`)!, part),
       shared: (tensor) => leaf(values.get(tensor)!, tensor),
     });
-    changes.set(`${name}.weight`, {
-      from: `${site.tiedTo ?? name}.weight`,
-      apply: (weight, leaf) => method.merge!(config, context(leaf), weight),
-    });
+    const base = baseOf(site);
+    changes.set(
+      `${name}.weight`,
+      change(base.from, (weight, leaf) => method.merge!(config, context(leaf), base.apply(weight, leaf))),
+    );
     if (!mergeBias || site.kind === 'embedding') continue;
     if (!site.bias) {
       throw new UserError(
@@ -75,25 +101,24 @@ export function mergedWeights(model: BaseModel, adapter: Adapter): Map<string, C
       );
     }
     const own = changes.get(`${name}.bias`);
-    changes.set(`${name}.bias`, {
-      from: `${name}.bias`,
-      apply: (bias, leaf) => mergeBias(context(leaf), own?.apply(bias, leaf) ?? bias),
-    });
+    changes.set(
+      `${name}.bias`,
+      change(`${name}.bias`, (bias, leaf) => mergeBias(context(leaf), own?.apply(bias, leaf) ?? bias)),
+    );
   }
-  for (const [head, embedding] of parted(model.sites, adapter)) {
-    if (!changes.has(head)) changes.set(head, { from: embedding, apply: (weight) => weight });
+  for (const head of sites.filter((site) => isParted(site, trainables))) {
+    if (!changes.has(`${head.name}.weight`)) changes.set(`${head.name}.weight`, baseOf(head));
   }
   return changes;
 }
 
-/** Tied heads, by the names of their tensors, whose embedding changes without them. */
-function parted(sites: readonly Site[], { trainables }: Adapter): [head: string, embedding: string][] {
-  return sites.flatMap(({ name, tiedTo }): [string, string][] => {
-    const alone = trainables.some(
-      (t) =>
-        (t.name === `${tiedTo}.weight` && t.replaces !== undefined) ||
-        (t.init !== null && t.name.startsWith(`${tiedTo}.`)),
+/** Whether a tied head has another matrix than its embedding, which changes without it. */
+function isParted({ tiedTo }: Site, trainables: readonly Trainable[]): boolean {
+  if (tiedTo === undefined) return false;
+  return trainables.some(({ name, init, replaces }) => {
+    if (moduleOf(name) !== tiedTo) return false;
+    return (
+      init !== null || (replaces !== undefined && (replaces.rows === undefined || replaces.alone === true))
     );
-    return tiedTo !== undefined && alone ? [[`${name}.weight`, `${tiedTo}.weight`]] : [];
   });
 }

@@ -28,7 +28,12 @@ export interface Trainable {
    * With `init` null: the model's tensor that it begins as and is used instead of, for the module that it is named
    * after alone. Of a tied pair the other one keeps the base's matrix; with `rows`, which both see, nothing parts.
    */
-  readonly replaces?: { readonly tensor: string; readonly rows?: readonly number[] };
+  readonly replaces?: {
+    readonly tensor: string;
+    readonly rows?: readonly number[];
+    /** With `rows`: only its own module of a tied pair sees them. */
+    readonly alone?: true;
+  };
 }
 
 /** What a method sees at a linear site while a graph is built. */

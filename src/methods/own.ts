@@ -2,17 +2,23 @@
 import { f32 } from '../base/tensor.js';
 import { add, concat, constant, gather, matmul, mul, reshape, transpose } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Site } from '../models/model.js';
 import type { Trainable } from './method.js';
 
-/** Trainables that replace rows of one of the model's tensors, by that tensor's name. */
-export function rowsByTensor(trainables: readonly Trainable[]): Map<string, RowTrainable> {
-  const rows = trainables.flatMap((t): [string, RowTrainable][] => {
-    const { replaces } = t;
-    return replaces?.rows ? [[replaces.tensor, { name: t.name, rows: replaces.rows }]] : [];
-  });
-  return new Map(rows);
+/** The rows that a module sees replaced: its own, or where it is tied those that its embedding shares with it. */
+export function rowsOf(
+  trainables: readonly Trainable[],
+  module: string,
+  tiedTo?: string,
+): RowTrainable | undefined {
+  const of = (name?: string) =>
+    trainables.find((t) => t.replaces?.rows !== undefined && moduleOf(t.name) === name);
+  const shared = of(tiedTo);
+  const found = of(module) ?? (shared?.replaces?.alone ? undefined : shared);
+  return found && { name: found.name, rows: found.replaces!.rows! };
 }
+
+/** The module that a tensor is of. */
+export const moduleOf = (tensor: string): string => tensor.slice(0, tensor.lastIndexOf('.'));
 
 export interface RowTrainable {
   name: string;
@@ -54,7 +60,7 @@ export function replacedLogits(
   x: Tensor,
   values: Tensor,
   rows: readonly number[],
-  { out }: Pick<Site, 'out'>,
+  out: number,
 ): Tensor {
   const { slots, kept } = tables(rows, out);
   const columns = gather(matmul(padded(values), x, { transB: true }), slots);

@@ -88,7 +88,11 @@ export class Fixture<E> {
   /** Relative error of the logits at every token that is not padding. */
   async logitsError(reference: string, adapter?: Adapter, model = this.model): Promise<number> {
     const logits = await logitsOf(this.runtime, model, adapter, this.batch);
-    const wanted = takeRows(await this.tensors.read(reference), model.config.vocabSize, this.batch.realRows);
+    const wanted = takeRows(
+      await this.tensors.read(reference),
+      adapter?.vocabSize ?? model.config.vocabSize,
+      this.batch.realRows,
+    );
     return relativeError(logits, wanted);
   }
 

@@ -24,6 +24,7 @@ export interface LoraBase {
   place: string;
   /** llama.cpp's name of the architecture. */
   architecture: string;
+  vocabSize: number;
   /** By site, in the model's order. */
   layers: ReadonlyMap<string, LoraLayer>;
 }
@@ -47,7 +48,7 @@ export function loraBase(place: string, architecture: string, dims: ModelDims): 
     if (shape.length !== 2 || gguf === 'token_embd.weight') continue;
     layers.set(hf.slice(0, -'.weight'.length), { tensor: gguf, in: shape[1], out: shape[0], permutedHeads });
   }
-  return { place, architecture, layers };
+  return { place, architecture, vocabSize: dims.vocab_size, layers };
 }
 
 /** Throws UserError where an adapter holds more than the two matrices of linear layers: llama.cpp has no place for it. */
@@ -66,6 +67,15 @@ function refuseMore(place: string, tensors: ReadonlyMap<string, AdapterTensor>):
 
 /** Throws UserError where an adapter has a layer that the base has not, or of another size. `place` names the adapter. */
 export function checkFits(place: string, { tensors }: Pick<Adapter, 'tensors'>, base: LoraBase): void {
+  const resized = [...tensors].find(
+    ([key, { shape }]) => splitModuleKey(key)?.part === 'base_weight' && shape[0] !== base.vocabSize,
+  );
+  if (resized) {
+    throw new UserError(
+      `${place} has a vocabulary of ${resized[1].shape[0]} tokens and ${base.place} one of ${base.vocabSize}, which a GGUF ` +
+        'adapter has no place for; merge it and convert the model',
+    );
+  }
   for (const site of adapterSites(tensors)) {
     if (!tensors.has(adapterKey(site, 'lora_A'))) continue;
     const layer = base.layers.get(site);

@@ -11,8 +11,9 @@ import { type GgufEntry, type GgufField, writeGguf } from './writer.js';
 
 /** A model to write: what its metadata is made of, and where its tensors come from. */
 export interface GgufModel {
-  /** Its folder: tokenizer and chat template are read there. */
   folder: string;
+  /** Where tokenizer and chat template are read; default: its folder. */
+  tokenizerFolder?: string;
   /** A key of ARCHITECTURES. */
   architecture: string;
   config: ModelDims &
@@ -33,9 +34,12 @@ export async function writeModelGguf(
   dtype: GgufDType,
   { onProgress, signal }: WorkOptions = {},
 ): Promise<void> {
-  const { folder, architecture, config } = model;
+  const { folder, tokenizerFolder = folder, architecture, config } = model;
   const tensors = modelTensors(ARCHITECTURES[architecture], config);
-  const fields = [...modelFields(model, dtype), ...(await tokenizerFields(folder, config.vocab_size))];
+  const fields = [
+    ...modelFields(model, dtype),
+    ...(await tokenizerFields(tokenizerFolder, config.vocab_size, folder)),
+  ];
   const turns = new Turns(signal);
   let done = 0;
   const entries = tensors.map((tensor): GgufEntry => {

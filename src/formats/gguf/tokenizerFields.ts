@@ -23,12 +23,13 @@ const schema = z.looseObject({
 type Json = z.output<typeof schema>;
 
 /**
- * Tokens, merges or scores, special tokens and chat template, padded to the `rows` of the embedding.
+ * Tokens, merges or scores, special tokens and chat template, padded to the `rows` of the embedding. `model` is as of
+ * loadTokenizer.
  * @throws UserError where the tokenizer does what no pre-tokenizer of llama.cpp is known to do.
  */
-export async function tokenizerFields(folder: string, rows: number): Promise<GgufField[]> {
+export async function tokenizerFields(folder: string, rows: number, model = folder): Promise<GgufField[]> {
   const place = join(folder, 'tokenizer.json');
-  const tokenizer = await loadTokenizer(folder);
+  const tokenizer = await loadTokenizer(folder, model);
   const json = await readJson(place, schema);
   if (json.model.type !== undefined && json.model.type !== 'BPE') {
     throw new UserError(`${place}: a model of type ${json.model.type} is not written as GGUF, only BPE`);

@@ -1,6 +1,7 @@
 /** Which of a repository's files are needed. */
 import { UserError } from '../../base/errors.js';
 import { RECIPE_FILE } from '../quant/recipe.js';
+import { TOKENIZER_FILES } from '../tokenizer.js';
 
 export type HubKind = 'model' | 'adapter';
 
@@ -38,7 +39,9 @@ export function neededFiles(place: string, names: ReadonlySet<string>, kind: Hub
 function adapterFiles(place: string, names: ReadonlySet<string>): string[] {
   const [config, weights] = ADAPTER_FILES;
   if (!names.has(config)) throw new UserError(`${place} is not an adapter: it has no ${config}`);
-  if (names.has(weights)) return [...ADAPTER_FILES, ...[RECIPE_FILE].filter((name) => names.has(name))];
+  if (names.has(weights)) {
+    return [...ADAPTER_FILES, ...[RECIPE_FILE, ...TOKENIZER_FILES].filter((name) => names.has(name))];
+  }
   const pickled = names.has('adapter_model.bin');
   throw new UserError(
     `${place} has no ${weights}${pickled ? ', only adapter_model.bin: PyTorch pickles are not read' : ''}`,
