@@ -66,6 +66,9 @@ CASES: dict[str, tuple[str, dict]] = {
     "llama2-tokens": ("llama2", QV | {"trainable_token_indices": [80, 5, 21]}),
     "smollm2-tokens": ("smollm2", QV | {"trainable_token_indices": [88, 3, 40]}),
     "llama2-tokens-of-head": ("llama2", QV | {"trainable_token_indices": {"embed_tokens": [5, 9], "lm_head": [30, 9, 88]}}),
+    "smollm2-tokens-of-head": ("smollm2", QV | {"trainable_token_indices": {"lm_head": [3, 40]}}),
+    "smollm2-tokens-of-both": ("smollm2", QV | {"trainable_token_indices": {"embed_tokens": [3, 40], "lm_head": [5, 40]}}),
+    "smollm2-tokens-shared": ("smollm2", QV | {"trainable_token_indices": {"embed_tokens": [3, 40], "lm_head": [3, 40]}}),
     "qwen2-orthogonal": ("qwen2", QV | {"init_lora_weights": "orthogonal"}),
     "qwen2-mica": ("qwen2", {"target_modules": ["q_proj", "embed_tokens"], "init_lora_weights": "mica"}),
     "qwen2-vera": (

@@ -54,7 +54,10 @@ function copiesOf(ends: readonly string[], { sites, parameters }: Shapes, target
     });
 }
 
-/** Rows of embeddings, or of a head that has a matrix of its own. `busy` are modules that train otherwise. */
+/**
+ * Rows of embeddings and heads; a tied head's are its own alone, unless they are those of its embedding. `busy` are modules
+ * that train otherwise.
+ */
 function rowsOf(
   indices: Extras['trainableTokenIndices'],
   { sites, parameters }: Shapes,
@@ -62,17 +65,24 @@ function rowsOf(
 ): Trainable[] {
   if (indices === undefined) return [];
   const byModule = isList(indices) ? { embed_tokens: indices } : indices;
-  return Object.entries(byModule).map(([end, rows]): Trainable => {
+  const siteOf = (end: string) => sites.find((s) => s.name === end || s.name.endsWith(`.${end}`));
+  const listed = new Map(Object.entries(byModule).map(([end, rows]) => [siteOf(end)?.name, rows]));
+  // As in PEFT: equal lists for both of a tied pair are one.
+  const own = Object.entries(byModule).filter(([end, rows]) => {
+    const shared = listed.get(siteOf(end)?.tiedTo);
+    return shared === undefined || String(shared) !== String(rows);
+  });
+  return own.map(([end, rows]): Trainable => {
     const refuse = (why: string) => new UserError(`trainable_token_indices of "${end}": ${why}`);
-    const site = sites.find((s) => s.name === end || s.name.endsWith(`.${end}`));
+    const site = siteOf(end);
     if (!site || (site.kind === 'linear' && site.name !== 'lm_head')) {
       throw refuse('there are embed_tokens and lm_head');
     }
-    if (site.tiedTo) throw refuse(`its matrix is that of ${site.tiedTo}: name that one`);
     const sharing = sites.filter((s) => s.name === site.name || s.tiedTo === site.name);
+    const tensor = `${site.tiedTo ?? site.name}.weight`;
     const twice = sharing.find((s) => busy.has(s.name));
     if (twice) throw refuse(`${twice.name} is adapted or trained whole already`);
-    const [vocab, width] = parameters.get(`${site.name}.weight`)!;
+    const [vocab, width] = parameters.get(tensor)!;
     const wrong = rows.find((row, i) => row >= vocab || rows.indexOf(row) !== i);
     if (wrong !== undefined) throw refuse(`${wrong} is no token below ${vocab}, or named twice`);
     if (rows.length === 0) throw refuse('no token is named');
@@ -80,7 +90,7 @@ function rowsOf(
       name: `${site.name}.trainable_tokens_delta`,
       shape: [rows.length, width],
       init: null,
-      replaces: { tensor: `${site.name}.weight`, rows },
+      replaces: { tensor, rows },
     };
   });
 }

@@ -117,8 +117,6 @@ function isParted({ tiedTo }: Site, trainables: readonly Trainable[]): boolean {
   if (tiedTo === undefined) return false;
   return trainables.some(({ name, init, replaces }) => {
     if (moduleOf(name) !== tiedTo) return false;
-    return (
-      init !== null || (replaces !== undefined && (replaces.rows === undefined || replaces.alone === true))
-    );
+    return init !== null || (replaces !== undefined && replaces.rows === undefined);
   });
 }

@@ -26,14 +26,10 @@ export interface Trainable {
   readonly requiresGrad?: false;
   /**
    * With `init` null: the model's tensor that it begins as and is used instead of, for the module that it is named
-   * after alone. Of a tied pair the other one keeps the base's matrix; with `rows`, which both see, nothing parts.
+   * after alone. Of a tied pair the other one keeps the base's matrix. With `rows` of an embedding nothing parts: a head
+   * tied to it sees them too, unless it has rows of its own.
    */
-  readonly replaces?: {
-    readonly tensor: string;
-    readonly rows?: readonly number[];
-    /** With `rows`: only its own module of a tied pair sees them. */
-    readonly alone?: true;
-  };
+  readonly replaces?: { readonly tensor: string; readonly rows?: readonly number[] };
 }
 
 /** What a method sees at a linear site while a graph is built. */

@@ -180,7 +180,6 @@ describe('lora', () => {
     [{ trainableTokenIndices: [50] }, 'trainable_token_indices of "embed_tokens": 50 is no token below 50'],
     [{ trainableTokenIndices: [3, 3] }, 'trainable_token_indices of "embed_tokens": 3 is no token'],
     [{ trainableTokenIndices: [] }, 'no token is named'],
-    [{ trainableTokenIndices: { lm_head: [1] } }, 'its matrix is that of model.embed_tokens: name that one'],
     [{ trainableTokenIndices: { q_proj: [1] } }, 'there are embed_tokens and lm_head'],
     [
       { trainableTokenIndices: [1], targetModules: ['q_proj', 'lm_head'] },

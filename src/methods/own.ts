@@ -4,16 +4,15 @@ import { add, concat, constant, gather, matmul, mul, reshape, transpose } from '
 import type { Tensor } from '../graph/tensor.js';
 import type { Trainable } from './method.js';
 
-/** The rows that a module sees replaced: its own, or where it is tied those that its embedding shares with it. */
+/** The rows that a module sees replaced: its own, or where it is tied and has none those of its embedding. */
 export function rowsOf(
   trainables: readonly Trainable[],
   module: string,
   tiedTo?: string,
 ): RowTrainable | undefined {
-  const of = (name?: string) =>
+  const rowsNamed = (name?: string) =>
     trainables.find((t) => t.replaces?.rows !== undefined && moduleOf(t.name) === name);
-  const shared = of(tiedTo);
-  const found = of(module) ?? (shared?.replaces?.alone ? undefined : shared);
+  const found = rowsNamed(module) ?? rowsNamed(tiedTo);
   return found && { name: found.name, rows: found.replaces!.rows! };
 }
 
