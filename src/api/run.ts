@@ -6,7 +6,8 @@ import { type Job, trainOptionsOf } from './job.js';
 import { loadModel } from './loadModel.js';
 import type { LocateOptions } from './locate.js';
 import type { Model } from './model.js';
-import { type RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
+import { type RunWarning, warningsOf } from './outcome.js';
+import { type RunFolder, type RunRecord, readMetrics, readUnfinishedRun } from './runFolder.js';
 import { runRecord } from './runRecord.js';
 import type { SampleEvent } from './samples.js';
 
@@ -28,6 +29,8 @@ export type JobEvent =
       seconds: number;
       /** Losses of the held-out data, where there is some: at the start, and of what was kept. */
       heldOut?: { before: number; after: number; step: number };
+      /** Why the result may be worth nothing; empty where nothing says so. */
+      warnings: RunWarning[];
     };
 
 export interface RunOptions extends WorkOptions {
@@ -97,7 +100,8 @@ export async function* runJob(
     const heldOut = before !== undefined && best ? { before, after: best.loss, step: best.step } : undefined;
     const { step: steps, seconds, tokens, early } = event;
     const what = trainsWholeModel(model) ? ('model' as const) : ('adapter' as const);
-    const result = { what, steps, early, seconds, tokens, ...(heldOut && { heldOut }) };
+    const warnings = warningsOf(await readMetrics(folder.path));
+    const result = { what, steps, early, seconds, tokens, ...(heldOut && { heldOut }), warnings };
     const files = await folder.finish({ ...record!, status: 'complete', result }, (staging) =>
       what === 'model'
         ? model.saveMerged(staging, { format: 'hf', overwrite: true })

@@ -240,7 +240,7 @@ function tellModel(job: Job, model: Model, terminal: Terminal): void {
 function tell(event: JobEvent, resume: boolean, terminal: Terminal): void {
   if (event.kind === 'data') {
     terminal.say(`data      ${describeData(event.train)}`);
-    for (const warning of warnings(event.train)) terminal.say(`warning   ${warning}`);
+    for (const warning of dataWarnings(event.train)) terminal.say(`warning   ${warning}`);
     if (event.eval) terminal.say(`held out  ${describeData(event.eval)}`);
   }
   if (event.kind === 'start') {
@@ -266,7 +266,7 @@ function describeData(stats: EncodeStats): string {
 }
 
 /** What of the rows the user may not have meant. */
-function* warnings({ examples, truncated, unended, empty }: EncodeStats): Generator<string> {
+function* dataWarnings({ examples, truncated, unended, empty }: EncodeStats): Generator<string> {
   const whole = examples - truncated;
   if (unended > 0) {
     const which =
@@ -305,7 +305,7 @@ function tellSaved(
   opening: Opening | undefined,
   terminal: Terminal,
 ): void {
-  const { folder, what, heldOut, seconds, steps, early } = event;
+  const { folder, what, heldOut, seconds, steps, early, warnings } = event;
   const remark = early ? '; stopped early, the held-out loss got no better' : '';
   terminal.say(`trained   ${counted(steps, 'step')} in ${elapsed(seconds)}${remark}`);
   if (heldOut) {
@@ -316,6 +316,7 @@ function tellSaved(
         ` (perplexity ${perplexity}), of step ${step}`,
     );
   }
+  for (const { message } of warnings) terminal.say(terminal.style('bold', `warning   ${message}`));
   if (what === 'model') {
     terminal.say(`model     ${folder}`);
     terminal.say(`to use it: ${generateHint({ model: folder }, opening)}`);
