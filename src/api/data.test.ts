@@ -67,6 +67,61 @@ describe('loadTrainingExamples', () => {
     }
   });
 
+  it('reads several files as one, and splits them so', async () => {
+    const paths = ['one.jsonl', 'two.jsonl'].map((name) => join(root, name));
+    writeFileSync(
+      paths[0],
+      rows
+        .slice(0, 10)
+        .map((row) => JSON.stringify(row))
+        .join('\n'),
+    );
+    // A file of its own kind.
+    writeFileSync(
+      paths[1],
+      rows
+        .slice(10)
+        .map(({ prompt }) => JSON.stringify({ text: prompt }))
+        .join('\n'),
+    );
+    const whole = await loadExamples(paths, tokenizer, options);
+    const texts = await Promise.all(paths.map((path) => loadExamples(path, tokenizer, options)));
+    expect(Array.from(whole.examples, ({ ids }) => [...ids])).toEqual(
+      texts.flatMap(({ examples }) => Array.from(examples, ({ ids }) => [...ids])),
+    );
+    expect(whole.stats.rows).toBe(30);
+    const heldOut = heldOutRows(30, 2, 4);
+    const sources = { data: paths, evalSplit: 2, seed: 4 };
+    const { train, evaluation } = await loadTrainingExamples(sources, tokenizer, options);
+    const lines = rows.map((_, i) => (i < 10 ? i + 1 : i - 9));
+    expect(linesOf(train)).toEqual(lines.filter((_, i) => !heldOut(i)));
+    expect(linesOf(evaluation!)).toEqual(lines.filter((_, i) => heldOut(i)));
+  });
+
+  it('names the file of several that a row is in', async () => {
+    const [one, two] = ['chat1.jsonl', 'chat2.jsonl'].map((name) => join(root, name));
+    writeFileSync(one, '{"text":"a"}\n');
+    writeFileSync(two, '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n');
+    const chatTemplate = '{{ raise_exception("no") }}';
+    await expect(loadExamples([one, two], tokenizer, { ...options, chatTemplate })).rejects.toThrow(
+      `${two} line 1`,
+    );
+    writeFileSync(two, '{"text":\n');
+    await expect(loadExamples([one, two], tokenizer, options)).rejects.toThrow(`${two} line 1`);
+    await expect(loadExamples([one, join(root, 'none')], tokenizer, options)).rejects.toThrow(
+      /none: there is no such file/,
+    );
+  });
+
+  it('finds several files again as they were, in their order', async () => {
+    const paths = [largeFile('half1.jsonl', 200_000), largeFile('half2.jsonl', 100_000)];
+    const load = (files: string[]) => loadExamples(files, tokenizer, options);
+    for (const files of [paths, paths]) await (await load(files)).close();
+    expect(cached()).toHaveLength(1);
+    await (await load([paths[1], paths[0]])).close();
+    expect(cached()).toHaveLength(2);
+  });
+
   it('finds both sides of a large file again', async () => {
     const sources = { data: largeFile('large.jsonl'), evalSplit: 6, seed: 4 };
     const load = async () => {

@@ -14,8 +14,11 @@ import { cacheFolder } from './locate.js';
 
 export type { Examples } from '../train/data/cache.js';
 
-/** A path of a JSONL, CSV, TSV or Parquet file, or rows that a program gives. */
-export type DataSource = string | Iterable<unknown> | AsyncIterable<unknown>;
+/**
+ * A path of a JSONL, JSON, CSV, TSV or Parquet file, a list of such paths, whose rows follow one another (those of one
+ * file are of one kind), or rows that a program gives.
+ */
+export type DataSource = string | readonly string[] | Iterable<unknown> | AsyncIterable<unknown>;
 
 /** Files from this size on are encoded once and for all. */
 const LARGE_FILE_BYTES = 8 * 2 ** 20;
@@ -73,13 +76,16 @@ interface Part {
 class DataSet {
   private count: Promise<number> | undefined;
   private contents: Promise<string | undefined> | undefined;
+  private readonly files: readonly string[] | undefined;
 
   constructor(
     private readonly source: DataSource,
     private readonly tokenizer: TokenizerOf,
     private readonly options: EncodeRowsOptions,
     private readonly work: WorkOptions,
-  ) {}
+  ) {
+    this.files = filesOf(source);
+  }
 
   /** The examples of all rows, or of a part of them. */
   async load(part?: Part): Promise<Examples> {
@@ -95,7 +101,8 @@ class DataSet {
   }
 
   private async *encode(part: Part | undefined): ReturnType<typeof encodeEach> {
-    const named = typeof this.source === 'string' ? { ...this.options, source: this.source } : this.options;
+    const { files, options } = this;
+    const named = files ? { ...options, source: files.join(', ') } : options;
     return yield* encodeEach(await this.partOf(part), this.tokenizer.tokenizer, named);
   }
 
@@ -109,43 +116,51 @@ class DataSet {
 
   /** All rows, telling of those that were taken. */
   private async *rows(doing: string): AsyncGenerator<Row, void, void> {
-    const { source, work } = this;
-    const isFile = typeof source === 'string';
-    const what = `${doing} ${isFile ? basename(source) : 'the data'}`;
+    const { files, work } = this;
     const turns = new Turns(work.signal);
-    let read = { done: 0, total: 0 };
     let rows = 0;
-    const all = isFile
-      ? streamRows(source, (done, total) => {
-          read = { done, total };
-        })
-      : checkedRows(source);
-    for await (const row of all) {
-      yield row;
-      rows++;
-      await turns.take();
-      if (!isFile) work.onProgress?.({ what, done: rows, total: Number.POSITIVE_INFINITY, unit: 'rows' });
-      else if (read.total > 0) work.onProgress?.({ what, ...read, unit: 'bytes', rows });
+    if (!files) {
+      const told = { what: `${doing} the data`, total: Number.POSITIVE_INFINITY, unit: 'rows' } as const;
+      for await (const row of checkedRows(this.source as Exclude<DataSource, string>)) {
+        yield row;
+        await turns.take();
+        work.onProgress?.({ ...told, done: ++rows });
+      }
+      return;
+    }
+    for (const source of files) {
+      const what = `${doing} ${basename(source)}`;
+      let read = { done: 0, total: 0 };
+      const onBytes = (done: number, total: number) => {
+        read = { done, total };
+      };
+      for await (const row of streamRows(source, onBytes)) {
+        yield { ...row, source };
+        rows++;
+        await turns.take();
+        if (read.total > 0) work.onProgress?.({ what, ...read, unit: 'bytes', rows });
+      }
     }
   }
 
-  /** Of a large file: what its examples depend on, as one text; undefined for other sources. */
+  /** Of large files: what their examples depend on, as one text; undefined for other sources. */
   private async hash(): Promise<string | undefined> {
-    const { source, options } = this;
-    if (typeof source !== 'string') return undefined;
-    const size = await stat(source).then(
-      (info) => (info.isFile() ? info.size : 0),
-      () => 0, // Reading it says what is wrong.
-    );
+    const { files, options } = this;
+    if (!files) return undefined;
+    let size = 0;
+    for (const file of files) size += await sizeOf(file);
     if (size < LARGE_FILE_BYTES) return undefined;
     const hash = createHash('sha256');
-    await addFile(hash, source, this.work.signal);
+    for (const file of files) {
+      hash.update(`\n${extname(file).toLowerCase()} ${await sizeOf(file)}\n`);
+      await addFile(hash, file, this.work.signal);
+    }
     const { folder, model } = this.tokenizer;
-    const files = [
+    const companions = [
       ...TOKENIZER_FILES.map((name) => [folder, name]),
       ...MODEL_FILES.map((name) => [model, name]),
     ];
-    for (const [within, name] of files) {
+    for (const [within, name] of companions) {
       const path = join(within, name);
       hash.update(`\n${name}\n`);
       if (await exists(path)) await addFile(hash, path);
@@ -153,9 +168,24 @@ class DataSet {
     const template = options.chatTemplate ?? this.tokenizer.tokenizer.chatTemplate;
     // A template that writes today's date gives other ids tomorrow.
     const day = template?.includes('strftime_now') ? new Date().toDateString() : undefined;
-    hash.update(JSON.stringify([extname(source).toLowerCase(), options, day]));
+    hash.update(JSON.stringify([options, day]));
     return hash.digest('hex');
   }
+}
+
+/** The files of a source; undefined where it is rows. */
+function filesOf(source: DataSource): readonly string[] | undefined {
+  if (typeof source === 'string') return [source];
+  const isPaths =
+    Array.isArray(source) && source.length > 0 && source.every((one) => typeof one === 'string');
+  return isPaths ? (source as readonly string[]) : undefined;
+}
+
+async function sizeOf(path: string): Promise<number> {
+  return stat(path).then(
+    (info) => (info.isFile() ? info.size : 0),
+    () => 0, // Reading it says what is wrong.
+  );
 }
 
 async function addFile(hash: Hash, path: string, signal?: AbortSignal): Promise<void> {

@@ -8,6 +8,7 @@ describe('jobs', () => {
     const job = resolveJob({ ...needed, r: 4, targetModules: 'q_proj,k_proj', batchSize: 2 });
     expect(job).toMatchObject({
       ...needed,
+      data: ['d.jsonl'],
       method: 'lora',
       lossOn: 'completion',
       device: 'cpu',
@@ -31,6 +32,7 @@ describe('jobs', () => {
     { initLoraWeights: 'eva', evaConfig: { rho: 1.5 }, evaBatches: 3, method: 'dora' },
     { r: 3, useRslora: true, evalData: 'e', maxSteps: 9 },
     { method: 'full' },
+    { data: ['a', 'b'], evalData: ['c'] },
   ])('written flat, read back, are the same: %j', (options) => {
     const job = resolveJob({ ...needed, ...options });
     const flat: unknown = JSON.parse(JSON.stringify(flattenJob(job)));

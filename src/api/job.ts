@@ -12,6 +12,10 @@ import { parseRankOptions, type RankSettings, rankShape, requireRanks } from './
 import { type SampleOptions, sampleSchema, sampleShape } from './samples.js';
 
 const text = z.string().min(1);
+/** A file of rows, or several: the flag again on the command line, a list in a config file. */
+export const rowFiles = z.union([text, z.array(text).min(1)], {
+  error: () => 'expected a path, or a list of paths',
+});
 const devices = ['cpu', 'webgpu', 'cuda'] as const satisfies readonly Device[];
 const methodNames = Object.keys(methods) as MethodName[];
 
@@ -48,10 +52,10 @@ const baseShape = {
   model: text
     .meta({ valueName: 'model' })
     .describe('model folder, .gguf file, hub id, or "demo" for the one that comes along'),
-  data: text
+  data: rowFiles
     .meta({ valueName: 'file' })
     .describe('training rows: JSONL, CSV, TSV or Parquet of messages, prompt and completion, or text'),
-  evalData: text
+  evalData: rowFiles
     .meta({ valueName: 'file' })
     .optional()
     .describe('held-out rows; with them the best evaluation is what is kept'),
@@ -128,7 +132,10 @@ function withoutDefault(schema: z.ZodType): z.ZodType {
 }
 
 /** A training job with all that it needs. */
-export interface Job extends z.output<typeof baseSchema> {
+export interface Job extends Omit<z.output<typeof baseSchema>, 'data' | 'evalData'> {
+  /** Files of rows, in the order in which they are read. */
+  data: string[];
+  evalData?: string[];
   /** The method's configuration, parsed: every key, camelCase. */
   methodOptions: object;
   /** Of a job with an adapter: what was given of its method, which decides otherwise; then methodOptions are empty. */
@@ -151,7 +158,12 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
   for (const name of ['model', 'data', 'output']) {
     if (given[name] === undefined) throw new UserError(`the option "${name}" is missing`);
   }
-  const base = baseSchema.parse(given);
+  const { data, evalData, ...others } = baseSchema.parse(given);
+  const base = {
+    ...others,
+    data: [data].flat(),
+    evalData: evalData === undefined ? undefined : [evalData].flat(),
+  };
   if (base.adapter !== undefined) return resolveFurther(base, given);
   const method = methodNamed(base.method);
   const own = new Set(Object.keys(method.options.shape).map(camelCase));
@@ -183,7 +195,10 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
 }
 
 /** A job that trains an adapter further. */
-function resolveFurther(base: z.output<typeof baseSchema>, given: Readonly<Record<string, unknown>>): Job {
+function resolveFurther(
+  base: Omit<Job, 'methodOptions' | 'train' | 'samples'>,
+  given: Readonly<Record<string, unknown>>,
+): Job {
   const stray = Object.keys({ ...rankShape, ...evaShape }).find((name) => given[name] !== undefined);
   if (stray)
     throw new UserError(`the option "${stray}" is for a new adapter, not for one that is trained further`);

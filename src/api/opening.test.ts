@@ -31,13 +31,13 @@ it.each([
 ])('begins %s as generation sees it', async (_, row, opening) => {
   const data = join(folder, 'rows.jsonl');
   await writeFile(data, `${JSON.stringify(row)}\n`);
-  expect(await openingOf({ data }, true)).toEqual(opening);
+  expect(await openingOf({ data: [data] }, true)).toEqual(opening);
 });
 
 it("takes held-out rows first, and Alpaca's frame whole where there is no chat template", async () => {
   const [data, evalData] = [join(folder, 'train.jsonl'), join(folder, 'heldout.jsonl')];
   await writeFile(data, '{"prompt":"a","completion":"b"}\n');
   await writeFile(evalData, `${JSON.stringify(alpaca)}\n`);
-  const opening = await openingOf({ data, evalData }, false);
+  const opening = await openingOf({ data: [data], evalData: [evalData] }, false);
   expect(opening).toEqual({ prompt: expect.stringMatching(/^Below is .*### Response:\n$/s) });
 });

@@ -2,6 +2,7 @@
 import type { ChatMessage } from '../formats/chat.js';
 import { instructionAsMessages, instructionAsPrompt } from '../train/data/instruction.js';
 import { type Row, streamRows } from '../train/data/rows.js';
+import type { Job } from './job.js';
 
 /** A message for a chat template, or a text to continue. */
 export type Opening = { chat: string; system?: string } | { prompt: string };
@@ -13,10 +14,10 @@ const FIRST_WORDS = 4;
 
 /** Of the first row that a job holds out, or else trains on: what generation sees before what is learned of it. */
 export async function openingOf(
-  { data, evalData }: { data: string; evalData?: string },
+  { data, evalData }: Pick<Job, 'data' | 'evalData'>,
   hasChatTemplate: boolean,
 ): Promise<Opening | undefined> {
-  for await (const row of streamRows(evalData ?? data)) return openingOfRow(row, hasChatTemplate);
+  for await (const row of streamRows((evalData ?? data)[0])) return openingOfRow(row, hasChatTemplate);
   return undefined;
 }
 

@@ -3,7 +3,7 @@ import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { dataIdentity, environmentNow, environmentSchema, modelIdentity } from './provenance.js';
+import { dataIdentities, environmentNow, environmentSchema, modelIdentity } from './provenance.js';
 
 let root: string;
 beforeAll(async () => {
@@ -18,9 +18,9 @@ describe('the identity of a file', () => {
       const data = Uint8Array.from({ length: bytes }, (_, i) => i % 251);
       await writeFile(path, data);
       const sha256 = createHash('sha256').update(data).digest('hex');
-      expect(await dataIdentity(path)).toEqual({ file: 'rows.jsonl', bytes, sha256 });
+      expect(await dataIdentities([path])).toEqual([{ file: 'rows.jsonl', bytes, sha256 }]);
     }
-    await expect(dataIdentity(join(root, 'none'))).rejects.toThrow(`cannot read ${join(root, 'none')}`);
+    await expect(dataIdentities([join(root, 'none')])).rejects.toThrow(`cannot read ${join(root, 'none')}`);
   });
 
   it('of large weights is that of pieces from the first byte to the last', async () => {

@@ -39,9 +39,9 @@ const PIECES = 1024;
 const PIECE_BYTES = 4096;
 const CHUNK_BYTES = 1 << 20;
 
-/** A file of rows: all of it counts. Throws UserError where it cannot be read. */
-export function dataIdentity(path: string): Promise<FileIdentity> {
-  return identityOf(path, Number.POSITIVE_INFINITY);
+/** Files of rows: all of each counts. Throws UserError where one cannot be read. */
+export function dataIdentities(paths: readonly string[]): Promise<FileIdentity[]> {
+  return Promise.all(paths.map((path) => identityOf(path, Number.POSITIVE_INFINITY)));
 }
 
 /** The files of a model: the GGUF file, or a folder's configuration, tokenizer and weights. */

@@ -29,7 +29,10 @@ const CURVE = 'loss.svg';
 /** What a process that writes into a run folder holds. */
 const LOCK = 'run';
 
-const dataSchema = identitySchema.extend({ counts: z.record(z.string(), z.number()) });
+const dataSchema = z.object({
+  files: z.array(identitySchema),
+  counts: z.record(z.string(), z.number()),
+});
 
 const runSchema = z.object({
   status: z.enum(['running', 'complete']),

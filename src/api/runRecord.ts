@@ -3,7 +3,7 @@ import type { EncodeStats } from '../train/data/encode.js';
 import type { TrainEvent } from '../train/loop.js';
 import { flattenJob, type Job } from './job.js';
 import type { Model } from './model.js';
-import { dataIdentity, environmentNow, type FileIdentity, modelIdentity } from './provenance.js';
+import { dataIdentities, environmentNow, type FileIdentity, modelIdentity } from './provenance.js';
 import type { RunRecord } from './runFolder.js';
 
 interface RunStart {
@@ -26,12 +26,12 @@ export async function runRecord(
   { command, counts, start, before }: RunStart,
 ): Promise<RunRecord> {
   const { step, epochs, learningRate } = start;
-  const train = await dataIdentity(job.data);
-  const evaluation = job.evalData === undefined ? train : await dataIdentity(job.evalData);
+  const train = await dataIdentities(job.data);
+  const evaluation = job.evalData === undefined ? train : await dataIdentities(job.evalData);
   const files = await modelIdentity(job.model, model.base.folder);
   if (before && step > 0) {
-    checkSame(job.data, before.data?.train, train);
-    if (job.evalData !== undefined) checkSame(job.evalData, before.data?.eval, evaluation);
+    checkSameFiles(job.data, before.data?.train.files, train);
+    if (job.evalData !== undefined) checkSameFiles(job.evalData, before.data?.eval?.files, evaluation);
     for (const file of files) {
       const known = before.model.files?.find((other) => other.file === file.file);
       checkSame(`${job.model}: ${file.file}`, known, file);
@@ -48,8 +48,8 @@ export async function runRecord(
     command,
     directory: before?.directory ?? process.cwd(),
     data: {
-      train: { ...train, counts: { ...counts.train } },
-      ...(counts.eval && { eval: { ...evaluation, counts: { ...counts.eval } } }),
+      train: { files: train, counts: { ...counts.train } },
+      ...(counts.eval && { eval: { files: evaluation, counts: { ...counts.eval } } }),
     },
     model: { type: model.base.config.modelType, ...model.parameters, files },
     sessions: [...(before?.sessions ?? []), session],
@@ -59,6 +59,19 @@ export async function runRecord(
 /** A key that is there without a value would hide one of the same name. */
 function withoutAbsent(options: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
+
+function checkSameFiles(
+  paths: readonly string[],
+  before: readonly FileIdentity[] | undefined,
+  now: readonly FileIdentity[],
+): void {
+  if (before && before.length !== now.length) {
+    throw new UserError(
+      `the run began with ${before.length} files of rows, not ${now.length}; it goes on with those only`,
+    );
+  }
+  for (const [i, path] of paths.entries()) checkSame(path, before?.[i], now[i]);
 }
 
 function checkSame(what: string, before: FileIdentity | undefined, now: FileIdentity): void {

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { dataShape, engineShape } from '../api/job.js';
+import { dataShape, engineShape, rowFiles } from '../api/job.js';
 import { loadModel } from '../api/loadModel.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
@@ -10,7 +10,7 @@ import { showsWork } from './work.js';
 const shape = {
   model: modelOption,
   adapter: adaptersOption.default([]),
-  data: z.string().min(1).meta({ valueName: 'file' }).describe('rows to evaluate on, JSONL as for train'),
+  data: rowFiles.meta({ valueName: 'file' }).describe('rows to evaluate on, JSONL as for train'),
   ...dataShape,
   ...engineShape,
   json: jsonOption,
@@ -26,7 +26,8 @@ export const evaluate: CommandSpec = {
   ],
   async run(given, terminal) {
     const options = parseOptions(z.object(shape), given);
-    const { adapter, data, lossOn, addEos, maxLength, quantize, device, threads } = options;
+    const data = [options.data].flat();
+    const { adapter, lossOn, addEos, maxLength, quantize, device, threads } = options;
     const name = await modelOrBase(options.model, adapter, terminal);
     const model = await loadModel(name, { quantize, device, threads, ...locating(terminal) });
     try {

@@ -143,7 +143,9 @@ const STOPPING: Readonly<Record<Phase, string>> = {
 
 /** Runs a job to its end, telling of it. */
 export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHooks): Promise<ExitCode> {
-  const inputs = [job.model, job.data, job.evalData, job.adapter].filter((input) => input !== undefined);
+  const inputs = [job.model, ...job.data, ...(job.evalData ?? []), job.adapter].filter(
+    (input) => input !== undefined,
+  );
   const folder = await RunFolder.claim(job.output, { ...hooks, inputs });
   try {
     return await trainInFolder(job, folder, terminal, hooks);

@@ -64,6 +64,52 @@ describe('reading a large file', () => {
   });
 });
 
+describe('several files of rows', () => {
+  it('are read in their order, counted, and those that a run goes on with', async () => {
+    await writeFile(join(root, 'more.csv'), 'prompt,completion\n100 is, even\n101 is, odd\n');
+    const args = [
+      'train',
+      '--model',
+      'model',
+      '--data',
+      'train.jsonl',
+      '--data',
+      'more.csv',
+      '--threads',
+      '1',
+    ];
+    const heldOut = ['--eval-data', 'heldout.jsonl', '--eval-data', 'more.csv'];
+    const first = start(root, [...args, ...heldOut, '--output', 'both', '--max-steps', '60']);
+    await first.sees(/^step +6\/60/m);
+    first.kill('SIGINT');
+    const { stdout } = await first.outcome;
+    expect(stdout).toMatch(/^data {6}66 rows, /m);
+    expect(stdout).toMatch(/^held out {2}18 rows, /m);
+    const record = JSON.parse(await read('both', 'run.json'));
+    expect(record).toMatchObject({
+      options: { data: ['train.jsonl', 'more.csv'], evalData: ['heldout.jsonl', 'more.csv'] },
+      data: {
+        train: { files: [{ file: 'train.jsonl' }, { file: 'more.csv' }], counts: { rows: 66 } },
+        eval: { files: [{ file: 'heldout.jsonl' }, { file: 'more.csv' }], counts: { rows: 18 } },
+      },
+    });
+    expect(record.command).toContain(' --data train.jsonl --data more.csv ');
+    expect(record.command).toContain(' --eval-data heldout.jsonl --eval-data more.csv ');
+
+    const resume = ['train', '--output', 'both', '--resume'];
+    const other = await run(root, [...resume, '--data', 'train.jsonl']);
+    expect(other.code).toBe(1);
+    expect((await run(root, resume)).code).toBe(0);
+
+    const config = 'model: model\ndata: [train.jsonl, more.csv]\noutput: listed\nmax_steps: 1\n';
+    await writeFile(join(root, 'both.yaml'), config);
+    const listed = await run(root, ['train', '--config', 'both.yaml']);
+    expect(listed.stdout).toMatch(/^data {6}66 rows, /m);
+    const evaluated = await run(root, ['eval', '--model', 'model', ...args.slice(3, 7), '--json']);
+    expect(jsonLines(evaluated.stdout)).toMatchObject([{ data: ['train.jsonl', 'more.csv'], rows: 66 }]);
+  });
+});
+
 describe('run.json', () => {
   it('tells what a run was made of, and of each process; other rows do not go on', async () => {
     await writeFile(join(root, 'rows.jsonl'), await read('train.jsonl'));
@@ -92,8 +138,8 @@ describe('run.json', () => {
       command:
         'lowrank train --model model --data rows.jsonl --output made --threads 1 --max-steps 400 --eval-split 4',
       data: {
-        train: { file: 'rows.jsonl', bytes: rows.length, sha256, counts: { rows: 60 } },
-        eval: { sha256, counts: { rows: 4 } },
+        train: { files: [{ file: 'rows.jsonl', bytes: rows.length, sha256 }], counts: { rows: 60 } },
+        eval: { files: [{ sha256 }], counts: { rows: 4 } },
       },
       model: { type: 'llama', files: [{ file: 'config.json' }, {}, { file: 'tokenizer.json' }] },
     });

@@ -25,7 +25,7 @@ export interface EncodeRowsOptions {
   chatTemplate?: string;
   /** Further variables of the chat template, such as `enable_thinking`. */
   templateVariables?: Readonly<Record<string, unknown>>;
-  /** Names the rows in errors, usually the file. */
+  /** Names the rows in errors, usually the file; a row's own source wins over it. */
   source?: string;
 }
 
@@ -179,7 +179,7 @@ function encoderOf(tokenizer: Tokenizer, options: EncodeRowsOptions, source: str
       case 'messages':
         if (messages) return messages(row);
         throw new UserError(
-          `${source} has rows of messages, but the model has no chat template to write them with`,
+          `${row.source ?? source} has rows of messages, but the model has no chat template to write them with`,
         );
     }
   };
@@ -197,8 +197,8 @@ function messagesEncoder(
   const whole = (text: string): ChatSegment[][] => {
     return [[{ text: hasEnd(text) ? text : text + (addedEnd ?? ''), supervised: true }]];
   };
-  return ({ messages, tools, masked, line }) => {
-    const place = `${source} line ${line}`;
+  return ({ messages, tools, masked, line, source: file = source }) => {
+    const place = `${file} line ${line}`;
     const own = chatTemplate === undefined;
     const template = chatTemplate ?? tokenizer.templateFor(tools)!;
     const texts = tokenizer.texts();

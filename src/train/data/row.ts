@@ -2,8 +2,11 @@
 import { nearest, UserError } from '../../base/errors.js';
 import { FORMS, type Form, type RowContent } from './forms.js';
 
-/** A row that was checked. `line` counts from 1: lines of a file, or items of an array. */
-export type Row = RowContent & { line: number };
+/**
+ * A row that was checked. `line` counts from 1: lines of a file, or items of an array. `source` is the file where a set
+ * has several.
+ */
+export type Row = RowContent & { line: number; source?: string };
 
 const quoted = (keys: readonly string[]) => keys.map((key) => JSON.stringify(key)).join(' and ');
 /** What a row may be, for errors. */
