@@ -4,6 +4,7 @@ import { messageOf, nearest, UserError } from '../base/errors.js';
 import { camelCase, kebabCase, snakeCase } from '../base/names.js';
 import { decodeUtf8 } from '../formats/io/json.js';
 import { readFully, withFile } from '../formats/io/node.js';
+import { optionOfForeign, reasonAgainstForeign } from './foreignKeys.js';
 
 /** A larger file is no configuration. */
 const MAX_BYTES = 1 << 20;
@@ -11,7 +12,8 @@ const MAX_BYTES = 1 << 20;
 /**
  * Reads options from a YAML or JSON file (JSON is YAML). Keys may be spelled in camelCase, snake_case or
  * kebab-case; the result has them in camelCase, as `schema` does. A key without a value counts as not given.
- * @throws UserError that names the file, the line and the key, and for an unknown key the nearest known one.
+ * @throws UserError that names the file, the line and the key; one for all unknown keys, with the nearest known ones, or
+ * what a key of another tool is here.
  */
 export async function readConfigFile(path: string, schema: z.ZodObject): Promise<Record<string, unknown>> {
   const text = await withFile(path, async (file, size) => {
@@ -34,13 +36,13 @@ export function parseConfig(path: string, text: string, schema: z.ZodObject): Re
   if (root === null || (isScalar(root) && root.value === null)) return {};
   if (!isMap(root)) throw new UserError(`${path}: expected options as "key: value"`);
 
+  refuseUnknown(path, root as YAMLMap, lines, schema);
   const values: Record<string, unknown> = {};
   const firstPlace = new Map<string, string>();
   for (const pair of (root as YAMLMap).items) {
     const { key, offset } = keyOf(pair, path);
     const place = lineOf(offset);
     const name = camelCase(key);
-    if (!Object.hasOwn(schema.shape, name)) throw new UserError(`${place}: ${unknownKey(key, schema)}`);
     const before = firstPlace.get(name);
     if (before) throw new UserError(`${place}: key "${key}" is given already as ${before}`);
     firstPlace.set(name, `"${key}" in line ${lines.linePos(offset).line}`);
@@ -72,9 +74,50 @@ function jsValue(pair: Pair, place: string, document: ReturnType<typeof parseDoc
   }
 }
 
-/** The suggestion is spelled as the key is. */
-function unknownKey(key: string, schema: z.ZodObject): string {
-  const spell = key.includes('_') ? snakeCase : key.includes('-') ? kebabCase : (name: string) => name;
-  const guess = nearest(camelCase(key), Object.keys(schema.shape));
-  return `unknown key "${key}"${guess ? `, did you mean "${spell(guess)}"?` : ''}`;
+/** Throws UserError that names all keys that `schema` does not know, and what each may have meant. */
+function refuseUnknown(path: string, root: YAMLMap, lines: LineCounter, schema: z.ZodObject): void {
+  const unknown = root.items
+    .map((pair) => keyOf(pair, path))
+    .filter(({ key }) => !Object.hasOwn(schema.shape, camelCase(key)))
+    .map(({ key, offset }) => ({ key, line: lines.linePos(offset).line }));
+  if (unknown.length === 0) return;
+  if (unknown.length === 1) {
+    const [{ key, line }] = unknown;
+    const { hint, reason } = meantBy(key, schema);
+    const said = hint ? `, ${hint}` : reason ? `: ${reason}` : '';
+    throw new UserError(`${path} line ${line}: unknown key "${key}"${said}`);
+  }
+  // Those of one reason stand together, behind those that an option stands for.
+  const groups = new Map<string, string[]>();
+  const said: string[] = [];
+  for (const { key, line } of unknown) {
+    const { hint, reason } = meantBy(key, schema);
+    const named = `"${key}" (line ${line})`;
+    if (hint) said.push(`${named}, ${hint}`);
+    else if (reason === undefined) said.push(named);
+    else groups.set(reason, [...(groups.get(reason) ?? []), named]);
+  }
+  for (const [reason, keys] of groups) said.push(`${keys.join(', ')}: ${reason}`);
+  throw new UserError(`${path} has ${unknown.length} unknown keys: ${said.join('; ')}`);
+}
+
+/** What an unknown key stands for, or why nothing does. */
+function meantBy(key: string, schema: z.ZodObject): { hint?: string; reason?: string } {
+  const spell = spellingOf(key);
+  const name = camelCase(key);
+  const option = optionOfForeign(name);
+  if (option) {
+    const value = option.value === undefined ? '' : `: ${option.value}`;
+    return { hint: `here "${spell(option.name)}${value}"` };
+  }
+  const reason = reasonAgainstForeign(name);
+  if (reason !== undefined) return { reason };
+  const guess = nearest(name, Object.keys(schema.shape));
+  return guess === undefined ? {} : { hint: `did you mean "${spell(guess)}"?` };
+}
+
+/** Names are suggested as the key is spelled. */
+function spellingOf(key: string): (name: string) => string {
+  if (key.includes('-')) return kebabCase;
+  return /[A-Z]/.test(key) ? (name) => name : snakeCase;
 }
