@@ -1,19 +1,15 @@
-import { Smoothed } from '../base/smoothed.js';
 import { chartSvg, type Point, ticks } from './chart.js';
-import type { LossCurves, LossPoint } from './curves.js';
+import { type LossCurves, type LossPoint, smoothTrainLoss } from './curves.js';
 
-/** Weight of the newest loss in the smooth curve. */
-const SMOOTHING = 0.1;
 const TRAINING = '#1f77b4';
 const HELD_OUT = '#d95f02';
 
-/** Draws the training loss of each step, its exponential mean, and the held-out losses; undefined without any. */
+/** Draws the training loss of each step, its course without the noise, and the held-out losses; undefined without any. */
 export function lossCurveSvg({ train, heldOut }: LossCurves, title: string): string | undefined {
   const all = [...train, ...heldOut].filter(({ loss }) => Number.isFinite(loss));
   if (all.length === 0) return undefined;
   const lastStep = all.reduce((max, { step }) => Math.max(max, step), 1);
   const steps = ticks(0, lastStep, 6).filter((tick) => tick <= lastStep);
-  const mean = new Smoothed(SMOOTHING);
   return chartSvg({
     title,
     xLabel: 'step',
@@ -23,17 +19,22 @@ export function lossCurveSvg({ train, heldOut }: LossCurves, title: string): str
       to: all.reduce((max, { loss }) => Math.max(max, loss), Number.NEGATIVE_INFINITY),
     },
     series: [
-      { points: train.map(pointOf), colour: TRAINING, faint: true },
       {
-        points: train.map(({ step, loss }) => [step, mean.add(loss)]),
+        points: train.map(pointOf),
         colour: TRAINING,
-        name: 'training',
+        faint: true,
+        ...(train.length > 0 && { name: 'each step (faint)' }),
+      },
+      {
+        points: smoothTrainLoss({ train }).map(pointOf),
+        colour: TRAINING,
+        name: 'training loss, average',
       },
       {
         points: heldOut.map(pointOf),
         colour: HELD_OUT,
         dots: true,
-        ...(heldOut.length > 0 && { name: 'held out' }),
+        ...(heldOut.length > 0 && { name: 'held-out loss' }),
       },
     ],
   });

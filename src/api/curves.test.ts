@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { lossCurveSvg } from './curveSvg.js';
-import { curvesOf, heldOutLossAt, trainLossAt } from './curves.js';
+import { curvesOf, heldOutLossAt, smoothTrainLoss, trainLossAt } from './curves.js';
 import type { Metric } from './metric.js';
 import { RunFolder, type RunRecord } from './runFolder.js';
 import { listRuns } from './runs.js';
@@ -48,6 +48,34 @@ describe('losses at a step', () => {
     expect(trainLossAt(curves, 20)).toBe((18 + 19 + 20) / 3);
     expect(trainLossAt(curves, 21)).toBeUndefined();
     expect([0, 14, 15, 20, 21].map((at) => heldOutLossAt(curves, at))).toEqual([5, 5, 3, 3, undefined]);
+  });
+});
+
+describe('the smooth training loss', () => {
+  const smooth = (losses: readonly number[]) =>
+    smoothTrainLoss({ train: losses.map((loss, i) => ({ step: i + 1, loss })) }).map(({ loss }) => loss);
+  const noise = (i: number) => (i % 2 ? 0.5 : -0.5);
+
+  it('is a straight line where the losses are one, up to both ends', () => {
+    for (const steps of [1, 2, 3, 10, 100]) {
+      const line = Array.from({ length: steps }, (_, i) => 5 - (3 * i) / steps);
+      const fitted = smooth(line);
+      for (const [i, loss] of line.entries()) expect(fitted[i]).toBeCloseTo(loss, 9);
+    }
+    expect(smooth([])).toEqual([]);
+  });
+
+  it('loses its noise, and ends where a falling loss is, not where it was', () => {
+    const falling = Array.from({ length: 100 }, (_, i) => 5 - 4 * (i / 99));
+    const fitted = smooth(falling.map((loss, i) => loss + noise(i)));
+    for (let i = 10; i < 90; i++) expect(Math.abs(fitted[i] - falling[i])).toBeLessThan(0.06);
+    expect(Math.abs(fitted[99] - 1)).toBeLessThan(0.3);
+  });
+
+  it('is exact at a step among very many', () => {
+    const many = Array.from({ length: 200_000 }, (_, i) => 3 - i / 200_000);
+    const fitted = smooth(many);
+    for (const i of [0, 99_999, 199_999]) expect(fitted[i]).toBeCloseTo(many[i], 6);
   });
 });
 

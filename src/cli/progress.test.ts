@@ -36,10 +36,18 @@ describe('progress in a log', () => {
     expect(stepsOf(logged(3))).toEqual([1, 2, 3]);
   });
 
-  it('tells a smoothed loss, pace and time left', () => {
+  it('tells an average of the loss, pace and time left', () => {
     const lines = logged(2);
-    expect(lines[0]).toBe('step 1/2  loss 4.000  1,000 tokens/s  1:15 left');
-    expect(lines[1]).toMatch(/^step 2\/2 {2}loss 2\.947 {2}/);
+    expect(lines[0]).toBe('step 1/2  avg loss 4.000  1,000 tokens/s  1:15 left');
+  });
+
+  it('averages over a tenth of the steps, so that the loss of a short run is not that of its beginning', () => {
+    const losses = (steps: number) => logged(steps).map((line) => /avg loss ([\d.]+)/.exec(line)![1]);
+    expect(losses(10).slice(0, 2)).toEqual(['4.000', '2.000']);
+    // The first of them is of step 3 of 30, whose average is over about 3 steps: 4, 2, 2 by weights 1, 2 and 4.
+    expect(losses(30)[0]).toBe('2.286');
+    // Of very many steps over about 20, not 200.
+    expect(Number(losses(2000)[0])).toBeCloseTo(2, 3);
   });
 });
 
@@ -56,20 +64,20 @@ describe('the live line', () => {
 
   it('tells step, loss, pace and time left in terminals of 40, 80 and 120 columns', () => {
     expect(liveLine(state, 119)).toMatchInlineSnapshot(
-      `"[=====                   ] step 120/600  loss 2.346  held-out 2.410  1,235 tokens/s  3:20 left"`,
+      `"[=====                   ] step 120/600  avg loss 2.346  held-out 2.410  1,235 tokens/s  3:20 left"`,
     );
     expect(liveLine(state, 79)).toMatchInlineSnapshot(
-      `"[==       ] step 120/600  loss 2.346  held-out 2.410  1,235 tokens/s  3:20 left"`,
+      `"step 120/600  avg loss 2.346  held-out 2.410  1,235 tokens/s  3:20 left"`,
     );
-    expect(liveLine(state, 39)).toMatchInlineSnapshot(`"120/600  loss 2.346  1,235/s  3:20 left"`);
+    expect(liveLine(state, 39)).toMatchInlineSnapshot(`"120/600  avg 2.346  1,235/s  3:20 left"`);
     expect(liveLine({ ...state, heldOut: undefined }, 79)).toMatchInlineSnapshot(
-      `"[=====                   ] step 120/600  loss 2.346  1,235 tokens/s  3:20 left"`,
+      `"[====                 ] step 120/600  avg loss 2.346  1,235 tokens/s  3:20 left"`,
     );
     expect(liveLine(long, 119)).toMatchInlineSnapshot(
-      `"[=====                   ] step 12000/60000  loss 2.346  held-out 2.410  12,345 tokens/s  1:03:20 left"`,
+      `"[=====                   ] step 12000/60000  avg loss 2.346  held-out 2.410  12,345 tokens/s  1:03:20 left"`,
     );
     expect(liveLine(long, 79)).toMatchInlineSnapshot(
-      `"step 12000/60000  loss 2.346  held-out 2.410  12,345 tokens/s  1:03:20 left"`,
+      `"step 12000/60000  avg loss 2.346  held-out 2.410  12,345 tokens/s  1:03:20 left"`,
     );
     expect(liveLine(long, 39)).toMatchInlineSnapshot(`"12000/60000 2.346 12,345/s 1:03:20"`);
     expect(liveLine(long, 20)).toMatchInlineSnapshot(`"12000/60000  2.35"`);

@@ -11,8 +11,8 @@ type EvalEvent = Extract<JobEvent, { kind: 'eval' }>;
 const LOG_LINES = 10;
 const LOG_MS = 30_000;
 
-/** Weight of the newest step in what is shown. */
-const SMOOTHING = 0.1;
+/** Averages are over about a tenth of a run's steps, and over no more than this: longer ones would lag. */
+const MOST_STEPS = 20;
 
 /** Characters of the bar; with fewer to spare there is none. */
 const BAR = { least: 6, most: 24 };
@@ -21,6 +21,7 @@ const BAR = { least: 6, most: 24 };
 export interface ProgressState {
   step: number;
   steps: number;
+  /** The average of the last steps. */
   loss: number;
   /** The last one, where there is one. */
   heldOut: number | undefined;
@@ -31,7 +32,7 @@ export interface ProgressState {
 /** The line of a log. */
 export function logLine({ step, steps, loss, heldOut, tokensPerSecond, secondsLeft }: ProgressState): string {
   const done = `step ${String(step).padStart(String(steps).length)}/${steps}`;
-  const losses = `loss ${loss.toFixed(3)}${heldOut === undefined ? '' : `  held-out ${heldOut.toFixed(3)}`}`;
+  const losses = `avg loss ${loss.toFixed(3)}${heldOut === undefined ? '' : `  held-out ${heldOut.toFixed(3)}`}`;
   return `${done}  ${losses}  ${count(Math.round(tokensPerSecond))} tokens/s${step < steps ? `  ${duration(secondsLeft)} left` : ''}`;
 }
 
@@ -44,8 +45,9 @@ export function liveLine(state: ProgressState, columns: number): string {
   const texts = [
     logLine(state),
     logLine({ ...state, heldOut: undefined }),
-    `${done}  loss ${loss.toFixed(3)}  ${rate}  ${left} left`,
+    `${done}  avg ${loss.toFixed(3)}  ${rate}  ${left} left`,
     `${done} ${loss.toFixed(3)} ${rate} ${left}`,
+    `${done}  avg ${loss.toFixed(2)}`,
     `${done}  ${loss.toFixed(2)}`,
     done,
   ];
@@ -82,8 +84,7 @@ export class LogPace {
 
 /** Shows a training run: a live line for people who look on, single lines for logs. */
 export class Progress {
-  private readonly loss = new Smoothed(SMOOTHING);
-  private readonly secondsPerToken = new Smoothed(SMOOTHING);
+  private averages: { loss: Smoothed; secondsPerToken: Smoothed } | undefined;
   private heldOut: number | undefined;
   private readonly pace = new LogPace();
 
@@ -96,12 +97,13 @@ export class Progress {
   }
 
   private step({ step, steps, loss, tokensPerSecond, secondsLeft }: StepEvent): void {
+    this.averages ??= { loss: averageOf(steps), secondsPerToken: averageOf(steps) };
     const state: ProgressState = {
       step,
       steps,
-      loss: this.loss.add(loss),
+      loss: this.averages.loss.add(loss),
       heldOut: this.heldOut,
-      tokensPerSecond: 1 / this.secondsPerToken.add(1 / tokensPerSecond),
+      tokensPerSecond: 1 / this.averages.secondsPerToken.add(1 / tokensPerSecond),
       secondsLeft,
     };
     const { isLive, columns } = this.terminal;
@@ -128,6 +130,12 @@ export class Progress {
     terminal.say(head + terminal.style('dim', asked.length > room ? `…${asked.slice(1 - room)}` : asked));
     terminal.say(`  ${flat(text)}`);
   }
+}
+
+/** An average for a run of so many steps. */
+function averageOf(steps: number): Smoothed {
+  const span = Math.max(1, Math.min(MOST_STEPS, steps / 10));
+  return new Smoothed(2 / (span + 1));
 }
 
 /** Text on one line. */
