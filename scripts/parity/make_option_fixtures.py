@@ -69,6 +69,8 @@ CASES: dict[str, tuple[str, dict]] = {
     "smollm2-tokens-of-head": ("smollm2", QV | {"trainable_token_indices": {"lm_head": [3, 40]}}),
     "smollm2-tokens-of-both": ("smollm2", QV | {"trainable_token_indices": {"embed_tokens": [3, 40], "lm_head": [5, 40]}}),
     "smollm2-tokens-shared": ("smollm2", QV | {"trainable_token_indices": {"embed_tokens": [3, 40], "lm_head": [3, 40]}}),
+    "smollm2-r-above": ("smollm2", {"target_modules": ["k_proj"], "r": 10}),
+    "smollm2-r-above-orthogonal": ("smollm2", {"target_modules": ["k_proj"], "r": 10, "init_lora_weights": "orthogonal"}),
     "qwen2-orthogonal": ("qwen2", QV | {"init_lora_weights": "orthogonal"}),
     "qwen2-mica": ("qwen2", {"target_modules": ["q_proj", "embed_tokens"], "init_lora_weights": "mica"}),
     "qwen2-vera": (

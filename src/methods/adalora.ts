@@ -7,6 +7,7 @@ import { peftAdaloraConfig } from '../formats/peftConfig.js';
 import { add, constant, matmul, mul, reshape, scalar, sqrt, sub, sum } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Site } from '../models/model.js';
+import { checkRank } from '../models/rankLimit.js';
 import { allocate, maskTo, rankTable, updateImportance } from './adaloraRanks.js';
 import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
@@ -108,11 +109,7 @@ export const adalora: Method<AdaloraConfig> = {
     const targets = selectTargets(c, model.sites);
     const triplets = targets.flatMap((site): Trainable[] => {
       const r = rankOf(c, site);
-      if (r > Math.min(site.in, site.out)) {
-        throw new UserError(
-          `init_r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`,
-        );
-      }
+      checkRank('init_r', r, site);
       const random = (size: number) => normalStart(size, 0.02);
       return [
         { name: `${site.name}.adalora_A`, shape: [r, site.in], init: random(r * site.in) },

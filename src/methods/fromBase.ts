@@ -8,6 +8,7 @@ import { add, concat, matmul, neg } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
+import { checkRank } from '../models/rankLimit.js';
 import { type LoraConfig, lora, loraOptions, scaleOf, toPeft } from './lora.js';
 import type { Method, ReadBase, SiteContext, Trainable } from './method.js';
 
@@ -92,13 +93,7 @@ export function fromBaseMethod<C extends LoraConfig>(
     startsAtBase: true,
     select: (c, model) =>
       startedTogether(name, c, model, (site, r) => {
-        const most = Math.floor(Math.min(site.in, site.out) / 2);
-        if (r > most) {
-          throw new UserError(
-            `${name} is saved as a LoRA of rank ${2 * r}, which is larger than ${site.name} allows: its matrix is ` +
-              `${site.out} × ${site.in}; lower r to ${most}`,
-          );
-        }
+        checkRank('r', r, site);
         return async (weight) => startOf(c, matrix(site.out, site.in, await weight()), r, scaleOf(c, site));
       }).flatMap((trainable): Trainable[] => {
         const part = partOf(trainable.name);

@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import { lostPart } from '../formats/quant/loftq.js';
+import { checkRank } from '../models/rankLimit.js';
 import { balancedStart, fromBaseOptions, startedTogether } from './fromBase.js';
 import { snakeKeys } from './keys.js';
 import { type LoraConfig, lora, scaleOf } from './lora.js';
@@ -57,11 +58,7 @@ export const loftq: Method<LoftqConfig> = {
   select: (c, model) =>
     startedTogether('loftq', c, model, (site, r) => {
       const shape = [site.out, site.in] as const;
-      if (r > Math.min(...shape)) {
-        throw new UserError(
-          `r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}`,
-        );
-      }
+      checkRank('r', r, site);
       return async (weight, original) => {
         if (!original) {
           throw new UserError(

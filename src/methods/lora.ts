@@ -174,8 +174,7 @@ export function selectLora(
 
 /**
  * A [r, in] and B [out, r] of a site, and the bias of B where there is one; of an embedding, whose A is [r, vocabulary],
- * they have names of their own. To start one whose r is larger than the matrix allows is a UserError; PEFT may have saved
- * one, and sums of several are such.
+ * they have names of their own. r may be larger than the matrix has rows or columns, as in PEFT; sums of several are such.
  */
 export function loraMatrices(c: LoraConfig, site: Site): Trainable[] {
   const r = rankOf(toPeft(c), site.name);
@@ -185,7 +184,7 @@ export function loraMatrices(c: LoraConfig, site: Site): Trainable[] {
   const { a, b } = (embedding ? embeddingStarts : linearStarts)(c.initLoraWeights, site, r);
   const stem = `${site.name}.${embedding ? 'lora_embedding' : 'lora'}`;
   return [
-    { name: `${stem}_A`, shape: [r, site.in], init: startOf(a, site, r) },
+    { name: `${stem}_A`, shape: [r, site.in], init: a },
     {
       name: `${stem}_B`,
       shape: [out, r],
@@ -194,19 +193,6 @@ export function loraMatrices(c: LoraConfig, site: Site): Trainable[] {
     },
     ...(c.loraBias ? [{ name: `${stem}_bias`, shape: [out], init: biasStart(c, r, out) }] : []),
   ];
-}
-
-function startOf(
-  init: NonNullable<Trainable['init']>,
-  site: Site,
-  r: number,
-): NonNullable<Trainable['init']> {
-  return (...readers) => {
-    if (r <= Math.min(site.in, site.out)) return init(...readers);
-    throw new UserError(
-      `r ${r} is larger than ${site.name} allows: its matrix is ${site.out} × ${site.in}; lower r to ${Math.min(site.in, site.out)}`,
-    );
-  };
 }
 
 /** Zero, or with random matrices as PyTorch starts a bias. */

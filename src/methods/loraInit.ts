@@ -5,6 +5,7 @@ import { matrix, toFloat32, transpose } from '../base/linalg/matrix.js';
 import { minorLeftVectors } from '../base/linalg/minor.js';
 import { Rng } from '../base/rng.js';
 import type { Site } from '../models/model.js';
+import { checkRank } from '../models/rankLimit.js';
 import type { Trainable } from './method.js';
 import { normalStart, uniformStart } from './starts.js';
 
@@ -61,6 +62,7 @@ function withoutData({ name }: Site): never {
 /** B [out, r] in the directions of the output in which the base's matrix does least. */
 function minorStart(site: Site, r: number): Start {
   return async (_, base) => {
+    checkRank('r', r, site);
     const weight = await base(`${site.tiedTo ?? site.name}.weight`);
     const w =
       site.kind === 'embedding'

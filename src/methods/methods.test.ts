@@ -5,7 +5,7 @@ import { describe as shapeOf } from '../models/base.js';
 import type { DecoderConfig } from '../models/model.js';
 import { full } from './full.js';
 import { methodNamed, methods } from './index.js';
-import { lora } from './lora.js';
+import { type LoraConfig, lora } from './lora.js';
 import { matchTargets, selectTargets, type TargetChoice } from './targets.js';
 
 const config: DecoderConfig = {
@@ -214,11 +214,19 @@ describe('lora', () => {
       else expect(start).toThrow('out of the data: plan it first (model.planEva)');
     }
   });
-  it('starts no r beyond what a matrix allows, though it reads one', async () => {
-    const [a] = select({ r: 17, targetModules: ['q_proj'] });
-    expect(a.shape).toEqual([17, 16]);
-    expect(() => a.init!(new Rng(0, 'a'), async () => new Float32Array())).toThrow(
-      'r 17 is larger than model.layers.0.self_attn.q_proj allows: its matrix is 16 × 16; lower r to 16',
+  it('takes directions of a matrix up to its rank, and others as many as asked for', async () => {
+    const start = async (initLoraWeights: LoraConfig['initLoraWeights'], end: string) => {
+      const of = select({ r: 18, targetModules: ['q_proj'], initLoraWeights }).find(({ name }) =>
+        name.endsWith(end),
+      )!;
+      expect(of.shape).toContain(18);
+      return of.init!(new Rng(0, end), async () => new Float32Array(256));
+    };
+    for (const init of [true, false, 'gaussian', 'orthogonal'] as const) {
+      for (const end of ['lora_A', 'lora_B']) expect(await start(init, end)).toHaveLength(18 * 16);
+    }
+    await expect(start('mica', 'lora_B')).rejects.toThrow(
+      'r 18 is larger than model.layers.0.self_attn.q_proj allows: its matrix is 16 × 16; lower it to 16',
     );
   });
 });

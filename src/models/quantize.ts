@@ -11,6 +11,7 @@ import { type BaseRecipe, describeRecipe, writeRecipe } from '../formats/quant/r
 import { readTensorBytes, readTensorF32, type TensorEntry } from '../formats/safetensors.js';
 import { type BaseModel, describe } from './base.js';
 import type { DecoderConfig, Site } from './model.js';
+import { checkRank } from './rankLimit.js';
 
 /** Tells of matrices; a signal ends it. */
 export type QuantizeOptions = WorkOptions;
@@ -73,11 +74,7 @@ function alternationsOf({ loftq }: BaseRecipe, chosen: ReadonlyMap<string, Site>
     Object.entries(ranks).map(([name, r]) => {
       const site = chosen.get(`${name}.weight`);
       if (!site) throw new UserError(`LoftQ is for layers that are quantized, and ${name} is none`);
-      if (r > Math.min(site.in, site.out)) {
-        throw new UserError(
-          `LoftQ: rank ${r} is larger than ${name} allows: its matrix is ${site.out} × ${site.in}`,
-        );
-      }
+      checkRank('LoftQ: rank', r, site);
       return [name, { r, iterations }];
     }),
   );

@@ -8,6 +8,7 @@ import { type LoraConfig, toPeft } from '../methods/lora.js';
 import { selectTargets } from '../methods/targets.js';
 import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
+import { checkRank } from '../models/rankLimit.js';
 import { type Batch, batchesOf } from './data/batches.js';
 import type { Example } from './data/encode.js';
 import type { ExampleSource } from './data/source.js';
@@ -156,9 +157,9 @@ function targetsOf(config: LoraConfig, model: BaseModel): Site[] {
   );
 }
 
-function wantedRank({ name, in: width, out }: Site, r: number): number {
-  if (r <= Math.min(width, out)) return r;
-  throw new UserError(`r ${r} is larger than ${name} allows: its matrix is ${out} × ${width}`);
+function wantedRank(site: Site, r: number): number {
+  checkRank('r', r, site);
+  return r;
 }
 
 /** To the even one of two that are as near, as Python rounds. */

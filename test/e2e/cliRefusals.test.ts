@@ -94,7 +94,7 @@ const table: [string[], number, RegExp][] = [
   [[...train, '--config', at('none.yaml')], 1, /none\.yaml: there is no such file/],
   [[...train, '--method', 'full', '--r', '4'], 1, /the option "r" is not for method full/],
   [[...train, '--target-modules', 'q_porj'], 1, /"q_porj" matches no layer; did you mean "q_proj"\?/],
-  [[...train, '--r', '1000'], 1, /r 1000 is larger than .* allows/],
+  [[...train, '--method', 'pissa', '--r', '1000'], 1, /r 1000 is larger than .* allows/],
   [[...train, '--max-length', '1000'], 1, /1000 is more than the model's 128 positions/],
   [['train', '--model', at('nowhere'), ...data, ...output], 1, /there is no model at .*nowhere/],
   [['train', ...model, '--data', at('broken.jsonl'), ...output], 1, /broken\.jsonl line 2: .*"txt"/],
