@@ -74,7 +74,12 @@ describe('extraction from two checkpoints', () => {
   beforeAll(async () => {
     base = await openModel(fileURLToPath(new URL('../../test/golden/fixtures/qwen2', import.meta.url)));
     const lora = methodNamed('lora');
-    const config = lora.parse('c', { r: 3, targetModules: ['q_proj', 'down_proj'], initLoraWeights: false });
+    const config = lora.parse('c', {
+      r: 3,
+      loraAlpha: 3,
+      targetModules: ['q_proj', 'down_proj'],
+      initLoraWeights: false,
+    });
     adapter = await createAdapter(lora, config, base, 3);
     await writeMergedModel(join(scratch, 'tuned'), runtime, base, adapter, { dtype: 'float32' });
     tuned = await openModel(join(scratch, 'tuned'));
