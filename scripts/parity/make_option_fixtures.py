@@ -96,6 +96,7 @@ CASES: dict[str, tuple[str, dict]] = {
     "smollm2-saved-embeddings": ("smollm2", QV | {"save_embedding_layers": True}),
     "llama2-saved-embeddings-and-head": ("llama2", QV | {"save_embedding_layers": True, "modules_to_save": ["lm_head"]}),
     "qwen2-beyond-targets": ("qwen2", QV | {"edited": {"target_modules": ["q_proj"], "layers_to_transform": [1]}}),
+    "qwen2-default-targets": ("qwen2", {"target_modules": ["q_proj", "k_proj", "v_proj"], "edited": {"target_modules": None}}),
     "smollm2-resized": ("smollm2", QV | {"resized": 100}),
     "llama2-resized": ("llama2", QV | {"resized": 100}),
     "llama2-resized-copies": ("llama2", QV | {"resized": 100, "modules_to_save": ["embed_tokens", "lm_head"]}),

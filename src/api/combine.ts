@@ -6,6 +6,7 @@ import { type Adapter, writeAdapter } from '../formats/peft.js';
 import { adapterSites } from '../formats/peftNames.js';
 import { type CombineInput, combineInTurns, type Part, parseCombineOptions } from '../methods/combine.js';
 import { ownConfigOf } from '../methods/ownFiles.js';
+import { withinTargets } from '../methods/withinTargets.js';
 import { missingBase, openLoraBase, readAdapterFolder } from './adapterFile.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
 import { claimOutput, refuseInput } from './replace.js';
@@ -60,7 +61,7 @@ export async function combineIntoFolder(
 async function read(at: string, base: string | undefined, options: LocateOptions): Promise<Adapter> {
   const own = await ownConfigOf(at);
   if (own) throw new UserError(`${at} is a ${own.peft_type} adapter, and only plain LoRA can be combined`);
-  if ((await stat(at)).isDirectory()) return readAdapterFolder(at);
+  if ((await stat(at)).isDirectory()) return withinTargets(at, await readAdapterFolder(at), options.onNotice);
   if (base === undefined) throw missingBase(at);
   const { config, tensors } = await readLoraGguf(at, await openLoraBase(base, options));
   return { config: { ...config, base_model_name_or_path: await baseName(base) }, tensors };

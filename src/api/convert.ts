@@ -19,6 +19,7 @@ import { writeFolderAtomic } from '../formats/io/write.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
 import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
+import { withinTargets } from '../methods/withinTargets.js';
 import { openModel } from '../models/base.js';
 import { missingBase, openLoraBase } from './adapterFile.js';
 import { type LocateOptions, locate } from './locate.js';
@@ -168,7 +169,9 @@ async function readFrom(
     return { adapter: await readLoraGguf(path, known), base: known, baseName: given! };
   }
   const adapter =
-    source === 'peft' ? await readAdapter(path) : await readMlxAdapter(path, known?.layers.keys());
+    source === 'peft'
+      ? withinTargets(path, await readAdapter(path), options.onNotice)
+      : await readMlxAdapter(path, known?.layers.keys());
   const named = adapter.config.base_model_name_or_path;
   if (known !== undefined) return { adapter, base: known, baseName: given! };
   const atHand = named !== null && (named === 'demo' || (await exists(named)));

@@ -6,6 +6,7 @@ import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
 import { extractLora, extractShape } from '../methods/extract.js';
 import { reduceRanks } from '../methods/reduce.js';
 import { type TruncatedLayer, truncationShape } from '../methods/truncate.js';
+import { withinTargets } from '../methods/withinTargets.js';
 import { openModel } from '../models/base.js';
 import { baseName, type LocateOptions, locate, resolveModelFolder } from './locate.js';
 import { claimOutput, refuseInput } from './replace.js';
@@ -59,7 +60,7 @@ export async function* resize(
   await claimOutput(output, 'peft', overwrite);
   const at = await locate(adapter, { kind: 'adapter', onNotice, onDownload });
   await refuseInput(output, at);
-  const read = await readAdapter(at);
+  const read = withinTargets(adapter, await readAdapter(at), onNotice);
   const reduced = yield* reduceRanks(adapter, read, options);
   await write(output, reduced, read.config.base_model_name_or_path, overwrite);
 }

@@ -6,7 +6,7 @@ import { configOf } from '../formats/gguf/config.js';
 import { describeLoraGguf, isAdapterGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists } from '../formats/io/node.js';
-import { isMlxAdapter, MLX_WEIGHTS } from '../formats/mlx.js';
+import { isMlxAdapter, mlxWeights } from '../formats/mlx.js';
 import { kindName } from '../formats/peft.js';
 import { type PeftConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
 import {
@@ -160,8 +160,10 @@ async function inspectAdapter(path: string): Promise<AdapterInspection> {
     );
   }
   const { config, tensors } = await readAdapterFolder(path);
-  const weights = (await isMlxAdapter(path)) ? MLX_WEIGHTS : 'adapter_model.safetensors';
-  const { size } = await stat(join(path, weights));
+  const weights = (await isMlxAdapter(path))
+    ? await mlxWeights(path)
+    : join(path, 'adapter_model.safetensors');
+  const { size } = await stat(weights);
   const shapes = new Map([...tensors].map(([key, { shape }]) => [key, shape]));
   return describeAdapter(path, config, shapes, size);
 }

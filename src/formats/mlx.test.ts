@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -187,4 +187,21 @@ describe('readMlxAdapter', () => {
     );
     expect(refused).toBeGreaterThan(50);
   });
+});
+
+it('says which checkpoints there are where the training has not ended', async () => {
+  const unfinished = join(dir, 'unfinished');
+  await write();
+  await mkdir(unfinished);
+  await cp(join(folder, 'adapter_config.json'), join(unfinished, 'adapter_config.json'));
+  expect(await isMlxAdapter(unfinished)).toBe(false);
+  await cp(join(folder, 'adapters.safetensors'), join(unfinished, '0000100_adapters.safetensors'));
+  expect(await isMlxAdapter(unfinished)).toBe(true);
+  await expect(readMlxAdapter(unfinished)).rejects.toThrow(
+    `${unfinished} has no adapters.safetensors, only the checkpoint 0000100_adapters.safetensors of a training by mlx-lm: copy the one that you want to adapters.safetensors`,
+  );
+  await cp(join(folder, 'adapters.safetensors'), join(unfinished, '0000200_adapters.safetensors'));
+  await expect(readMlxAdapter(unfinished)).rejects.toThrow(
+    'only checkpoints, the last of them 0000200_adapters.safetensors of',
+  );
 });

@@ -2,6 +2,7 @@
  * LoRA adapters of mlx-lm (mlx_lm/tuner/lora.py): adapters.safetensors with lora_a [in, r] and lora_b [r, out], and
  * adapter_config.json with their scale. A layer computes x·Wᵀ + scale·(x·lora_a)·lora_b: the scale is not divided by r.
  */
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
@@ -14,8 +15,7 @@ import { adapterKey, adapterSites } from './peftNames.js';
 import { readFinite, readSafetensorsHeader, type TensorInfo } from './safetensors.js';
 
 const CONFIG = 'adapter_config.json';
-/** The file with the matrices. */
-export const MLX_WEIGHTS = 'adapters.safetensors';
+const MLX_WEIGHTS = 'adapters.safetensors';
 
 /** It also holds whatever the training was told. */
 const schema = z.looseObject({
@@ -33,9 +33,29 @@ const schema = z.looseObject({
   }),
 });
 
-/** Whether the folder holds what mlx-lm writes for an adapter. */
+/** What mlx-lm saves while it trains. */
+const CHECKPOINT = /^\d{7}_adapters\.safetensors$/;
+
+/** Whether the folder holds what mlx-lm writes for an adapter, a checkpoint alone included. */
 export async function isMlxAdapter(folder: string): Promise<boolean> {
-  return (await exists(join(folder, MLX_WEIGHTS))) && (await exists(join(folder, CONFIG)));
+  if (!(await exists(join(folder, CONFIG)))) return false;
+  return (await exists(join(folder, MLX_WEIGHTS))) || (await checkpointsIn(folder)).length > 0;
+}
+
+/** The file with the matrices. Throws UserError where there are only checkpoints. */
+export async function mlxWeights(folder: string): Promise<string> {
+  const path = join(folder, MLX_WEIGHTS);
+  if (await exists(path)) return path;
+  const checkpoints = await checkpointsIn(folder);
+  const last = checkpoints.at(-1);
+  throw new UserError(
+    `${folder} has no ${MLX_WEIGHTS}, only ${checkpoints.length === 1 ? `the checkpoint ${last}` : `checkpoints, the last of them ${last}`} ` +
+      `of a training by mlx-lm: copy the one that you want to ${MLX_WEIGHTS}`,
+  );
+}
+
+async function checkpointsIn(folder: string): Promise<string[]> {
+  return (await readdir(folder)).filter((name) => CHECKPOINT.test(name)).sort();
 }
 
 /**
@@ -45,7 +65,7 @@ export async function isMlxAdapter(folder: string): Promise<boolean> {
  */
 export async function readMlxAdapter(folder: string, model?: Iterable<string>): Promise<Adapter> {
   const configPath = join(folder, CONFIG);
-  const path = join(folder, MLX_WEIGHTS);
+  const path = await mlxWeights(folder);
   const { lora_parameters: lora, model: baseName } = await readJson(configPath, schema);
   const { rank, scale, dropout, alpha } = lora;
   // Until 0.19 the factor was scale·alpha / rank; later versions ignore alpha. Nothing in the file tells which wrote it.

@@ -3,7 +3,7 @@ import { f32 } from '../base/tensor.js';
 import { copyTokenizer } from '../formats/companions.js';
 import { type Adapter as AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
-import { adapterSites, splitAdapterKey, splitModuleKey } from '../formats/peftNames.js';
+import { adapterSites, splitModuleKey } from '../formats/peftNames.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, emptyState } from './adapter.js';
 import {
@@ -18,7 +18,7 @@ import { allMethods } from './index.js';
 import { given } from './layerOptions.js';
 import type { Method } from './method.js';
 import { loadOwnFolder, ownConfigOf, writeOwnFolder } from './ownFiles.js';
-import { type TargetChoice, targetTest } from './targets.js';
+import { withinTargets } from './withinTargets.js';
 
 /** Writes an adapter as a PEFT folder, or in its method's own form, into `folder`, which exists (see writeFolderAtomic). */
 export async function writeAdapterFolder(
@@ -63,7 +63,7 @@ export async function fromReadFiles(
   model: BaseModel,
   onNotice?: (message: string) => void,
 ): Promise<Adapter> {
-  const files = ofTargets(place, read, model, onNotice);
+  const files = withinTargets(place, read, onNotice);
   const tensors = await withoutBaseMatrices(madeFor(place, model), files.tensors, model);
   const adapter = fromFiles(place, { config: files.config, tensors }, model);
   const modules = model.sites.map(({ name }) => name).filter((name) => tensors.has(`${name}.base_weight`));
@@ -79,52 +79,6 @@ export async function fromReadFiles(
 /** The beginning of a sentence that says what does not fit. */
 function madeFor(place: string, { folder }: Pick<BaseModel, 'folder'>): string {
   return `${place} was made for another base than ${folder}`;
-}
-
-/**
- * Files without the layers that their configuration does not name: PEFT passes over these, and so they change nothing.
- * Throws UserError where none is left.
- */
-function ofTargets(
-  place: string,
-  files: AdapterFiles,
-  { sites }: Pick<BaseModel, 'sites'>,
-  onNotice?: (message: string) => void,
-): AdapterFiles {
-  const { config, tensors } = files;
-  if (config.target_modules === null) return files;
-  const isTarget = targetTest(choiceOf(config));
-  const held = new Set(adapterSites(tensors));
-  const beyond = sites.filter((site) => held.has(site.name) && !isTarget(site)).map(({ name }) => name);
-  if (beyond.length === 0) return files;
-  if (beyond.length === held.size) {
-    throw new UserError(`${place}: its configuration's target_modules name none of the layers that it holds`);
-  }
-  const [first, ...others] = beyond;
-  const more = others.length > 0 ? ` and ${others.length} more` : '';
-  onNotice?.(
-    `${place}: its configuration does not name ${first}${more}, so their matrices are left out, as in PEFT`,
-  );
-  const isLeftOut = (key: string) =>
-    beyond.includes((splitAdapterKey(key)?.site ?? splitModuleKey(key)?.module)!);
-  return { config, tensors: new Map([...tensors].filter(([key]) => !isLeftOut(key))) };
-}
-
-/** Which layers a configuration names. */
-function choiceOf(config: PeftConfig): TargetChoice {
-  const listed = <T>(value: T | readonly T[]) =>
-    Array.isArray(value) ? (value as readonly T[]) : [value as T];
-  const { target_modules: targets, layers_to_transform: layers, layers_pattern: patterns } = config;
-  return {
-    targetModules: targets!,
-    ...given(
-      'excludeModules',
-      config.peft_type === 'VERA' ? undefined : (config.exclude_modules ?? undefined),
-    ),
-    ...given('layersToTransform', layers === null ? undefined : listed(layers)),
-    ...given('layersPattern', patterns === null ? undefined : listed(patterns)),
-    ...given('modulesToSave', config.modules_to_save ?? undefined),
-  };
 }
 
 /**

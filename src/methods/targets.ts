@@ -5,6 +5,9 @@ import type { Site } from '../models/model.js';
 /** PEFT's `target_modules`: a list of names, a regular expression for whole names, or "all-linear". */
 export type TargetModules = string | readonly string[];
 
+/** What PEFT adapts of the model types here where a configuration does not say. */
+export const DEFAULT_TARGETS: readonly string[] = ['q_proj', 'v_proj'];
+
 /** Text of plain names, with commas between several, means their list; other text stays as it is. */
 export function parseTargets(target: TargetModules): TargetModules {
   return typeof target === 'string' && /^[\w.]+(,[\w.]+)*$/.test(target) ? target.split(',') : target;

@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import { readAdapterFor } from '../../src/api/adapterFile.js';
+import { combineIntoFolder } from '../../src/api/combine.js';
+import { convert } from '../../src/api/convert.js';
+import { resize } from '../../src/api/extract.js';
 import { readAdapter, writeAdapter } from '../../src/formats/peft.js';
 import { adapterSites } from '../../src/formats/peftNames.js';
 import { type Adapter, sitesOf } from '../../src/methods/adapter.js';
@@ -48,14 +51,26 @@ it('refuses two matrices for a tied pair', async () => {
 describe('layers that the configuration does not name', () => {
   const beyond = golden('fixtures-options/qwen2-beyond-targets/adapter');
 
+  const left = ['model.layers.1.self_attn.q_proj'];
+  const notice = `${beyond}: its configuration does not name model.layers.0.self_attn.q_proj and 2 more, so their matrices are left out, as in PEFT`;
+
   it('are left out, which is told', async () => {
     const notices: string[] = [];
     const model = await openModel(golden('fixtures/qwen2'));
     const adapter = await readAdapterFor(beyond, model, { onNotice: (message) => notices.push(message) });
-    expect([...sitesOf(adapter.trainables)]).toEqual(['model.layers.1.self_attn.q_proj']);
-    expect(notices).toEqual([
-      `${beyond}: its configuration does not name model.layers.0.self_attn.q_proj and 2 more, so their matrices are left out, as in PEFT`,
-    ]);
+    expect([...sitesOf(adapter.trainables)]).toEqual(left);
+    expect(notices).toEqual([notice]);
+  });
+
+  it.each(['combine', 'resize', 'convert'])('are left out by %s, too', async (command) => {
+    const [notices, output] = [[] as string[], join(scratch, `within-${command}`)];
+    const onNotice = (message: string) => notices.push(message);
+    if (command === 'combine') await combineIntoFolder([beyond], output, { onNotice });
+    else if (command === 'resize') for await (const _ of resize(beyond, output, { r: 2, onNotice }));
+    else await convert(beyond, output, { to: 'gguf', base: golden('fixtures/qwen2'), onNotice });
+    expect(notices).toEqual([notice]);
+    const model = await openModel(golden('fixtures/qwen2'));
+    expect([...sitesOf((await readAdapterFor(output, model)).trainables)]).toEqual(left);
   });
 
   it('are refused where there are no others', async () => {
