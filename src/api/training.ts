@@ -108,10 +108,10 @@ export async function* trainOn(
   }
 }
 
-/** Tells a model's chat templates from others; undefined where it has none. */
-export function templateHash(tokenizer: Pick<Tokenizer, 'templateFor'>): string | undefined {
+/** Tells a model's chat templates from others; null where it has none. */
+export function templateHash(tokenizer: Pick<Tokenizer, 'templateFor'>): string | null {
   const templates = [tokenizer.templateFor(undefined), tokenizer.templateFor([])];
-  if (templates.every((template) => template === undefined)) return undefined;
+  if (templates.every((template) => template === undefined)) return null;
   return createHash('sha256').update(JSON.stringify(templates)).digest('hex').slice(0, 16);
 }
 

@@ -141,10 +141,9 @@ export async function loadCheckpoint(
   fingerprint: string,
 ): Promise<RunState> {
   const { method, ...state } = await readJson(join(folder, STATE), fileSchema);
-  if (state.fingerprint !== fingerprint) {
-    throw new UserError(
-      `${folder}: the run was started with other options, data or model (${describeChange(state.fingerprint, fingerprint)})`,
-    );
+  const change = changeOf(state.fingerprint, fingerprint);
+  if (change) {
+    throw new UserError(`${folder}: the run was started with other options, data or model (${change})`);
   }
   const path = join(folder, TENSORS);
   const { tensors } = await readSafetensorsHeader(path);
@@ -176,14 +175,21 @@ export async function loadCheckpoint(
   return state;
 }
 
-/** The first option in which two fingerprints (JSON) differ. */
-function describeChange(before: string, now: string): string {
+/** What fingerprints did not hold from the beginning: of a run that did not record it, it counts as unchanged. */
+const LATER = ['chatTemplate'];
+
+/** The first option in which two fingerprints (JSON) differ; undefined where they are of one run. */
+function changeOf(before: string, now: string): string | undefined {
+  if (before === now) return undefined;
   try {
     const [a, b] = [JSON.parse(before), JSON.parse(now)] as Record<string, unknown>[];
-    for (const key of Object.keys({ ...a, ...b })) {
+    const keys = Object.keys({ ...a, ...b }).filter((key) => !LATER.includes(key) || key in a);
+    for (const key of keys) {
       const [x, y] = [JSON.stringify(a[key]), JSON.stringify(b[key])];
       if (x !== y) return `${key} was ${x}, is ${y}`;
     }
-  } catch {}
-  return 'its fingerprint differs';
+    return undefined;
+  } catch {
+    return 'its fingerprint differs';
+  }
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { jsonLines, makeWorkspace, run, start } from './cliSupport.js';
+import { jsonLines, makeWorkspace, overriding, readJsonFile, run, start } from './cliSupport.js';
 
 let root: string;
 beforeAll(async () => {
@@ -147,6 +147,49 @@ describe('run.json', () => {
     expect(one).toMatchObject({ step: 0, environment: { node: process.versions.node } });
     expect(two.step).toBeGreaterThanOrEqual(40);
     expect(record.sessions).toHaveLength(2);
+  });
+});
+
+describe('the chat template', () => {
+  it('of a run that goes on has to be the one that it began with, where that was recorded', async () => {
+    const chat = (i: number) => [
+      { role: 'user', content: `${i}?` },
+      { role: 'assistant', content: i % 2 ? 'odd' : 'even' },
+    ];
+    const rows = Array.from({ length: 32 }, (_, i) => JSON.stringify({ messages: chat(i) }));
+    await writeFile(join(root, 'chats.jsonl'), rows.join('\n'));
+    const chats = ['--data', 'chats.jsonl', '--output', 'chats', '--max-steps', '200'];
+    const first = start(root, overriding(training, chats));
+    await first.sees(/^step +20\/200/m);
+    first.kill('SIGINT');
+    expect((await first.outcome).code).toBe(130);
+
+    const { chat_template: template } = await readJsonFile(root, 'model', 'tokenizer_config.json');
+    const file = join(root, 'model', 'chat_template.jinja');
+    await writeFile(file, (template as string).replace("'<|im_end|>' + '\\n'", "'<|im_end|>' + ' '"));
+    const resume = ['train', '--output', 'chats', '--resume'];
+    expect(await run(root, resume)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        /started with other options, data or model \(chatTemplate was "\w+", is "\w+"\)/,
+      ),
+    });
+
+    // Older versions recorded no template.
+    const [name] = (await readdir(join(root, 'chats', 'checkpoints'))).sort().reverse();
+    const checkpoint = join(root, 'chats', 'checkpoints', name);
+    const state = await readJsonFile(checkpoint, 'state.json');
+    const { chatTemplate, ...recorded } = JSON.parse(state.fingerprint as string);
+    expect(chatTemplate).toMatch(/^\w+$/);
+    const older = JSON.stringify({ ...state, fingerprint: JSON.stringify(recorded) });
+    const sums = await readFile(join(checkpoint, 'state.sha256'), 'utf8');
+    await writeFile(join(checkpoint, 'state.json'), older);
+    const sha256 = createHash('sha256').update(older).digest('hex');
+    await writeFile(join(checkpoint, 'state.sha256'), sums.replace(/^\w+/, sha256));
+    const resumed = await run(root, [...resume, '--json']);
+    expect(resumed.code, resumed.stderr).toBe(0);
+    expect(jsonLines(resumed.stdout).find((e) => e.kind === 'start')).toMatchObject({ resumed: true });
+    await rm(file);
   });
 });
 
