@@ -123,7 +123,7 @@ async function copyModel(
   options: ConvertOptions,
 ): Promise<SavedModel> {
   const model = await openModel(path, options);
-  return writeMerged(output, new NodeRuntime(), model, undefined, { ...options, format });
+  return writeMerged(output, new NodeRuntime(), { base: model }, { ...options, format });
 }
 
 type StoredOptions = Omit<ConvertOptions, 'dtype'> & { dtype?: StoredDType };

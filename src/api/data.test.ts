@@ -102,10 +102,9 @@ describe('loadTrainingExamples', () => {
     const [one, two] = ['chat1.jsonl', 'chat2.jsonl'].map((name) => join(root, name));
     writeFileSync(one, '{"text":"a"}\n');
     writeFileSync(two, '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n');
-    const chatTemplate = '{{ raise_exception("no") }}';
-    await expect(loadExamples([one, two], tokenizer, { ...options, chatTemplate })).rejects.toThrow(
-      `${two} line 1`,
-    );
+    const refusing = tokenizer.tokenizer.withTemplates({ plain: '{{ raise_exception("no") }}' });
+    const given = { ...tokenizer, tokenizer: refusing };
+    await expect(loadExamples([one, two], given, options)).rejects.toThrow(`${two} line 1`);
     writeFileSync(two, '{"text":\n');
     await expect(loadExamples([one, two], tokenizer, options)).rejects.toThrow(`${two} line 1`);
     await expect(loadExamples([one, join(root, 'none')], tokenizer, options)).rejects.toThrow(

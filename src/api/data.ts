@@ -165,10 +165,11 @@ class DataSet {
       hash.update(`\n${name}\n`);
       if (await exists(path)) await addFile(hash, path);
     }
-    const template = options.chatTemplate ?? this.tokenizer.tokenizer.chatTemplate;
+    const { plain = null, toolUse = null } = this.tokenizer.tokenizer.chatTemplates;
+    const templates = [plain, toolUse];
     // A template that writes today's date gives other ids tomorrow.
-    const day = template?.includes('strftime_now') ? new Date().toDateString() : undefined;
-    hash.update(JSON.stringify([options, day]));
+    const day = templates.some((text) => text?.includes('strftime_now')) ? new Date().toDateString() : null;
+    hash.update(JSON.stringify([options, templates, day]));
     return hash.digest('hex');
   }
 }

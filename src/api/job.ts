@@ -19,6 +19,11 @@ export const rowFiles = z.union([text, z.array(text).min(1)], {
 const devices = ['cpu', 'webgpu', 'cuda'] as const satisfies readonly Device[];
 const methodNames = Object.keys(methods) as MethodName[];
 
+export const chatTemplateOption = text
+  .meta({ valueName: 'file' })
+  .optional()
+  .describe("chat template (Jinja) in place of the model's and of its adapters' own");
+
 /** Options of every job that loads a model. */
 export const engineShape = {
   quantize: quantizeOption,
@@ -82,6 +87,7 @@ const baseShape = {
     .describe(
       'an adapter to train further: a folder, a .gguf file or a hub id; it brings its method and options',
     ),
+  chatTemplate: chatTemplateOption,
   ...dataShape,
   ...engineShape,
 };

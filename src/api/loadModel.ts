@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
+import { readChatTemplate } from '../formats/chatTemplates.js';
 import { readGenerationConfig } from '../formats/generationConfig.js';
 import { loadTokenizer } from '../formats/tokenizer.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
@@ -22,14 +23,22 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const resolved = await resolveBase(path, options);
   const { folder, original } = resolved;
   const base = await openBase(resolved, options);
-  const tokenizer = await loadTokenizer(folder);
+  const own = await loadTokenizer(folder);
+  const { chatTemplate } = options;
+  const tokenizer =
+    chatTemplate === undefined ? own : own.withTemplates(await readChatTemplate(chatTemplate));
   if (tokenizer.vocabSize > base.config.vocabSize) {
     const last = JSON.stringify(tokenizer.tokenOf(tokenizer.vocabSize - 1) ?? '');
     throw new UserError(
       `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the last of them ${last}, config.json a vocab_size of ${base.config.vocabSize}`,
     );
   }
-  const source = { name: await baseName(path), original, recipe: await recipeOf(base) };
+  const source = {
+    name: await baseName(path),
+    original,
+    recipe: await recipeOf(base),
+    templates: own.chatTemplates,
+  };
   const content = (await readGenerationConfig(folder)) ?? {};
   const generation = { place: join(folder, 'generation_config.json'), content, onNotice: options.onNotice };
   return new Model(base, { tokenizer, folder, model: folder }, options, source, generation);

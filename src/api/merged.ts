@@ -5,6 +5,7 @@ import { readGguf } from '../formats/gguf/reader.js';
 import { GGUF_DTYPES, type GgmlType, type GgufDType, ggufDTypes } from '../formats/gguf/types.js';
 import { refuseExisting } from '../formats/io/write.js';
 import { weightDType } from '../formats/safetensors.js';
+import type { Tokenizer } from '../formats/tokenizer.js';
 import type { Runtime } from '../graph/runtime/session.js';
 import type { Adapter } from '../methods/adapter.js';
 import { type MergeOptions, writeMergedModel } from '../methods/merge.js';
@@ -37,12 +38,19 @@ export function formatOfOutput(path: string): MergedFormat {
   return path.toLowerCase().endsWith('.gguf') ? 'gguf' : 'hf';
 }
 
+/** What is merged. */
+export interface Merged {
+  base: BaseModel;
+  adapter?: Adapter;
+  /** The tokenizer that chats are written with; default: the base's own. */
+  tokenizer?: Tokenizer;
+}
+
 /** Writes a model with an adapter merged in, or alone. Throws UserError as the writers of the two formats do. */
 export async function writeMerged(
   path: string,
   runtime: Runtime,
-  model: BaseModel,
-  adapter: Adapter | undefined,
+  { base: model, adapter, tokenizer }: Merged,
   { format = formatOfOutput(path), dtype, onNotice, ...options }: SaveMergedOptions = {},
 ): Promise<SavedModel> {
   if (format === 'hf') {
@@ -51,14 +59,14 @@ export async function writeMerged(
         `${dtype} is an element type of GGUF files: write one (format gguf), or choose another`,
       );
     }
-    await writeMergedModel(path, runtime, model, adapter, { dtype, ...options });
+    await writeMergedModel(path, runtime, model, adapter, { dtype, tokenizer, ...options });
     return { format, dtype };
   }
   if (!options.overwrite) await refuseExisting(path);
   const notice = ggufNotice(model);
   if (notice) onNotice?.(notice);
   const written = dtype ?? commonDType(model);
-  await writeMergedGguf(path, runtime, model, adapter, { dtype: written, ...options });
+  await writeMergedGguf(path, runtime, model, adapter, { dtype: written, tokenizer, ...options });
   return { format, dtype: written };
 }
 

@@ -20,6 +20,7 @@ import type { TrainEvent } from '../train/loop.js';
 import type { LrEvent, LrRangeInput } from '../train/lrFinder.js';
 import type { RankPlan } from '../train/ranks.js';
 import { readAdapterFor } from './adapterFile.js';
+import { recordTemplates, withTemplateOf } from './adapterTemplates.js';
 import { Calls, endingWith } from './calls.js';
 import type { DataSource } from './data.js';
 import type { EvaInput } from './eva.js';
@@ -55,6 +56,7 @@ export class Model {
   private readonly runtime = new NodeRuntime();
   private readonly calls = new Calls();
   private readonly session: SessionOptions;
+  private readonly givenTemplate: string | undefined;
   private readonly temporaries: TemporaryFolder[] = [];
   private readonly generator: Generator;
   private adapters: NamedAdapters;
@@ -64,11 +66,12 @@ export class Model {
   constructor(
     private current: BaseModel,
     private own: TokenizerOf,
-    { device, threads }: LoadOptions,
+    { device, threads, chatTemplate }: LoadOptions,
     private source: ModelSource,
     generation: GenerationConfig,
   ) {
     this.session = { device, threads };
+    this.givenTemplate = chatTemplate;
     this.adapters = new NamedAdapters(current);
     this.generator = new Generator(this.runtime, this.session, generation);
   }
@@ -78,7 +81,7 @@ export class Model {
     return this.current;
   }
 
-  /** The model's tokenizer; that of the active adapter, where one came with it. */
+  /** The model's tokenizer; that of the active adapter, where one or a chat template came with it. */
   get tokenizer(): Tokenizer {
     return this.tokenizerOf(this.adapter).tokenizer;
   }
@@ -138,8 +141,8 @@ export class Model {
   /**
    * Loads an adapter and makes it the active one: a PEFT folder, a GGUF file of llama.cpp, an mlx-lm folder, or a hub
    * id. One that LoftQ trained over a quantized base of its own brings that along, where the model has the format and no
-   * adapter yet. To train it further, `method` and `config` may say how. Throws UserError where it is for another base, or
-   * contradicts these.
+   * adapter yet. A chat template in its folder is used while it is active, unless one was given. To train it further,
+   * `method` and `config` may say how. Throws UserError where it is for another base, or contradicts these.
    */
   loadAdapter(
     path: string,
@@ -153,7 +156,11 @@ export class Model {
         await this.alternate(trained.loftq, endingWith(this.calls.closed, options));
       }
       const read = await readAdapterFor(at, this.base, options);
-      const adapter = trainedFurther(path, read, this.base, { method, config });
+      const further = trainedFurther(path, read, this.base, { method, config });
+      const adapter = await withTemplateOf(path, at, further, this.own, {
+        ...options,
+        given: this.givenTemplate,
+      });
       const other = otherBase(at, trained, this.source.recipe);
       if (other) options.onNotice?.(other);
       return this.use(adapter, name);
@@ -232,11 +239,13 @@ export class Model {
   ): Promise<void> {
     return this.calls.finish(async () => {
       const found = name === undefined ? this.adapters.single('saving') : this.adapters.get(name);
-      const { name: base, recipe } = this.source;
+      const { name: base, recipe, templates } = this.source;
+      const { chatTemplates } = this.tokenizerOf(found).tokenizer;
       const { adapter } = await this.snapshot(found);
       const write = async (temporary: string) => {
         await writeAdapterFolder(temporary, adapter!, base);
         if (recipe) await writeRecipe(temporary, recipe);
+        await recordTemplates(temporary, chatTemplates, templates);
       };
       await writeFolderAtomic(folder, write, { overwrite });
     });
@@ -248,8 +257,8 @@ export class Model {
    */
   saveMerged(path: string, options: SaveMergedOptions = {}): Promise<SavedModel> {
     return this.calls.finish(async () => {
-      const { base, adapter } = await this.snapshot();
-      return writeMerged(path, this.runtime, base, adapter, options);
+      const merged = { tokenizer: this.tokenizer, ...(await this.snapshot()) };
+      return writeMerged(path, this.runtime, merged, options);
     });
   }
 
@@ -261,11 +270,14 @@ export class Model {
   mergeAndUnload({ folder, ...options }: MergeOptions & { folder?: string } = {}): Promise<void> {
     return this.calls.change(() =>
       this.calls.finish(async () => {
+        const { tokenizer } = this;
         const { base, adapter } = await this.snapshot();
         const at = folder ?? join(await this.temporaryFolder(), 'model');
-        const { tokenizer } = this.tokenizerOf(adapter);
-        await writeMerged(at, this.runtime, base, adapter, { ...options, format: 'hf' });
-        await this.replaceBase(await openModel(await realpath(at)), { name: folder ?? null });
+        await writeMerged(at, this.runtime, { base, adapter, tokenizer }, { ...options, format: 'hf' });
+        await this.replaceBase(await openModel(await realpath(at)), {
+          name: folder ?? null,
+          templates: tokenizer.chatTemplates,
+        });
         this.own = { tokenizer, folder: this.base.folder, model: this.base.folder };
       }),
     );

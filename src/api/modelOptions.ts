@@ -1,3 +1,4 @@
+import type { ChatTemplates } from '../formats/chat.js';
 import type { BaseRecipe } from '../formats/quant/recipe.js';
 import type { Device } from '../graph/op.js';
 import type { StartOptions } from '../methods/adapter.js';
@@ -7,10 +8,14 @@ export interface LoadOptions extends BaseOptions {
   device?: Device;
   /** Threads of the CPU provider; default: one a physical core. */
   threads?: number;
+  /** A file with a chat template (Jinja), which takes the place of the model's and of its adapters' own. */
+  chatTemplate?: string;
 }
 
 /** Where a model comes from. */
 export interface ModelSource {
+  /** The chat templates that lie with it. */
+  templates: ChatTemplates;
   /** What adapters record as their base; null where nothing that stays holds it. */
   name: string | null;
   /** Of a quantized one: where its original lies, if that is known, and how it was quantized. */

@@ -44,8 +44,8 @@ export async function openJob(
   job: Job,
   { onProgress, signal, ...options }: LocateOptions & WorkOptions = {},
 ): Promise<Model> {
-  const { quantize, device, threads, method, methodOptions, train, adapter, further } = job;
-  const model = await loadModel(job.model, { quantize, device, threads, ...options });
+  const { quantize, device, threads, chatTemplate, method, methodOptions, train, adapter, further } = job;
+  const model = await loadModel(job.model, { quantize, device, threads, chatTemplate, ...options });
   const start = { seed: train.seed, onProgress, signal };
   if (adapter !== undefined) await model.loadAdapter(adapter, { ...further, ...options });
   else if (!job.ranks && !job.eva) await model.addMethod(method, methodOptions, start);

@@ -38,8 +38,7 @@ it.each(['prefix', 'prompt'] as const)('the virtual tokens of %s take their part
 });
 
 it('tells the chat templates of models apart, that for tools too', () => {
-  const hash = (plain?: string, tools = plain) =>
-    templateHash({ templateFor: (given) => (given ? tools : plain) });
+  const hash = (plain?: string, tools = plain) => templateHash({ chatTemplates: { plain, toolUse: tools } });
   expect(hash()).toBeNull();
   expect(hash('a')).toBe(hash('a'));
   expect(new Set([hash('a'), hash('b'), hash('a', 'b')]).size).toBe(3);

@@ -109,8 +109,9 @@ export async function* trainOn(
 }
 
 /** Tells a model's chat templates from others; null where it has none. */
-export function templateHash(tokenizer: Pick<Tokenizer, 'templateFor'>): string | null {
-  const templates = [tokenizer.templateFor(undefined), tokenizer.templateFor([])];
+export function templateHash({ chatTemplates }: Pick<Tokenizer, 'chatTemplates'>): string | null {
+  const { plain, toolUse = plain } = chatTemplates;
+  const templates = [plain, toolUse];
   if (templates.every((template) => template === undefined)) return null;
   return createHash('sha256').update(JSON.stringify(templates)).digest('hex').slice(0, 16);
 }

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { dataShape, engineShape, rowFiles } from '../api/job.js';
+import { chatTemplateOption, dataShape, engineShape, rowFiles } from '../api/job.js';
 import { loadModel } from '../api/loadModel.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
@@ -11,6 +11,7 @@ const shape = {
   model: modelOption,
   adapter: adaptersOption.default([]),
   data: rowFiles.meta({ valueName: 'file' }).describe('rows to evaluate on, JSONL as for train'),
+  chatTemplate: chatTemplateOption,
   ...dataShape,
   ...engineShape,
   json: jsonOption,
@@ -27,9 +28,10 @@ export const evaluate: CommandSpec = {
   async run(given, terminal) {
     const options = parseOptions(z.object(shape), given);
     const data = [options.data].flat();
-    const { adapter, lossOn, addEos, maxLength, quantize, device, threads } = options;
+    const { adapter, lossOn, addEos, maxLength, quantize, device, threads, chatTemplate } = options;
     const name = await modelOrBase(options.model, adapter, terminal);
-    const model = await loadModel(name, { quantize, device, threads, ...locating(terminal) });
+    const loading = { quantize, device, threads, chatTemplate, ...locating(terminal) };
+    const model = await loadModel(name, loading);
     try {
       await model.loadAdapters(adapter, locating(terminal));
       const result = await model.evaluate(data, {

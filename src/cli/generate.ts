@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline/promises';
 import * as z from 'zod';
 import type { GenerationEnd } from '../api/generator.js';
-import { engineShape } from '../api/job.js';
+import { chatTemplateOption, engineShape } from '../api/job.js';
 import { loadModel } from '../api/loadModel.js';
 import type { Model } from '../api/model.js';
 import { UserError } from '../base/errors.js';
@@ -21,6 +21,7 @@ const shape = {
   prompt: text.optional().describe('text to continue as it is'),
   chat: text.optional().describe("message to answer, by the model's chat template"),
   system: text.optional().describe('system message of the chat'),
+  chatTemplate: chatTemplateOption,
   ...engineShape,
   json: jsonOption,
 };
@@ -40,7 +41,7 @@ export const generate: CommandSpec = {
   ],
   async run(given, terminal) {
     const options = parseOptions(z.object({ ...shape, ...generateSchema.shape }), given);
-    const { adapter, merged, prompt, chat, system, quantize, device, threads } = options;
+    const { adapter, merged, prompt, chat, system, quantize, device, threads, chatTemplate } = options;
     if (prompt !== undefined && chat !== undefined)
       throw new UsageError('give either --prompt or --chat, not both');
     if (prompt !== undefined && system !== undefined)
@@ -50,7 +51,8 @@ export const generate: CommandSpec = {
     if (talk && terminal.json) throw new UsageError('--json needs --prompt or --chat, or text on stdin');
     const name = await modelOrBase(options.model, adapter, terminal);
     const input = chat === undefined ? (prompt ?? (talk ? undefined : await textOfStdin())) : undefined;
-    const model = await loadModel(name, { quantize, device, threads, ...locating(terminal) });
+    const loading = { quantize, device, threads, chatTemplate, ...locating(terminal) };
+    const model = await loadModel(name, loading);
     try {
       await model.loadAdapters(adapter, locating(terminal));
       if (merged) model.merge();

@@ -2,6 +2,7 @@
  * Chat templates: a conversation to the text that the model was trained on, and which parts of that text
  * the model itself has to produce. Templates are Jinja, rendered as transformers' apply_chat_template does.
  */
+import * as z from 'zod';
 import { messageOf, UserError } from '../base/errors.js';
 import { GrowingList } from './jinja/growing.js';
 import { compileJinja, type JinjaTemplate } from './jinja/template.js';
@@ -11,6 +12,40 @@ export interface ChatMessage {
   readonly role: string;
   readonly content: string | null;
   readonly [key: string]: unknown;
+}
+
+/** The templates of a model, or those that come with an adapter. */
+export interface ChatTemplates {
+  readonly plain?: string;
+  /** For chats with tools, where it is another: the one called tool_use. */
+  readonly toolUse?: string;
+  /** The file that they stand in, which errors then name. */
+  readonly file?: string;
+}
+
+/** How tokenizer_config.json has them: one, or several by their names. */
+export const listedTemplatesSchema = z
+  .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))])
+  .nullish();
+
+/** Those that are used of them; undefined where there are none. */
+export function listedTemplates(
+  listed: z.output<typeof listedTemplatesSchema>,
+  file?: string,
+): ChatTemplates | undefined {
+  if ((listed ?? null) === null) return undefined;
+  if (typeof listed === 'string') return { plain: listed, file };
+  const named = (wanted: string) => listed!.find(({ name }) => name === wanted)?.template;
+  return { plain: named('default'), toolUse: named('tool_use'), file };
+}
+
+/** Throws UserError that begins with `place` where the text is no template. */
+export function checkTemplate(text: string, place: string): void {
+  try {
+    compiled(text);
+  } catch (error) {
+    throw new UserError(`${place}: ${messageOf(error)}`);
+  }
 }
 
 /** What a template may ask for besides the messages. */
@@ -182,12 +217,12 @@ const quoteStart = (text: string, other: string) =>
   JSON.stringify(text.slice(commonPrefix(text, other).length).slice(0, 30));
 
 /**
- * The special token that the template writes directly after an assistant turn: the model ends its turn with
- * it, whatever the tokenizer calls its EOS. Undefined when the template cannot tell.
+ * The one of `tokens`, special or only added, that the template writes directly after an assistant turn: the model ends
+ * its turn with it, whatever the tokenizer calls its EOS. Undefined when the template cannot tell.
  */
 export function endOfTurnToken(
   template: string,
-  specialTokens: readonly string[],
+  tokens: Iterable<string>,
   options: Pick<ChatOptions, 'bosToken' | 'eosToken'>,
 ): string | undefined {
   const answer = 'the assistant says this';
@@ -199,8 +234,8 @@ export function endOfTurnToken(
   }
   const at = text.lastIndexOf(answer);
   const after = at === -1 ? '' : text.slice(at + answer.length).trimStart();
-  return specialTokens
-    .filter((token) => after.startsWith(token))
+  return [...tokens]
+    .filter((token) => token !== '' && after.startsWith(token))
     .sort((a, b) => b.length - a.length)
     .at(0);
 }

@@ -1,6 +1,7 @@
 /** What belongs to a model beside its weights: configuration, tokenizer, templates. */
-import { copyFile, readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, mkdir, readdir, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { TEMPLATE_FOLDER } from './chatTemplates.js';
 import { exists } from './io/node.js';
 import { TOKENIZER_FILES } from './tokenizer.js';
 
@@ -17,11 +18,19 @@ export async function copyCompanions(
     const path = join(from, file);
     if ((await stat(path)).isFile()) await copyFile(path, join(to, file));
   }
+  if (!(await exists(join(from, TEMPLATE_FOLDER)))) return;
+  await mkdir(join(to, TEMPLATE_FOLDER));
+  for (const name of await readdir(join(from, TEMPLATE_FOLDER))) {
+    const file = `${TEMPLATE_FOLDER}/${name}`;
+    if (name.endsWith('.jinja') && !except.includes(file)) await copyFile(join(from, file), join(to, file));
+  }
 }
 
 /** Copies a tokenizer's files, as far as they are there. */
 export async function copyTokenizer(from: string, to: string): Promise<void> {
   for (const file of TOKENIZER_FILES) {
-    if (await exists(join(from, file))) await copyFile(join(from, file), join(to, file));
+    if (!(await exists(join(from, file)))) continue;
+    await mkdir(dirname(join(to, file)), { recursive: true });
+    await copyFile(join(from, file), join(to, file));
   }
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { checkJson } from './io/json.js';
 import { exists, readJson } from './io/node.js';
+import { writeFileAtomic } from './io/write.js';
 
 const tokenId = z.int().nonnegative();
 const positive = z.number().positive();
@@ -66,6 +67,23 @@ export async function readGenerationConfig(folder: string): Promise<Record<strin
   const path = join(folder, 'generation_config.json');
   return (await exists(path)) ? readJson(path, z.record(z.string(), z.unknown())) : undefined;
 }
+
+/**
+ * Names tokens that end a text in a model folder's generation_config.json, beside those that it or else config.json
+ * names: others stop only at these. Writes the file where there is none.
+ */
+export async function addEndTokens(folder: string, ids: readonly number[]): Promise<void> {
+  const own = await readGenerationConfig(folder);
+  const { eos_token_id: named } =
+    own?.eos_token_id == null ? await readJson(join(folder, 'config.json'), ends) : own;
+  const known = [named ?? []].flat();
+  const all = [...new Set([...known, ...ids])];
+  if (all.length === known.length) return;
+  const content = { ...own, eos_token_id: all.length === 1 ? all[0] : all };
+  await writeFileAtomic(join(folder, 'generation_config.json'), `${JSON.stringify(content, null, 2)}\n`);
+}
+
+const ends = z.looseObject({ eos_token_id: z.unknown() });
 
 /** Takes the settings out of a file's content. Throws UserError, prefixed with `place`, on a value of the wrong kind. */
 export function parseGenerationConfig(place: string, content: Record<string, unknown>): GenerationSettings {

@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import type * as z from 'zod';
 import { UserError } from '../base/errors.js';
+import { readChatTemplates, TEMPLATE_FILES } from './chatTemplates.js';
 import { withDeadline } from './io/deadline.js';
-import { decodeUtf8 } from './io/json.js';
-import { exists, readFully, readJson, withFile } from './io/node.js';
+import { exists, readJson } from './io/node.js';
 import {
   addedTokensFileSchema,
   specialTokensMapSchema,
@@ -22,8 +22,6 @@ export {
   Tokenizer,
 } from './tokenizerCore.js';
 
-const MAX_TEMPLATE_BYTES = 1 << 20;
-
 /** A tokenizer, and the folder that it is read from. */
 export interface TokenizerOf {
   tokenizer: Tokenizer;
@@ -38,7 +36,7 @@ export const TOKENIZER_FILES = [
   'tokenizer_config.json',
   'special_tokens_map.json',
   'added_tokens.json',
-  'chat_template.jinja',
+  ...Object.values(TEMPLATE_FILES),
 ];
 
 /**
@@ -55,7 +53,6 @@ export async function loadTokenizer(folder: string, model = folder): Promise<Tok
     const path = join(within, name);
     return (await exists(path)) ? readJson(path, schema) : undefined;
   };
-  const toolUse = await readTemplate(join(folder, 'additional_chat_templates', 'tool_use.jinja'));
   return new Tokenizer({
     tokenizer: await readJson(place, tokenizerJsonSchema),
     config: await optional('tokenizer_config.json', tokenizerConfigSchema),
@@ -63,24 +60,8 @@ export async function loadTokenizer(folder: string, model = folder): Promise<Tok
     addedTokens: await optional('added_tokens.json', addedTokensFileSchema),
     generationConfig: await optional('generation_config.json', tokenIdsSchema, model),
     modelConfig: await optional('config.json', tokenIdsSchema, model),
-    chatTemplate: await readTemplate(join(folder, 'chat_template.jinja')),
-    namedTemplates: toolUse === undefined ? undefined : { tool_use: toolUse },
-    templateFiles: {
-      chatTemplate: join(folder, 'chat_template.jinja'),
-      config: join(folder, 'tokenizer_config.json'),
-    },
+    templates: await readChatTemplates(folder),
     place,
     deadline: withDeadline,
-  });
-}
-
-async function readTemplate(path: string): Promise<string | undefined> {
-  if (!(await exists(path))) return undefined;
-  return withFile(path, async (file, size) => {
-    if (size > MAX_TEMPLATE_BYTES)
-      throw new UserError(`${path} has ${size} bytes, more than a chat template may have`);
-    const bytes = new Uint8Array(size);
-    await readFully(file, path, bytes, 0);
-    return decodeUtf8(path, bytes);
   });
 }

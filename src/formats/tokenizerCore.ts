@@ -5,7 +5,13 @@
 import * as z from 'zod';
 import { type Deadline, OutOfTime } from '../base/deadline.js';
 import { messageOf, UserError } from '../base/errors.js';
-import { type ChatOptions, endOfTurnToken } from './chat.js';
+import {
+  type ChatOptions,
+  type ChatTemplates,
+  endOfTurnToken,
+  listedTemplates,
+  listedTemplatesSchema,
+} from './chat.js';
 import { AmbiguousTokens } from './tokenizer/addedTokens.js';
 import { type Companions, companionTokens, tokenKeys } from './tokenizer/companions.js';
 import { MAX_TOKEN_ID, UnknownToken } from './tokenizer/model.js';
@@ -20,9 +26,7 @@ const tokenId = z.int().min(0).max(MAX_TOKEN_ID);
 /** The parts of tokenizer_config.json that are used. */
 export const tokenizerConfigSchema = z.looseObject({
   ...tokenKeys,
-  chat_template: z
-    .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))])
-    .nullish(),
+  chat_template: listedTemplatesSchema,
 });
 
 /** What config.json and generation_config.json say about tokens. */
@@ -41,12 +45,8 @@ export interface TokenizerParts {
   generationConfig?: z.infer<typeof tokenIdsSchema>;
   /** config.json of the model. */
   modelConfig?: z.infer<typeof tokenIdsSchema>;
-  /** A template that stands in a file of its own (chat_template.jinja); goes before that of `config`. */
-  chatTemplate?: string;
-  /** Templates of files of their own beside it, by their names (additional_chat_templates). */
-  namedTemplates?: Readonly<Record<string, string>>;
-  /** The file of `chatTemplate`, and that of `config`, for errors. */
-  templateFiles?: { chatTemplate: string; config: string };
+  /** Default: those of `config`. */
+  templates?: ChatTemplates;
   /** Names the tokenizer in errors, usually its path. */
   place: string;
   /** Ends patterns that take too long. Default: they run as long as they take. */
@@ -72,6 +72,12 @@ export interface DecodeOptions {
   skipSpecialTokens?: boolean;
 }
 
+/** What a tokenizer knows of chats. */
+interface Chat {
+  templates: ChatTemplates;
+  eosIds: readonly number[];
+}
+
 /**
  * Text to token ids and back.
  *
@@ -84,14 +90,11 @@ export class Tokenizer {
   readonly bosId: number | undefined;
   /** The EOS of tokenizer_config.json (else of generation_config.json, config.json): ends a training text. */
   readonly eosId: number | undefined;
-  /** All ids that end a turn, `eosId` first: of the three files and the one that the chat template writes. */
-  readonly eosIds: readonly number[];
+  /** The ids that end a turn, whatever the chat template writes, `eosId` first. */
+  private readonly namedEosIds: readonly number[];
   /** For right-padding, which nothing attends to: the pad token, else `eosId`, else 0. */
   readonly padId: number;
-  /** Jinja text for renderChat, if the model has one. */
-  readonly chatTemplate: string | undefined;
-  private readonly templates: Readonly<Record<string, string | undefined>>;
-  private readonly templateFile: string | undefined;
+  private chat: Chat = { templates: {}, eosIds: [] };
   private readonly namedTokens: Readonly<Record<string, string>>;
   /** The texts of the tokens that `skipSpecialTokens` leaves out. */
   readonly specialTokens: readonly string[];
@@ -121,18 +124,38 @@ export class Tokenizer {
     const eos = new Set([idOf('eos_token') ?? [], idsOf('eos_token_id')].flat());
     this.bosId = idOf('bos_token') ?? idsOf('bos_token_id').at(0);
     this.eosId = [...eos].at(0);
+    this.namedEosIds = [...eos];
     this.padId = idOf('pad_token') ?? this.eosId ?? 0;
-    this.templates = templatesOf(parts, config.chat_template);
-    this.chatTemplate = this.templates.default;
-    this.templateFile = parts.templateFiles?.[parts.chatTemplate === undefined ? 'config' : 'chatTemplate'];
     const others = [...named].filter(([name]) => name !== 'bos_token' && name !== 'eos_token');
     this.namedTokens = Object.fromEntries(others.map(([name, token]) => [name, token.content]));
-    const endOfTurn =
-      this.chatTemplate && endOfTurnToken(this.chatTemplate, this.specialTokens, this.texts());
-    if (endOfTurn) eos.add(this.idOf(endOfTurn)!);
-    this.eosIds = [...eos];
-
+    this.chat = this.chatOf(parts.templates ?? listedTemplates(config.chat_template) ?? {});
     this.prefix = this.prefixOf();
+  }
+
+  /** Jinja text for renderChat, if the model has one. */
+  get chatTemplate(): string | undefined {
+    return this.chat.templates.plain;
+  }
+
+  get chatTemplates(): ChatTemplates {
+    return this.chat.templates;
+  }
+
+  /** All ids that end a turn, `eosId` first: of the three files and the one that the chat template writes. */
+  get eosIds(): readonly number[] {
+    return this.chat.eosIds;
+  }
+
+  /** The same tokens with other chat templates. */
+  withTemplates(templates: ChatTemplates): Tokenizer {
+    const other: Tokenizer = Object.assign(Object.create(Tokenizer.prototype), this);
+    other.chat = this.chatOf(templates);
+    return other;
+  }
+
+  private chatOf(templates: ChatTemplates): Chat {
+    const end = templates.plain && endOfTurnToken(templates.plain, this.pipeline.addedTokens, this.texts());
+    return { templates, eosIds: [...new Set([...this.namedEosIds, ...(end ? [this.idOf(end)!] : [])])] };
   }
 
   /** The ids of `text`. */
@@ -175,13 +198,14 @@ export class Tokenizer {
   /** What renderChat and chatSegments want to know about this tokenizer. */
   texts(): Pick<ChatOptions, 'bosToken' | 'eosToken' | 'namedTokens' | 'templateFile'> {
     const text = (id: number | undefined) => (id === undefined ? undefined : this.tokenOf(id));
-    const { namedTokens, templateFile } = this;
+    const { namedTokens } = this;
+    const { file: templateFile } = this.chat.templates;
     return { bosToken: text(this.bosId), eosToken: text(this.eosId), namedTokens, templateFile };
   }
 
   /** The template for a chat: the one called tool_use where there are tools and the model has it, as in transformers. */
   templateFor(tools: readonly unknown[] | undefined): string | undefined {
-    return (tools && this.templates.tool_use) ?? this.chatTemplate;
+    return (tools && this.chat.templates.toolUse) ?? this.chatTemplate;
   }
 
   private plain(text: string): number[] {
@@ -232,16 +256,6 @@ const [MOST_MS, MOST_MS_EACH] = [10_000, 0.1];
 const TOKEN_LENGTH = 16;
 
 const runs: Deadline = (_, work) => work();
-
-function templatesOf(
-  { chatTemplate, namedTemplates }: Omit<TokenizerParts, 'tokenizer' | 'place'>,
-  value: z.infer<typeof tokenizerConfigSchema>['chat_template'],
-): Record<string, string | undefined> {
-  // Files of their own replace what tokenizer_config.json says, as in transformers.
-  if (chatTemplate !== undefined || namedTemplates) return { ...namedTemplates, default: chatTemplate };
-  if (!Array.isArray(value)) return { default: value ?? undefined };
-  return Object.fromEntries(value.map(({ name, template }) => [name, template]));
-}
 
 export interface StreamOptions {
   /** Default true. */

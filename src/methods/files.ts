@@ -29,7 +29,9 @@ export async function writeAdapterFolder(
   if (adapter.method.folder) return writeOwnFolder(folder, adapter, baseName);
   const { config, tensors } = toFiles(adapter);
   await writeAdapter(folder, { ...config, base_model_name_or_path: baseName }, tensors);
-  if (adapter.tokenizer) await copyTokenizer(adapter.tokenizer.folder, folder);
+  const { tokenizer } = adapter;
+  // One with another chat template only has the model's own files.
+  if (tokenizer && tokenizer.folder !== tokenizer.model) await copyTokenizer(tokenizer.folder, folder);
 }
 
 /** What the files of an adapter hold; shares its values. Throws UserError where the method has no adapter. */

@@ -2,9 +2,11 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { type F32Tensor, f32, type StoredDType } from '../base/tensor.js';
 import { Turns, type WorkOptions } from '../base/work.js';
+import { readChatTemplates, sameTemplates, writeChatTemplates } from '../formats/chatTemplates.js';
 import { writeCheckpoint } from '../formats/checkpoint.js';
 import { copyCompanions, copyTokenizer } from '../formats/companions.js';
 import { encodeF32 } from '../formats/float16.js';
+import { addEndTokens } from '../formats/generationConfig.js';
 import { readJson } from '../formats/io/node.js';
 import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
 import { RECIPE_FILE } from '../formats/quant/recipe.js';
@@ -15,7 +17,7 @@ import {
   type TensorInfo,
   weightDType,
 } from '../formats/safetensors.js';
-import { TOKENIZER_FILES } from '../formats/tokenizer.js';
+import { TOKENIZER_FILES, type Tokenizer } from '../formats/tokenizer.js';
 import { compile } from '../graph/emit.js';
 import { input } from '../graph/ops/index.js';
 import type { Feeds, Runtime } from '../graph/runtime/session.js';
@@ -29,6 +31,12 @@ export interface MergeOptions extends WorkOptions {
   maxShardBytes?: number;
   /** Replace an existing folder. */
   overwrite?: boolean;
+}
+
+/** What the writers of merged models are told besides. */
+export interface ChatOptions {
+  /** With the chat templates of the result, and the tokens that end a turn by them; default: the base's own. */
+  tokenizer?: Tokenizer;
 }
 
 /** A tensor of a model with an adapter merged in. */
@@ -74,15 +82,15 @@ export function mergedTensors(
 /**
  * Writes a model folder whose weights are W₀ + (α/r)·BA at the adapted sites and the base's own bytes elsewhere; a copy
  * without an adapter. One tensor is held at a time. Of a quantized base the dequantized
- * matrices are written, merged or not: they are what the adapter was trained on. Throws UserError where the method
- * cannot merge or the folder exists.
+ * matrices are written, merged or not: they are what the adapter was trained on. With an adapter generation_config.json
+ * names the tokens that it was taught to end with. Throws UserError where the method cannot merge or the folder exists.
  */
 export async function writeMergedModel(
   folder: string,
   runtime: Runtime,
   model: BaseModel,
   adapter: Adapter | undefined,
-  { dtype, maxShardBytes, overwrite, onProgress, signal }: MergeOptions = {},
+  { dtype, maxShardBytes, overwrite, onProgress, signal, tokenizer }: MergeOptions & ChatOptions = {},
 ): Promise<void> {
   const { tensors, tied, vocabSize } = mergedTensors(runtime, model, adapter);
   const turns = new Turns(signal);
@@ -114,6 +122,9 @@ export async function writeMergedModel(
         vocabSize,
         tokenizer: adapter?.tokenizer?.folder,
       });
+      if (tokenizer && !sameTemplates(tokenizer.chatTemplates, await readChatTemplates(temporary)))
+        await writeChatTemplates(temporary, tokenizer.chatTemplates);
+      if (tokenizer && adapter) await addEndTokens(temporary, tokenizer.eosIds);
     },
     { overwrite },
   );

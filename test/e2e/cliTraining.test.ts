@@ -7,6 +7,12 @@ import { jsonLines, makeWorkspace, overriding, readJsonFile, run, start } from '
 let root: string;
 beforeAll(async () => {
   root = await makeWorkspace();
+  const chat = (i: number) => [
+    { role: 'user', content: `${i}?` },
+    { role: 'assistant', content: i % 2 ? 'odd' : 'even' },
+  ];
+  const chats = Array.from({ length: 32 }, (_, i) => JSON.stringify({ messages: chat(i) }));
+  await writeFile(join(root, 'chats.jsonl'), chats.join('\n'));
 });
 afterAll(() => rm(root, { recursive: true, force: true }));
 
@@ -152,12 +158,6 @@ describe('run.json', () => {
 
 describe('the chat template', () => {
   it('of a run that goes on has to be the one that it began with, where that was recorded', async () => {
-    const chat = (i: number) => [
-      { role: 'user', content: `${i}?` },
-      { role: 'assistant', content: i % 2 ? 'odd' : 'even' },
-    ];
-    const rows = Array.from({ length: 32 }, (_, i) => JSON.stringify({ messages: chat(i) }));
-    await writeFile(join(root, 'chats.jsonl'), rows.join('\n'));
     const chats = ['--data', 'chats.jsonl', '--output', 'chats', '--max-steps', '200'];
     const first = start(root, overriding(training, chats));
     await first.sees(/^step +20\/200/m);
@@ -190,6 +190,37 @@ describe('the chat template', () => {
     expect(resumed.code, resumed.stderr).toBe(0);
     expect(jsonLines(resumed.stdout).find((e) => e.kind === 'start')).toMatchObject({ resumed: true });
     await rm(file);
+  });
+});
+
+describe('--chat-template', () => {
+  it('writes the rows, and goes with the adapter', async () => {
+    const { chat_template: template } = await readJsonFile(root, 'model', 'tokenizer_config.json');
+    await writeFile(join(root, 'given.jinja'), `A chat. ${template}`);
+    const given = ['--chat-template', 'given.jinja'];
+    const rows = ['--data', 'chats.jsonl', '--output', 'given', '--max-steps', '1'];
+    expect((await run(root, overriding(training, [...rows, ...given]))).code).toBe(0);
+    expect(await read('given', 'chat_template.jinja')).toBe(await read('given.jinja'));
+    const evaluate = ['eval', '--model', 'model', '--adapter', 'given', '--data', 'chats.jsonl', '--json'];
+    const used = await run(root, evaluate);
+    expect(used.stderr).toContain("given: its own chat template is used, not the model's\n");
+    const same = await run(root, [...evaluate, ...given]);
+    expect(same.stderr).not.toContain('template');
+    expect(jsonLines(same.stdout)[0].loss).toBe(jsonLines(used.stdout)[0].loss);
+    await writeFile(join(root, 'other.jinja'), template as string);
+    const chat = [
+      'generate',
+      '--model',
+      'model',
+      '--adapter',
+      'given',
+      '--chat',
+      '3?',
+      '--max-new-tokens',
+      '2',
+    ];
+    const other = await run(root, [...chat, '--chat-template', 'other.jinja']);
+    expect(other.stderr).toContain('given: its chat template is not used, other.jinja is\n');
   });
 });
 

@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import { refuseNonFinite } from '../../base/finite.js';
 import { Turns, type WorkOptions } from '../../base/work.js';
+import type { ChatTemplates } from '../chat.js';
 import { ARCHITECTURES, type HfConfig, llama3Factors } from './config.js';
 import { type ModelDims, type ModelTensor, modelTensors, permuteRows } from './names.js';
 import { encodeGgml } from './quantize.js';
@@ -14,6 +15,8 @@ export interface GgufModel {
   folder: string;
   /** Where tokenizer and chat template are read; default: its folder. */
   tokenizerFolder?: string;
+  /** Chat templates instead of those that lie there. */
+  templates?: ChatTemplates;
   /** A key of ARCHITECTURES. */
   architecture: string;
   config: ModelDims &
@@ -34,11 +37,11 @@ export async function writeModelGguf(
   dtype: GgufDType,
   { onProgress, signal }: WorkOptions = {},
 ): Promise<void> {
-  const { folder, tokenizerFolder = folder, architecture, config } = model;
+  const { folder, tokenizerFolder = folder, templates, architecture, config } = model;
   const tensors = modelTensors(ARCHITECTURES[architecture], config);
   const fields = [
     ...modelFields(model, dtype),
-    ...(await tokenizerFields(tokenizerFolder, config.vocab_size, folder)),
+    ...(await tokenizerFields(tokenizerFolder, config.vocab_size, { model: folder, templates })),
   ];
   const turns = new Turns(signal);
   let done = 0;

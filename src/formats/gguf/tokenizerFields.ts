@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../../base/errors.js';
+import type { ChatTemplates } from '../chat.js';
 import { exists, readJson } from '../io/node.js';
 import { loadTokenizer, type Tokenizer } from '../tokenizer.js';
 import { TOKEN_TYPE } from './tokenizer.js';
@@ -24,20 +25,25 @@ type Json = z.output<typeof schema>;
 
 /**
  * Tokens, merges or scores, special tokens and chat template, padded to the `rows` of the embedding. `model` is as of
- * loadTokenizer.
+ * loadTokenizer; `templates` take the place of those of the folder.
  * @throws UserError where the tokenizer does what no pre-tokenizer of llama.cpp is known to do.
  */
-export async function tokenizerFields(folder: string, rows: number, model = folder): Promise<GgufField[]> {
+export async function tokenizerFields(
+  folder: string,
+  rows: number,
+  { model = folder, templates }: { model?: string; templates?: ChatTemplates } = {},
+): Promise<GgufField[]> {
   const place = join(folder, 'tokenizer.json');
-  const tokenizer = await loadTokenizer(folder, model);
+  const own = await loadTokenizer(folder, model);
+  const tokenizer = templates ? own.withTemplates(templates) : own;
   const json = await readJson(place, schema);
   if (json.model.type !== undefined && json.model.type !== 'BPE') {
     throw new UserError(`${place}: a model of type ${json.model.type} is not written as GGUF, only BPE`);
   }
   const pieces = json.model.byte_fallback === true;
-  const own = pieces ? sentencePiece(place, json, tokenizer, rows) : byteLevel(place, json);
+  const fields = pieces ? sentencePiece(place, json, tokenizer, rows) : byteLevel(place, json);
   const pad = (await padToken(folder)) === null ? undefined : tokenizer.padId;
-  return [...own, ...vocabulary(json, tokenizer, rows, pieces), ...special(json, tokenizer, pad)];
+  return [...fields, ...vocabulary(json, tokenizer, rows, pieces), ...special(json, tokenizer, pad)];
 }
 
 /** null where the tokenizer has none, and padding is done with another token. */

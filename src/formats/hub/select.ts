@@ -17,6 +17,7 @@ const MODEL_FILES = [
   'merges.txt',
   'tokenizer.model',
   'chat_template.jinja',
+  'additional_chat_templates/tool_use.jinja',
   'chat_template.json',
 ];
 export const SINGLE = 'model.safetensors';

@@ -89,6 +89,11 @@ export class Pipeline {
     return [this.parts.normalizer, this.parts.pre_tokenizer].some((part) => part?.prepends === true);
   }
 
+  /** The texts of all tokens that stand beside the model's own. */
+  get addedTokens(): Iterable<string> {
+    return this.added.keys();
+  }
+
   /** Those which are left out of a text without special tokens. */
   get specialTokens(): readonly { content: string; id: number }[] {
     return [...this.special].map((content) => ({ content, id: this.added.get(content)! }));

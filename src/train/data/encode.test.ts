@@ -20,6 +20,8 @@ beforeAll(async () => {
 
 const encode = (values: unknown[], options: Partial<EncodeRowsOptions> = {}, tokenizer = bytelevel) =>
   encodeRows(rowsFrom(values), tokenizer, { maxLength: 1000, ...options });
+/** The tokenizer with another chat template. */
+const writing = (plain: string) => bytelevel.withTemplates({ plain });
 
 /** The pieces of an example that are and are not learned, as text. */
 function pieces({ ids, supervised }: Example, tokenizer = bytelevel): [learned: boolean, text: string][] {
@@ -127,15 +129,15 @@ describe('encodeRows', () => {
   });
 
   it('makes several sequences of a row whose template rewrites earlier turns', async () => {
-    const chatTemplate = readFileSync(new URL('chat/qwen3.jinja', fixtures), 'utf8');
+    const qwen3 = writing(readFileSync(new URL('chat/qwen3.jinja', fixtures), 'utf8'));
     const row = { messages: chat };
-    const { examples, stats } = await encode([row], { chatTemplate });
+    const { examples, stats } = await encode([row], {}, qwen3);
     expect(examples.map((example) => pieces(example).at(-1))).toEqual([
       [true, '<think>\n\n</think>\n\nThe river.<|im_end|>'],
       [true, '<think>\n\n</think>\n\nA boat.<|im_end|>'],
     ]);
     expect(stats).toMatchObject({ rows: 1, examples: 2 });
-    const short = await encode([row], { chatTemplate, templateVariables: { enable_thinking: false } });
+    const short = await encode([row], { templateVariables: { enable_thinking: false } }, qwen3);
     expect(short.examples.map((example) => pieces(example).at(-1)![1])).toEqual([
       'The river.<|im_end|>',
       'A boat.<|im_end|>',
@@ -205,17 +207,18 @@ describe('encodeRows', () => {
   });
 
   it('counts turns that a template does not end, and ends them with EOS when asked to', async () => {
-    const chatTemplate =
-      "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    const endless = writing(
+      "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}",
+    );
     for (const lossOn of ['completion', 'all'] as const) {
-      const { stats } = await encode([{ messages: chat.slice(0, 4) }], { chatTemplate, lossOn });
+      const { stats } = await encode([{ messages: chat.slice(0, 4) }], { lossOn }, endless);
       expect(stats.unended).toBe(1);
-      const ended = await encode([{ messages: chat.slice(0, 4) }], { chatTemplate, lossOn, addEos: true });
+      const ended = await encode([{ messages: chat.slice(0, 4) }], { lossOn, addEos: true }, endless);
       expect(ended.stats.unended).toBe(0);
       for (const { ids } of ended.examples) expect(ids.at(-1)).toBe(bytelevel.eosId);
     }
     // What stands before a turn is what generation would read: no end that was only added.
-    const { examples } = await encode([{ messages: chat.slice(0, 4) }], { chatTemplate, addEos: true });
+    const { examples } = await encode([{ messages: chat.slice(0, 4) }], { addEos: true }, endless);
     expect(examples.map((example) => pieces(example))).toEqual([
       [
         [false, 'user: What is it?\nassistant: '],
@@ -299,7 +302,7 @@ describe('encodeRows refuses', () => {
     ],
     [
       'a row that the template refuses',
-      () => encode([{ messages: chat }], { chatTemplate: "{{ raise_exception('no') }}" }),
+      () => encode([{ messages: chat }], {}, writing("{{ raise_exception('no') }}")),
       'the data line 1: the template refuses it: no',
     ],
     [

@@ -21,8 +21,6 @@ export interface EncodeRowsOptions {
   lossOn?: 'completion' | 'all';
   /** Ends a turn of the assistant with EOS where the chat template writes no end of its own. */
   addEos?: boolean;
-  /** Instead of the tokenizer's own. */
-  chatTemplate?: string;
   /** Further variables of the chat template, such as `enable_thinking`. */
   templateVariables?: Readonly<Record<string, unknown>>;
   /** Names the rows in errors, usually the file; a row's own source wins over it. */
@@ -164,8 +162,8 @@ function encoderOf(tokenizer: Tokenizer, options: EncodeRowsOptions, source: str
       ]),
     ];
   };
-  const hasTemplate = (options.chatTemplate ?? tokenizer.chatTemplate) !== undefined;
-  const messages = hasTemplate ? messagesEncoder(tokenizer, options, source) : undefined;
+  const messages =
+    tokenizer.chatTemplate !== undefined ? messagesEncoder(tokenizer, options, source) : undefined;
   return (row) => {
     switch (row.kind) {
       case 'text':
@@ -187,7 +185,7 @@ function encoderOf(tokenizer: Tokenizer, options: EncodeRowsOptions, source: str
 
 function messagesEncoder(
   tokenizer: Tokenizer,
-  { lossOn, addEos, chatTemplate, templateVariables: variables }: EncodeRowsOptions,
+  { lossOn, addEos, templateVariables: variables }: EncodeRowsOptions,
   source: string,
 ): (row: Omit<RowOf<'messages'>, 'kind'>) => Sequence[] {
   const endOfTurn = tokenizer.eosIds.map((id) => tokenizer.tokenOf(id)!);
@@ -199,10 +197,8 @@ function messagesEncoder(
   };
   return ({ messages, tools, masked, line, source: file = source }) => {
     const place = `${file} line ${line}`;
-    const own = chatTemplate === undefined;
-    const template = chatTemplate ?? tokenizer.templateFor(tools)!;
-    const texts = tokenizer.texts();
-    const context = { ...texts, ...(!own && { templateFile: undefined }), tools, variables, place };
+    const template = tokenizer.templateFor(tools)!;
+    const context = { ...tokenizer.texts(), tools, variables, place };
     if (lossOn === 'all' && masked) {
       throw new UserError(
         `${place}: a turn says that it is not learned, and lossOn "all" that everything is`,
