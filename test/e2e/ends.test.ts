@@ -30,7 +30,7 @@ describe('flags of Node', () => {
   it.each([
     ['a program on the command line', ['--input-type=module', '-e', program]],
     ['one that is evaluated and inspected', ['--inspect=0', '--input-type=module', '--eval', program]],
-    ['a large heap', ['--max-old-space-size=2048', '--input-type=module', '--print', 'false', '-e', program]],
+    ['a large heap', ['--max-old-space-size=2048', '--input-type=module', '-e', program]],
     ['warnings as errors', ['--throw-deprecation', '--input-type=module', '-e', program]],
   ])('do not reach the engine: %s', async (_, args) => {
     const { stdout } = await node(...args);
