@@ -6,6 +6,7 @@
 Each case is a folder <model>-<method>:
     start.safetensors      A and B as PEFT starts them, by the names in adapter_model.safetensors
     adapter/               after the recipe's steps, converted by PEFT into a LoRA of twice the rank for the original base
+    unconverted/           the same as it is when nobody asks for that
     expected.safetensors   start_logits, trained_logits [B, S, V] (zero at the padding), grad.<adapter key> at the start
     expected.json          PEFT's options, loss, the recipe and losses of 20 AdamW steps, versions
 The model and the batch are those of fixtures/<model>. Runs in a few seconds.
@@ -53,6 +54,10 @@ def make(name: str, folder: Path, seed: int) -> None:
     log = ref.train(adapted, batch, RECIPE)
     assert log["losses"][-1] < 0.9 * log["losses"][0], "training does nothing"
     expected["trained_logits"] = ref.logits_of(adapted, batch)
+    # Not converted, PEFT takes the start out of the base again when it loads the adapter.
+    fx.save_adapter(adapted, model, folder / "unconverted")
+    again = fx.load_adapter(model, folder / "unconverted")
+    assert ref.relative_error(ref.logits_of(again, batch), expected["trained_logits"]) < 1e-5
     fx.save_adapter(adapted, model, folder / "adapter", path_initial_model_for_weight_conversion=str(initial))
     shutil.rmtree(initial)
     converted = fx.load_adapter(model, folder / "adapter")

@@ -61,7 +61,7 @@ async function filesFor(path: string, model: BaseModel): Promise<AdapterFiles> {
   if (!(await stat(path)).isDirectory()) {
     return readLoraGguf(path, llamaCppBase(model.folder, model.config));
   }
-  if (!(await isMlxAdapter(path))) return readAdapter(path);
+  if (!(await isMlxAdapter(path))) return readAdapter(path, { started: true });
   return readMlxAdapter(
     path,
     model.sites.map(({ name }) => name),

@@ -13,6 +13,8 @@ import { writeFileAtomic } from './io/write.js';
 import {
   checkPeftConfig,
   encodePeftConfig,
+  type FoundStart,
+  foundStartOf,
   isSavedModule,
   type PeftConfig,
   rankOf,
@@ -54,19 +56,27 @@ export interface Adapter {
    * shared tensor's name.
    */
   tensors: Map<string, AdapterTensor>;
+  /** What started A and B in a part of the base, which is to be taken out of the base again. */
+  startedBy?: FoundStart;
 }
 
 /**
- * Reads an adapter folder; F16 and BF16 tensors come as float32.
+ * Reads an adapter folder; F16 and BF16 tensors come as float32. With
+ * `started` also one that has to be `startedBy` something, for who takes care of that.
  * @throws UserError when a file is missing or broken, the configuration asks for what is not implemented, or a
  * tensor is missing, of another shape than the configuration says, or none of such an adapter.
  */
-export async function readAdapter(folder: string): Promise<Adapter> {
+export async function readAdapter(folder: string, { started = false } = {}): Promise<Adapter> {
   const configPath = join(folder, CONFIG);
   const path = join(folder, WEIGHTS);
   if (!(await exists(configPath)))
     throw new UserError(`${folder} is not an adapter folder: it has no ${CONFIG}`);
-  const config = checkPeftConfig(configPath, await readJson(configPath, z.unknown()));
+  const raw = await readJson(configPath, z.unknown());
+  const startedBy = started ? foundStartOf(raw) : undefined;
+  const config = checkPeftConfig(
+    configPath,
+    startedBy ? { ...(raw as object), init_lora_weights: true } : raw,
+  );
   if (!(await exists(path))) throw await missingWeights(folder);
   const isCopy = (module: string) => isSavedModule(config.modules_to_save ?? [], module);
   const found = new Map<string, TensorInfo>();
@@ -89,7 +99,7 @@ export async function readAdapter(folder: string): Promise<Adapter> {
   checkTensors(path, config, found);
   const tensors = new Map<string, AdapterTensor>();
   for (const [key, info] of found) tensors.set(key, { shape: info.shape, data: await readFinite(info) });
-  return { config, tensors };
+  return { config, tensors, ...(startedBy && { startedBy }) };
 }
 
 /** Why a folder without its weights has none that is read. */

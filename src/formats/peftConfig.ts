@@ -13,13 +13,26 @@ import { nameEnd } from './peftPatterns.js';
 /** Starts of PEFT's that leave the base alone; an adapter with another is read where its base was put right when it was saved. */
 const STARTS = ['gaussian', 'eva', 'orthogonal', 'mica'] as const;
 
+/** Starts that are found in the base alone, so that what PEFT took out of it is known when the adapter is read. */
+const FOUND_AGAIN = ['pissa', 'olora'] as const;
+export type FoundStart = (typeof FOUND_AGAIN)[number];
+
+/** The start of those in a configuration as it was read, if it has one. */
+export function foundStartOf(raw: unknown): FoundStart | undefined {
+  if (typeof raw !== 'object' || raw === null || !('init_lora_weights' in raw)) return undefined;
+  return FOUND_AGAIN.find((start) => start === raw.init_lora_weights);
+}
+
 /** Why a start is none that is read. */
 function refusedStart(input: unknown): string {
   const shown = JSON.stringify(input);
   if (/^(pissa(_niter_\d+)?|olora|corda|lora_ga)$/.test(String(input))) {
     return (
       `${shown} took a part out of the base, which this adapter goes with; save it with PEFT's ` +
-      'path_initial_model_for_weight_conversion, which makes it one for the original base'
+      'path_initial_model_for_weight_conversion, which makes it one for the original base' +
+      (FOUND_AGAIN.some((start) => start === input)
+        ? ', or load it on its base and save it (loadAdapter, saveAdapter)'
+        : '')
     );
   }
   return `${shown} is not implemented (it may change the base weights), expected true, false, "gaussian", "eva", "orthogonal" or "mica"`;

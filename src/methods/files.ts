@@ -2,10 +2,10 @@ import { UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
 import { copyTokenizer } from '../formats/companions.js';
 import { type Adapter as AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
-import type { PeftConfig } from '../formats/peftConfig.js';
+import type { FoundStart, PeftConfig } from '../formats/peftConfig.js';
 import { adapterSites, splitModuleKey } from '../formats/peftNames.js';
 import type { BaseModel } from '../models/base.js';
-import { type Adapter, emptyState } from './adapter.js';
+import { type Adapter, createAdapter, emptyState } from './adapter.js';
 import {
   carriedTensors,
   fileKeyOf,
@@ -14,7 +14,7 @@ import {
   vocabularyOf,
   withoutBaseMatrices,
 } from './carried.js';
-import { allMethods } from './index.js';
+import { allMethods, methodNamed } from './index.js';
 import { given } from './layerOptions.js';
 import type { Method } from './method.js';
 import { loadOwnFolder, ownConfigOf, writeOwnFolder } from './ownFiles.js';
@@ -51,7 +51,7 @@ export function toFiles({ method, config, trainables, values, state }: Adapter):
 export async function loadAdapterFolder(folder: string, model: BaseModel): Promise<Adapter> {
   const own = await ownConfigOf(folder);
   if (own) return loadOwnFolder(folder, own, model);
-  return fromReadFiles(folder, await readAdapter(folder), model);
+  return fromReadFiles(folder, await readAdapter(folder, { started: true }), model);
 }
 
 /**
@@ -67,7 +67,8 @@ export async function fromReadFiles(
 ): Promise<Adapter> {
   const files = withinTargets(place, read, onNotice);
   const tensors = await withoutBaseMatrices(madeFor(place, model), files.tensors, model);
-  const adapter = fromFiles(place, { config: files.config, tensors }, model);
+  const plain = fromFiles(place, { config: files.config, tensors }, model);
+  const adapter = files.startedBy ? await startedAgain(place, files.startedBy, plain, model) : plain;
   const modules = model.sites.map(({ name }) => name).filter((name) => tensors.has(`${name}.base_weight`));
   if (modules.length > 0) {
     const size = adapter.vocabSize === undefined ? '' : `, of ${adapter.vocabSize} tokens`;
@@ -76,6 +77,34 @@ export async function fromReadFiles(
     );
   }
   return adapter;
+}
+
+/** Power iterations for a start that is to be the one that PEFT finds by a whole SVD. */
+const EXACT_ITERATIONS = 32;
+
+/**
+ * A LoRA whose A and B started in a part of the base: PEFT takes that out of the base again when it loads the adapter, and so
+ * do the methods here of that name. Throws UserError for what these do not have.
+ */
+async function startedAgain(
+  place: string,
+  start: FoundStart,
+  plain: Adapter,
+  model: BaseModel,
+): Promise<Adapter> {
+  const method = methodNamed(start);
+  const sites = model.sites.filter((site) => plain.values.has(`${site.name}.lora_A`));
+  const isTied = sites.some(({ tiedTo }) => tiedTo !== undefined);
+  const embedding = [...plain.values.keys()].some((name) => name.includes('.lora_embedding_'));
+  if (plain.method.name !== 'lora' || isTied || embedding || plain.vocabSize !== undefined) {
+    throw new UserError(
+      `${place}: init_lora_weights "${start}" with DoRA, on an embedding or a head tied to one, or with another vocabulary is not read; ` +
+        "save it with PEFT's path_initial_model_for_weight_conversion, which makes it one for the original base",
+    );
+  }
+  const config = { ...(plain.config as object), ...(start === 'pissa' && { pissaNiter: EXACT_ITERATIONS }) };
+  const { trainables, values } = await createAdapter(method, config, model);
+  return { ...plain, method, config, trainables, values: new Map([...values, ...plain.values]) };
 }
 
 /** The beginning of a sentence that says what does not fit. */

@@ -32,7 +32,7 @@ export function withinTargets(
   );
   const isLeftOut = (key: string) =>
     beyond.includes((splitAdapterKey(key)?.site ?? splitModuleKey(key)?.module)!);
-  return { config, tensors: new Map([...tensors].filter(([key]) => !isLeftOut(key))) };
+  return { ...files, tensors: new Map([...tensors].filter(([key]) => !isLeftOut(key))) };
 }
 
 /** Which layers a configuration names. */

@@ -1,7 +1,10 @@
 import { readdirSync } from 'node:fs';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
+import { readAdapterFor } from '../../src/api/adapterFile.js';
+import { readAdapter } from '../../src/formats/peft.js';
 import { peftFileName } from '../../src/formats/peftNames.js';
 import { readSafetensorsHeader } from '../../src/formats/safetensors.js';
 import { type Adapter, createAdapter } from '../../src/methods/adapter.js';
@@ -17,6 +20,9 @@ const expectedSchema = runSchema.extend({
   method: z.string(),
   options: z.record(z.string(), z.unknown()),
 });
+
+/** Each side takes a start out of the base that its own arithmetic gives, PEFT's in float32. */
+const UNCONVERTED = 2 * LIMITS.logits;
 
 const { runtime, scratch } = openSuite('init');
 const cases = readdirSync(golden('fixtures-init'));
@@ -93,10 +99,32 @@ describe.each(cases)('%s', (name) => {
     });
   });
 
+  it('an adapter that PEFT did not convert computes what PEFT computed, and is saved converted', async () => {
+    const adapter = await fixture.load(join(fixture.folder, 'unconverted'));
+    expect(adapter.method.name).toBe(fixture.expected.method);
+    expect(await fixture.logitsError('trained_logits', adapter)).toBeLessThan(UNCONVERTED);
+    const loaded = await fixture.saved(adapter, join(scratch, `${name}-converted`));
+    expect(loaded.method.name).toBe('lora');
+    expect(await fixture.logitsError('trained_logits', loaded)).toBeLessThan(UNCONVERTED);
+  });
+
   it("PEFT's conversion computes here what PEFT computed, and is written back as it was", async () => {
     expect(await fixture.logitsError('trained_logits', await fixture.load())).toBeLessThan(LIMITS.logits);
     await fixture.expectSameFiles(join(scratch, `${name}-copy`));
   });
+});
+
+it('refuses an adapter with a start in the base that is not converted, where the base is changed in two places', async () => {
+  const folder = join(scratch, 'tied-head');
+  await cp(golden('fixtures-options/smollm2-head/adapter'), folder, { recursive: true });
+  const path = join(folder, 'adapter_config.json');
+  const config = JSON.parse(await readFile(path, 'utf8'));
+  await writeFile(path, JSON.stringify({ ...config, init_lora_weights: 'olora' }));
+  const model = await openModel(golden('fixtures/smollm2'));
+  await expect(readAdapterFor(folder, model)).rejects.toThrow(
+    /"olora" with DoRA, on an embedding or a head tied to one, .* is not read; save it with/,
+  );
+  await expect(readAdapter(folder)).rejects.toThrow(/"olora" took a part out of the base/);
 });
 
 it('refuses a rank that its matrix does not allow', async () => {
