@@ -12,7 +12,7 @@ const toolCall = z.looseObject({
   type: z.literal('function').nullish(),
   function: z.looseObject({
     name: z.string().min(1),
-    arguments: z.union([z.string(), z.record(z.string(), z.unknown())], {
+    arguments: z.union([z.string(), z.record(z.string(), z.unknown()), z.instanceof(Map)], {
       error: 'expected an object or the text of one',
     }),
   }),
@@ -53,6 +53,9 @@ export const conversationSchema = z.looseObject({
   messages: z.array(message).min(1),
   tools: z.array(tool).nullish(),
 });
+
+/** The keys of a row of chats whose numbers a template writes as they came: see parseExactJson. */
+export const EXACT_KEYS = ['arguments', 'tools'];
 
 /** A conversation that was checked. */
 export interface Conversation {
@@ -106,7 +109,9 @@ interface Turn extends Readonly<Record<string, unknown>> {
   readonly tool_calls?: readonly { readonly function: object }[] | null;
 }
 
-function objectOf(place: string, value: string | Record<string, unknown>): Record<string, unknown> {
+type Arguments = Record<string, unknown> | Map<unknown, unknown>;
+
+function objectOf(place: string, value: string | Arguments): Arguments {
   if (typeof value !== 'string') return value;
   let parsed: unknown;
   try {

@@ -24,6 +24,18 @@ describe('parseExactJson', () => {
     expect(parse(text)).toEqual(value);
   });
 
+  it('is exact under the keys that are asked for only', () => {
+    const text = '{"n": 1.0, "2": 3, "a": {"x": [1.0, {"2": 9007199254740993}], "a": 2.0}, "b": {"y": 1e5}}';
+    const parsed = parseExactJson('f.json', text, ['a']) as Record<string, unknown>;
+    expect(parsed).toEqual({
+      n: 1,
+      2: 3,
+      a: { x: [new JsonFloat(1), new Map([['2', 9007199254740993n]])], a: new JsonFloat(2) },
+      b: { y: 100000 },
+    });
+    expect(parseExactJson('f.json', text, ['c'])).toEqual(JSON.parse(text));
+  });
+
   it('keeps the order of keys that are numbers, and a key called __proto__', () => {
     const value = parse('{"b": 1, "10": 2, "9": 3}') as Map<string, unknown>;
     expect([...value]).toEqual([

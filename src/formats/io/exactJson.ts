@@ -15,17 +15,26 @@ const LOSES = /(?:^|[:[,])\s*-?(?:\d+[.eE]|\d{16}|0(?!\d))|"(?:\d+|__proto__)"\s
 
 /**
  * As parseJsonText, but an integer that no number holds is a bigint, a whole number written as a float a JsonFloat, and
- * an object with such keys a Map. All else is what JSON.parse gives.
+ * an object with such keys a Map. All else is what JSON.parse gives. With `keys`, only what stands under one of these is so.
  */
-export function parseExactJson(place: string, text: string): unknown {
+export function parseExactJson(place: string, text: string, keys?: readonly string[]): unknown {
   const parsed = parseJsonText(place, text);
-  return LOSES.test(text) ? new Reader(text).value() : parsed;
+  const exact = LOSES.test(text) && (!keys || keys.some((key) => text.includes(`"${key}"`)));
+  return exact ? new Reader(text, keys).value() : parsed;
 }
 
 /** Reads what JSON.parse took and what is known to nest little. */
 class Reader {
   private at = 0;
-  constructor(private readonly text: string) {}
+  /** How many of the objects and keys around ask for what is exact. */
+  private exact: number;
+
+  constructor(
+    private readonly text: string,
+    private readonly keys?: readonly string[],
+  ) {
+    this.exact = keys ? 0 : 1;
+  }
 
   value(): unknown {
     this.blanks();
@@ -78,10 +87,13 @@ class Reader {
       const key = this.string();
       this.blanks();
       this.at++;
+      const asks = this.keys?.includes(key) ? 1 : 0;
+      this.exact += asks;
       entries.set(key, this.value());
+      this.exact -= asks;
       plain &&= !/^(?:\d+|__proto__)$/.test(key);
     }
-    return plain ? Object.fromEntries(entries) : entries;
+    return plain || this.exact === 0 ? Object.fromEntries(entries) : entries;
   }
 
   private string(): string {
@@ -94,6 +106,7 @@ class Reader {
   private number(): unknown {
     const [written] = /[-+.\deE]+/.exec(this.text.slice(this.at, this.at + MAX_NUMBER)) ?? [''];
     this.at += written.length;
+    if (this.exact === 0) return Number(written);
     if (/^-?\d+$/.test(written)) {
       const value = Number(written);
       return Number.isSafeInteger(value) ? value + 0 : BigInt(written);

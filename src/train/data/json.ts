@@ -1,7 +1,9 @@
 /** Rows in JSON: one object a line (JSONL), or one array of objects. */
 import { messageOf, UserError } from '../../base/errors.js';
-import { decodeUtf8, parseJsonText } from '../../formats/io/json.js';
+import { parseExactJson } from '../../formats/io/exactJson.js';
+import { decodeUtf8 } from '../../formats/io/json.js';
 import { streamFile } from '../../formats/io/node.js';
+import { EXACT_KEYS } from '../../formats/messages.js';
 import { chunksOf, type Found, type OnBytes, Pieces, tooLong } from './chunks.js';
 import { itemsOf, startsArray } from './jsonArray.js';
 import { type Row, RowChecker } from './row.js';
@@ -27,7 +29,7 @@ export function jsonRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row, v
 
 function parsed(place: string, text: string, isArray: boolean): unknown {
   try {
-    return parseJsonText(place, text);
+    return parseExactJson(place, text, EXACT_KEYS);
   } catch (error) {
     // The place says which line it is.
     const message = messageOf(error).replace(/: line 1, (?=column \d+$)/, ': ');

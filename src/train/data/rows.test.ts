@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
+import { renderChat } from '../../formats/chat.js';
 import { readRows, rowsFrom } from './rows.js';
 
 let folder: string;
@@ -67,6 +68,33 @@ describe('readRows', () => {
     expect(await read('{"instruction":"a","input":null,"output":"b","system":"s"}')).toEqual([
       { kind: 'instruction', line: 1, system: 's', instruction: 'a', input: '', output: 'b' },
     ]);
+  });
+
+  it('keeps the numbers of tools and of arguments as they are written, in each form', async () => {
+    const template =
+      '{% for m in messages %}{% for c in m.tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}{% endfor %}{{ tools | tojson }}';
+    const given = '{"z": 9007199254740993, "a": 1.0, "10": 1e-07, "9": 2}';
+    const call = `{"type": "function", "function": {"name": "f", "arguments": ${given}}}`;
+    const tools = `[{"type": "function", "function": {"name": "f", "default": ${given}}}]`;
+    const messages = `[{"role": "user", "content": "a"}, {"role": "assistant", "weight": 1.0, "tool_calls": [${call}]}]`;
+    const shareGpt = JSON.stringify([
+      { from: 'human', value: 'a' },
+      { from: 'function_call', value: `{"name": "f", "arguments": ${given}}` },
+    ]);
+    const quoted = (cell: string) => `"${cell.replaceAll('"', '""')}"`;
+    const forms = {
+      'train.jsonl': `{"messages": ${messages}, "tools": ${tools}}`,
+      'train.json': `[{"messages": ${messages}, "tools": ${tools}}]`,
+      'share.jsonl': `{"conversations": ${shareGpt}, "tools": ${JSON.stringify(tools)}}`,
+      'train.csv': `messages,tools\n${quoted(messages)},${quoted(tools)}\n`,
+    };
+    for (const [name, content] of Object.entries(forms)) {
+      writeFileSync(join(folder, name), content);
+      const [row] = await readRows(join(folder, name));
+      if (row.kind !== 'messages') throw new Error(row.kind);
+      const text = renderChat(template, row.messages, { tools: row.tools });
+      expect(text, name).toBe(`${given}${tools}`);
+    }
   });
 
   it("reads ShareGPT's conversations as messages", async () => {

@@ -1,7 +1,9 @@
 /** ShareGPT's conversations, [{from, value}], as messages. */
 import * as z from 'zod';
 import { UserError } from '../../base/errors.js';
-import { checkJson, parseJsonText } from '../../formats/io/json.js';
+import { parseExactJson } from '../../formats/io/exactJson.js';
+import { checkJson } from '../../formats/io/json.js';
+import { EXACT_KEYS } from '../../formats/messages.js';
 
 /** Who speaks, in the words of the data sets that are about. */
 const ROLES: Readonly<Record<string, string>> = {
@@ -44,7 +46,7 @@ export function fromShareGpt(place: string, value: unknown): { messages: unknown
     return { ...rest, role, content: null, tool_calls: callsOf(`${at}.value"`, value) };
   });
   const read =
-    typeof tools === 'string' && tools !== '' ? parseJsonText(`${place}: key "tools"`, tools) : tools;
+    typeof tools === 'string' && tools !== '' ? parseExactJson(`${place}: key "tools"`, tools) : tools;
   return {
     messages: system ? [{ role: 'system', content: system }, ...messages] : messages,
     ...(read !== '' && { tools: read }),
@@ -53,6 +55,6 @@ export function fromShareGpt(place: string, value: unknown): { messages: unknown
 
 /** A call, or several, as JSON text of {name, arguments}. */
 function callsOf(place: string, text: string): unknown[] {
-  const parsed = parseJsonText(place, text);
+  const parsed = parseExactJson(place, text, EXACT_KEYS);
   return (Array.isArray(parsed) ? parsed : [parsed]).map((call) => ({ type: 'function', function: call }));
 }
