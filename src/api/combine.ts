@@ -43,7 +43,7 @@ export async function combineIntoFolder(
   if (weights && weights.length !== paths.length) {
     throw new UserError(`there are ${paths.length} adapters and ${weights.length} weights`);
   }
-  await claimOutput(output, 'peft', overwrite);
+  await claimOutput(output, 'peft', { overwrite, inputs: paths });
   const parts: Part[] = [];
   for (const [i, path] of paths.entries()) {
     const at = await locate(path, { kind: 'adapter', onNotice, onDownload });

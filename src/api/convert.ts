@@ -89,7 +89,7 @@ export async function convert(
       `${path} is ${NAMES[source]}, which can become ${TARGETS[source].join(' or ')}, not ${format}`,
     );
   }
-  await claimOutput(output, format, options.overwrite);
+  await claimOutput(output, format, { overwrite: options.overwrite, inputs: [at] });
   await refuseInput(output, at);
   if (source === 'hf') {
     const { dtype } = await copyModel(at, output, format === 'gguf' ? 'gguf' : 'hf', options);

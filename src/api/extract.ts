@@ -34,7 +34,7 @@ export async function* extract(
   { onNotice, onDownload, overwrite, ...given }: ExtractInput = {},
 ): AsyncGenerator<TruncationEvent, { left: string[] }, void> {
   const options = parse('extraction', extractShape, given);
-  await claimOutput(output, 'peft', overwrite);
+  await claimOutput(output, 'peft', { overwrite, inputs: [base, tuned] });
   const find = { onNotice, onDownload };
   const [from, to] = [await resolveModelFolder(base, find), await resolveModelFolder(tuned, find)];
   for (const input of [from, to]) await refuseInput(output, input);
@@ -57,7 +57,7 @@ export async function* resize(
   { onNotice, onDownload, overwrite, ...given }: ResizeInput = {},
 ): AsyncGenerator<TruncationEvent, void, void> {
   const options = parse('resizing', truncationShape, given);
-  await claimOutput(output, 'peft', overwrite);
+  await claimOutput(output, 'peft', { overwrite, inputs: [adapter] });
   const at = await locate(adapter, { kind: 'adapter', onNotice, onDownload });
   await refuseInput(output, at);
   const read = withinTargets(adapter, await readAdapter(at), onNotice);

@@ -18,7 +18,7 @@ export async function mergeInto(
   { quantize, onNotice, onDownload, ...options }: SaveMergedOptions & BaseOptions = {},
 ): Promise<SavedModel> {
   const format = options.format ?? formatOfOutput(output);
-  await claimOutput(output, format, options.overwrite);
+  await claimOutput(output, format, { overwrite: options.overwrite, inputs: [model, ...adapters] });
   const at = await locate(model, { kind: 'model', onNotice, onDownload });
   await refuseInput(output, at);
   let { dtype } = options;

@@ -3,8 +3,7 @@ import { lstat, open, readdir, realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { UserError } from '../base/errors.js';
 import { exists } from '../formats/io/node.js';
-import { contentOf } from '../formats/io/staging.js';
-import { isWithin, prepareOutput, refuseExisting } from '../formats/io/write.js';
+import { isEmptyFolder, isWithin, prepareOutput, whyPrecious } from '../formats/io/write.js';
 
 /** A model folder, an adapter folder, or a GGUF file. */
 export type OutputKind = 'hf' | 'peft' | 'gguf';
@@ -12,30 +11,59 @@ export type OutputKind = 'hf' | 'peft' | 'gguf';
 /** What a folder of that kind holds for certain. */
 const MARKS = { hf: ['config.json', 'model'], peft: ['adapter_config.json', 'adapter'] } as const;
 
+/** What a job does with an output that is there. */
+export interface ClaimOutputOptions {
+  overwrite?: boolean;
+  /** Models and adapters that it reads, paths or not: an output that is or holds one stays. */
+  inputs?: readonly string[];
+}
+
 /**
  * Throws UserError where a job may not write `output`: it cannot be written, or something is there. A result of the same
- * kind may be replaced when asked, anything else not: it was not written here. Puts in order what dead processes left
- * there.
+ * kind may be replaced when asked, anything else not: it was not written here. To ask is only advised where that helps.
+ * Puts in order what dead processes left there.
  */
-export async function claimOutput(output: string, kind: OutputKind, overwrite = false): Promise<void> {
+export async function claimOutput(
+  output: string,
+  kind: OutputKind,
+  { overwrite = false, inputs = [] }: ClaimOutputOptions = {},
+): Promise<void> {
   await prepareOutput(output);
-  if (!(await exists(output))) return;
+  if (!(await exists(output)) || (kind !== 'gguf' && (await isEmptyFolder(output)))) return;
+  const kept = await whyKept(output, kind, inputs);
+  if (!overwrite) {
+    const advice = kept ? '' : ', or ask to overwrite it';
+    throw new UserError(`${output} exists already; choose another output${advice}`);
+  }
+  if (kept) throw new UserError(kept);
+}
+
+/** Why something that is there is not to be replaced; undefined where it may be. */
+async function whyKept(
+  output: string,
+  kind: OutputKind,
+  inputs: readonly string[],
+): Promise<string | undefined> {
+  const other = await whyOther(output, kind);
+  if (other) return other;
+  for (const input of inputs) {
+    const why = (await exists(input)) ? await whyInput(output, input) : undefined;
+    if (why) return why;
+  }
+  return kind === 'gguf' ? undefined : whyPrecious(output);
+}
+
+/** Why it is nothing of that kind; undefined where it is. */
+async function whyOther(output: string, kind: OutputKind): Promise<string | undefined> {
   const isFolder = (await stat(output)).isDirectory();
   if (kind === 'gguf') {
-    if (!overwrite)
-      throw new UserError(`${output} exists already; choose another output, or ask to overwrite it`);
-    if (isFolder || !(await beginsAsGguf(output))) {
-      throw new UserError(`${output} is no GGUF file and is not overwritten`);
-    }
-    return;
+    const isGguf = !isFolder && (await beginsAsGguf(output));
+    return isGguf ? undefined : `${output} is no GGUF file and is not overwritten`;
   }
-  if (!overwrite) return refuseExisting(output);
-  if (!isFolder) throw new UserError(`${output} is a file, not a folder`);
+  if (!isFolder) return `${output} is a file, not a folder`;
   const [mark, what] = MARKS[kind];
-  const names = contentOf(await readdir(output));
-  if (names.length > 0 && !names.includes(mark)) {
-    throw new UserError(`${output} is no ${what} folder and is not overwritten`);
-  }
+  const marked = (await readdir(output)).includes(mark);
+  return marked ? undefined : `${output} is no ${what} folder and is not overwritten`;
 }
 
 async function beginsAsGguf(path: string): Promise<boolean> {
@@ -51,10 +79,14 @@ async function beginsAsGguf(path: string): Promise<boolean> {
 
 /** Throws UserError where `output` is what the job reads from, or holds it. */
 export async function refuseInput(output: string, input: string): Promise<void> {
-  if (await isSame(input, output)) throw new UserError(`${output} is read from and is not overwritten`);
-  if (await isWithin(input, output)) {
-    throw new UserError(`${output} holds ${input}, which the job reads, and is not overwritten`);
-  }
+  const why = await whyInput(output, input);
+  if (why) throw new UserError(why);
+}
+
+async function whyInput(output: string, input: string): Promise<string | undefined> {
+  if (await isSame(input, output)) return `${output} is read from and is not overwritten`;
+  if (!(await isWithin(input, output))) return undefined;
+  return `${output} holds ${input}, which the job reads, and is not overwritten`;
 }
 
 async function isSame(a: string, b: string): Promise<boolean> {

@@ -9,6 +9,7 @@ import {
   isWithin,
   makeFolder,
   prepareOutput,
+  whyPrecious,
   writeFileAtomic,
   writeFolderAtomic,
 } from '../formats/io/write.js';
@@ -279,15 +280,19 @@ async function refuse(path: string, { resume, overwrite, inputs = [] }: ClaimOpt
     return;
   }
   if (!(await isOccupied(path))) return;
-  if (!overwrite) throw new UserError(await occupied(path));
-  if (!(await isResult(path))) {
-    throw new UserError(`${path} is neither a run nor an adapter and is not overwritten`);
-  }
+  const kept = await whyKept(path, inputs);
+  if (!overwrite) throw new UserError(await occupied(path, kept === undefined));
+  if (kept) throw new UserError(kept);
+}
+
+/** Why what is in a folder is not to be replaced; undefined where it may be. */
+async function whyKept(path: string, inputs: readonly string[]): Promise<string | undefined> {
+  if (!(await isResult(path))) return `${path} is neither a run nor an adapter and is not overwritten`;
   for (const input of inputs) {
-    if (await isWithin(input, path)) {
-      throw new UserError(`${path} holds ${input}, which the job reads, and is not overwritten`);
-    }
+    if (await isWithin(input, path))
+      return `${path} holds ${input}, which the job reads, and is not overwritten`;
   }
+  return whyPrecious(path);
 }
 
 /** Whether a folder holds more than a learning-rate test. Throws UserError where it is no folder. */
@@ -303,14 +308,16 @@ async function isResult(path: string): Promise<boolean> {
   return [RUN_FILE, 'adapter_config.json'].some((name) => names.includes(name));
 }
 
-async function occupied(path: string): Promise<string> {
+async function occupied(path: string, replaceable: boolean): Promise<string> {
   if (!(await isResult(path))) return `${path} holds other files already; choose another output`;
   const unfinished =
     (await exists(join(path, RUN_FILE))) &&
     (await readJson(join(path, RUN_FILE), runSchema)).status === 'running';
-  if (!unfinished) return `${path} exists already; choose another output, or --overwrite it`;
+  if (!unfinished) {
+    return `${path} exists already; choose another output${replaceable ? ', or --overwrite it' : ''}`;
+  }
   const saved = (await listCheckpoints(path)).length > 0;
-  return `${path} holds an unfinished run${saved ? '' : ' without a checkpoint'}; go on with --resume, or start over with --overwrite`;
+  return `${path} holds an unfinished run${saved ? '' : ' without a checkpoint'}; go on with --resume, or ${replaceable ? 'start over with --overwrite' : 'choose another output'}`;
 }
 
 function encode(record: RunRecord): string {

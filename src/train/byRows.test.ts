@@ -1,12 +1,36 @@
 import { describe, expect, it } from 'vitest';
 import { methods } from '../methods/index.js';
-import { filledByRows } from './byRows.js';
-import { parseTrainOptions } from './options.js';
+import { filledByRows, stepsOf } from './byRows.js';
+import { MAX_STEPS, parseTrainOptions } from './options.js';
 
 const filled = (rows: number, given: object = {}, method: keyof typeof methods = 'lora') => {
   const { epochs, learningRate } = filledByRows(parseTrainOptions('o', given), rows, methods[method]);
   return [epochs, learningRate];
 };
+
+describe('the steps of a run', () => {
+  const steps = (rows: number, given: object) =>
+    stepsOf(rows, filledByRows(parseTrainOptions('o', given), rows, methods.lora));
+
+  it('are those given, or of the epochs, one at least', () => {
+    expect(steps(64, { maxSteps: 7, epochs: 1e300 })).toBe(7);
+    expect(steps(60, { epochs: 2.5 })).toBe(20);
+    expect(steps(64, { epochs: 1e-300 })).toBe(1);
+    expect(steps(8, { epochs: MAX_STEPS })).toBe(MAX_STEPS);
+    expect(steps(8, { maxSteps: MAX_STEPS })).toBe(MAX_STEPS);
+  });
+
+  it('are refused where they are absurdly many', () => {
+    for (const epochs of [MAX_STEPS + 1, 1e15, 1e300, Number.MAX_VALUE]) {
+      expect(() => steps(64, { epochs })).toThrow(
+        / epochs of 64 examples are .* steps; a run has at most 99999999$/,
+      );
+    }
+    expect(() => steps(8, { maxSteps: MAX_STEPS + 1 })).toThrow(
+      'o: key "maxSteps": expected a number of at most 99999999',
+    );
+  });
+});
 
 describe('epochs and learning rate', () => {
   it('go by the number of rows where they are not given', () => {

@@ -1,5 +1,6 @@
+import { UserError } from '../base/errors.js';
 import type { Method } from '../methods/method.js';
-import type { TrainOptions } from './options.js';
+import { MAX_STEPS, type TrainOptions } from './options.js';
 
 /** Peak learning rate of methods that name none. */
 const LEARNING_RATE = 2e-4;
@@ -40,4 +41,13 @@ export function stepsPerEpoch(
   { batchSize, gradientAccumulationSteps }: Pick<TrainOptions, 'batchSize' | 'gradientAccumulationSteps'>,
 ): number {
   return Math.ceil(rows / (batchSize * gradientAccumulationSteps));
+}
+
+/** Optimizer steps of a run. Throws UserError where they are more than a run may have. */
+export function stepsOf(rows: number, options: FilledOptions): number {
+  const steps = options.maxSteps ?? Math.max(1, Math.round(stepsPerEpoch(rows, options) * options.epochs));
+  if (steps <= MAX_STEPS) return steps;
+  throw new UserError(
+    `${options.epochs} epochs of ${rows} examples are ${steps} steps; a run has at most ${MAX_STEPS}`,
+  );
 }

@@ -5,7 +5,7 @@ import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, emptyState, trainableCount } from '../methods/adapter.js';
 import { brokenTensor } from '../methods/nonFinite.js';
 import type { BaseModel } from '../models/base.js';
-import { filledByRows, stepsPerEpoch } from './byRows.js';
+import { filledByRows, stepsOf, stepsPerEpoch } from './byRows.js';
 import {
   listCheckpoints,
   loadCheckpoint,
@@ -103,7 +103,7 @@ export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void
   const options = filledByRows(job.options, examples.length, adapter.method);
   const batchSize = options.batchSize * options.gradientAccumulationSteps;
   const perEpoch = stepsPerEpoch(examples.length, options);
-  const steps = options.maxSteps ?? Math.max(1, Math.round(perEpoch * options.epochs));
+  const steps = stepsOf(examples.length, options);
   const warmup = options.warmupSteps ?? Math.ceil(options.warmupRatio * steps);
   const scheduled = (step: number) =>
     options.learningRate * scheduleFactor(options.schedule, step, warmup, steps);

@@ -6,12 +6,13 @@ import { f32 } from '../base/tensor.js';
 import { checkJson } from '../formats/io/json.js';
 import { emptyState } from '../methods/adapter.js';
 import { DivergedError, type TrainJob, trainLoop } from './loop.js';
+import { MAX_STEPS } from './options.js';
 
 /** Options of the test. The command line makes its flags and their help from this. */
 export const lrRangeSchema = z.strictObject({
   minLr: z.number().positive().default(1e-6).describe('learning rate of the first step'),
   maxLr: z.number().positive().default(1).describe('learning rate of the last step'),
-  lrSteps: z.int().min(20).default(100).describe('steps from the one to the other'),
+  lrSteps: z.int().min(20).max(MAX_STEPS).default(100).describe('steps from the one to the other'),
 });
 export type LrRange = z.output<typeof lrRangeSchema>;
 export type LrRangeInput = z.input<typeof lrRangeSchema>;

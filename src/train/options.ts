@@ -3,6 +3,9 @@ import { UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import { schedules } from './schedule.js';
 
+/** The most steps of a run: as many as the eight digits in a checkpoint's name count. */
+export const MAX_STEPS = 99_999_999;
+
 /** Hyper-parameters of a run. The command line makes its flags and their help from this. */
 export const trainSchema = z.strictObject({
   epochs: z
@@ -10,7 +13,7 @@ export const trainSchema = z.strictObject({
     .positive()
     .optional()
     .describe('passes over the data, unless the number of steps is given (default: by the number of rows)'),
-  maxSteps: z.int().positive().optional().describe('number of optimizer steps'),
+  maxSteps: z.int().positive().max(MAX_STEPS).optional().describe('number of optimizer steps'),
   batchSize: z
     .int()
     .positive()

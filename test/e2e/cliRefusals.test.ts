@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { runProgram } from '../../src/cli/command.js';
 import { commands } from '../../src/cli/commands.js';
-import { makeWorkspace } from './cliSupport.js';
+import { makeWorkspace, run } from './cliSupport.js';
 
 // What the command line refuses, in this process: none of it reaches the engine.
 
@@ -15,6 +15,10 @@ beforeAll(async () => {
   await writeFile(at('broken.jsonl'), '{"text": "a"}\n{"txt": "b"}\n');
   await mkdir(at('notes'));
   await writeFile(at('notes/note.txt'), 'mine');
+  await mkdir(at('other'));
+  await writeFile(at('other/config.json'), '{}');
+  await mkdir(at('trained'));
+  await writeFile(at('trained/adapter_config.json'), '{}');
 });
 afterAll(() => rm(root, { recursive: true, force: true }));
 
@@ -94,6 +98,13 @@ const table: [string[], number, RegExp][] = [
   [[...train, '--config', at('none.yaml')], 1, /none\.yaml: there is no such file/],
   [[...train, '--method', 'full', '--r', '4'], 1, /the option "r" is not for method full/],
   [[...train, '--target-modules', 'q_porj'], 1, /"q_porj" matches no layer; did you mean "q_proj"\?/],
+  [
+    [...train, '--epochs', '1e300'],
+    1,
+    /1e\+300 epochs of 64 examples are 8e\+300 steps; a run has at most 99999999/,
+  ],
+  [[...train, '--max-steps', '1e15'], 2, /--max-steps <n>.*expected a number of at most 99999999/],
+  [[...train, '--find-lr', '--lr-steps', '1e15'], 2, /--lr-steps <n>.*expected a number of at most 99999999/],
   [[...train, '--method', 'pissa', '--r', '1000'], 1, /r 1000 is larger than .* allows/],
   [[...train, '--max-length', '1000'], 1, /1000 is more than the model's 128 positions/],
   [['train', '--model', at('nowhere'), ...data, ...output], 1, /there is no model at .*nowhere/],
@@ -104,7 +115,27 @@ const table: [string[], number, RegExp][] = [
   [['train', '--resume', ...output], 1, /there is no run to resume in .*refused/],
   [['eval', ...model, '--adapter', at('notes'), ...data], 1, /notes is not an adapter folder/],
   [['generate', '--adapter', at('notes'), '--prompt', 'a'], 1, /notes is not an adapter folder/],
-  [['merge', ...model, '--adapter', at('notes'), '--output', at('notes')], 1, /notes exists already/],
+  // What would be refused then is not advised.
+  [
+    ['merge', ...model, '--adapter', at('notes'), '--output', at('notes')],
+    1,
+    /notes exists already; choose another output$/m,
+  ],
+  [
+    ['merge', ...model, '--adapter', at('notes'), '--output', at('model')],
+    1,
+    /model exists already; choose another output$/m,
+  ],
+  [
+    ['merge', ...model, '--adapter', at('notes'), '--output', '.'],
+    1,
+    /\. exists already; choose another output$/m,
+  ],
+  [
+    ['merge', ...model, '--adapter', at('notes'), '--output', at('other')],
+    1,
+    /other exists already; choose another output, or ask to overwrite it$/m,
+  ],
   [
     ['merge', ...model, '--adapter', at('notes'), '--output', at('notes'), '--overwrite'],
     1,
@@ -127,4 +158,19 @@ it.each(table)('%j', async (args, code, message) => {
   expect(outcome.code).toBe(code);
   expect(await readdir(root)).not.toContain('refused');
   expect(await readFile(at('notes/note.txt'), 'utf8')).toBe('mine');
+});
+
+it('does not advise to overwrite the current folder', async () => {
+  const job = ['train', ...model, ...data, '--output', '.'];
+  const asked = await run(at('trained'), job);
+  expect(asked).toMatchObject({
+    code: 1,
+    stderr: 'lowrank: . exists already; choose another output\n',
+  });
+  const { code, stdout, stderr } = await run(at('trained'), [...job, '--overwrite']);
+  expect(stderr).toMatch(
+    /^lowrank: \. holds .*trained and is not overwritten; choose another output folder\n$/,
+  );
+  // Before anything is loaded.
+  expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
 });

@@ -82,7 +82,7 @@ export async function refuseExisting(output: string): Promise<void> {
   throw new UserError(`${output} exists already; choose another output, or ask to overwrite it`);
 }
 
-async function isEmptyFolder(path: string): Promise<boolean> {
+export async function isEmptyFolder(path: string): Promise<boolean> {
   if (!(await stat(path).catch(() => undefined))?.isDirectory()) return false;
   return contentOf(await readdir(path)).length === 0;
 }
@@ -131,7 +131,10 @@ export async function writeFolderAtomic(
     if (!(await stat(target)).isDirectory()) throw new UserError(`${folder} is a file, not a folder`);
     await sweep(target);
     if (!overwrite) await refuseExisting(folder);
-    else if (contentOf(await readdir(target)).length > 0) refusePrecious(folder, target);
+    else if (contentOf(await readdir(target)).length > 0) {
+      const precious = await whyPrecious(folder);
+      if (precious) throw new UserError(precious);
+    }
   }
   const temporary = temporaryFor(replaces ? join(target, 'output') : target);
   try {
@@ -194,13 +197,14 @@ export class TemporaryFolder {
   }
 }
 
-/** Overwriting "." or "~" would delete far more than an earlier output. */
-function refusePrecious(named: string, target: string): void {
-  for (const precious of [process.cwd(), homedir()]) {
-    if (isInside(precious, target)) {
-      throw new UserError(`${named} holds ${precious} and is not overwritten; choose another output folder`);
-    }
-  }
+/**
+ * Why an existing folder is not to be overwritten whatever is in it: "." or "~" would delete far more than an earlier
+ * output. Undefined where it may be.
+ */
+export async function whyPrecious(folder: string): Promise<string | undefined> {
+  const target = await realpath(folder);
+  const precious = [process.cwd(), homedir()].find((path) => isInside(path, target));
+  return precious && `${folder} holds ${precious} and is not overwritten; choose another output folder`;
 }
 
 function isInside(path: string, folder: string): boolean {

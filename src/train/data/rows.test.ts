@@ -265,6 +265,28 @@ describe('readRows', () => {
   });
 });
 
+describe('values that nest very deep', () => {
+  const depth = 100_000;
+  const objects = `${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}`;
+  const arrays = '['.repeat(depth) + ']'.repeat(depth);
+  const turn = (more: string) => `{"messages":[{"role":"user","content":"a"},{"role":"assistant",${more}}]}`;
+  const call = `"content":"b","tool_calls":[{"function":{"name":"f","arguments":${JSON.stringify(objects)}}}]`;
+
+  it.each([
+    ['a.jsonl', `{"messages":${arrays}}\n`, 'line 1'],
+    ['b.jsonl', turn(`"content":${objects}`), 'line 1'],
+    ['c.json', `[${turn(`"content":${arrays}`)}]`, 'row 1'],
+    ['d.jsonl', turn(call), 'line 1: key "messages.1.tool_calls.0.function.arguments"'],
+    ['e.csv', `messages\n"${objects.replaceAll('"', '""')}"\n`, 'line 2, column "messages"'],
+  ])('are refused in %s', async (name, content, place) => {
+    const file = join(folder, name);
+    writeFileSync(file, content);
+    await expect(readRows(file)).rejects.toThrow(UserError);
+    await expect(readRows(file)).rejects.toThrow(`${file} ${place}`);
+    await expect(readRows(file)).rejects.toThrow('nests objects and arrays deeper than 200');
+  });
+});
+
 describe('rows as other tools write them', () => {
   it('gives the text of content in parts', async () => {
     const content = [
