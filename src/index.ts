@@ -18,6 +18,7 @@ export { type CountedMethodRow, countedMethodRows, type MethodRow, methodRows } 
 export type { Metric } from './api/metric.js';
 export { Model } from './api/model.js';
 export type { AdapterOptions, AddOptions, LoadOptions } from './api/modelOptions.js';
+export type { RunWarning } from './api/outcome.js';
 export type { RankInput } from './api/ranks.js';
 export { type RunRecord, readMetrics, readRun } from './api/runFolder.js';
 export { listRuns, type RunSummary } from './api/runs.js';

@@ -5,6 +5,7 @@ import { UserError } from '../base/errors.js';
 import { exists, fileError } from '../formats/io/node.js';
 import { sweep } from '../formats/io/staging.js';
 import { curvesOf, type LossCurves } from './curves.js';
+import { type RunWarning, warningsOf } from './outcome.js';
 import { RUN_FILE, type RunRecord, readMetrics, readRun } from './runFolder.js';
 
 /** A run as a list shows it. */
@@ -18,6 +19,8 @@ export interface RunSummary {
   step: number;
   steps: number | undefined;
   curves: LossCurves;
+  /** Of a complete run: why its result may be worth nothing. */
+  warnings: RunWarning[];
   /** Every option of the run. */
   options: Record<string, unknown>;
 }
@@ -65,6 +68,7 @@ async function summaryOf(folder: string): Promise<RunSummary> {
     step: last?.step ?? 0,
     steps: last?.steps,
     curves: curvesOf(metrics),
+    warnings: status === 'complete' ? warningsOf(metrics) : [],
     options,
   };
 }

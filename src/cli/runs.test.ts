@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -27,12 +27,12 @@ beforeAll(async () => {
 });
 afterAll(() => rm(root, { recursive: true }));
 
-async function shown(columns: number | undefined): Promise<string[]> {
+async function shown(columns: number | undefined, folder = root): Promise<string[]> {
   const lines: string[] = [];
   const terminal = new Terminal(false);
   vi.spyOn(terminal, 'columns', 'get').mockReturnValue(columns);
   vi.spyOn(terminal, 'say').mockImplementation((text = '') => void lines.push(text));
-  await runs.run({ folder: root }, terminal);
+  await runs.run({ folder }, terminal);
   return lines;
 }
 
@@ -69,3 +69,37 @@ describe('the comparison of runs', () => {
     expect(curves[0]).toContain('step 60');
   });
 });
+
+it.each([60, 120])(
+  'a complete run that taught nothing is listed with what its end said, in %i columns',
+  async (columns) => {
+    const parent = await mkdtemp(join(tmpdir(), 'lowrank-runs-'));
+    try {
+      const record: RunRecord = { status: 'running', options: {}, command: 'c', model: {}, sessions: [] };
+      for (const name of ['flat', 'going']) {
+        const folder = await RunFolder.claim(join(parent, name));
+        await folder.begin(record, 0);
+        for (let step = 1; step <= 30; step++) {
+          await folder.record({
+            ...{ kind: 'step', step, steps: 30, epoch: 0, learningRate: 1, gradNorm: 1, tokens: step },
+            ...{ loss: 4, tokensPerSecond: 1, secondsLeft: 1 },
+          });
+        }
+        if (name === 'flat') await folder.finish({ ...record, status: 'complete' }, (path) => mkdir(path));
+        await folder.release();
+      }
+      const lines = await shown(columns, parent);
+      for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns);
+      const warned = lines.slice(
+        lines.indexOf('warnings') + 1,
+        lines.findIndex((line) => line.startsWith('training')) - 1,
+      );
+      expect(warned.map((line) => line.trim()).join(' ')).toBe(
+        'flat: the training loss did not move: 4.0000 -> 4.0000; ' +
+          'try a higher learning rate (--find-lr looks for one) or more epochs',
+      );
+    } finally {
+      await rm(parent, { recursive: true });
+    }
+  },
+);

@@ -36,6 +36,7 @@ export const runs: CommandSpec = {
     for (const run of found) terminal.emit(run);
     if (terminal.json) return exitCodes.ok;
     tellRuns(found, terminal);
+    tellWarnings(found, terminal);
     tellDifferences(found, terminal);
     const lastStep = Math.max(...found.map(({ step }) => step));
     if (lastStep === 0) return exitCodes.ok;
@@ -58,6 +59,20 @@ function tellRuns(found: readonly RunSummary[], terminal: Terminal): void {
   ]);
   const head = ['run', 'status', 'trained', 'steps', 'loss', 'held out'];
   for (const line of tableOrList([head, ...rows], columnsOf(terminal))) terminal.say(line);
+}
+
+/** What the end of a run said of it, which "complete" does not. */
+function tellWarnings(found: readonly RunSummary[], terminal: Terminal): void {
+  const warned = found.filter(({ warnings }) => warnings.length > 0);
+  if (warned.length === 0) return;
+  terminal.say();
+  terminal.say('warnings');
+  for (const { name, warnings } of warned) {
+    for (const { message } of warnings) {
+      const words = `  ${name}: ${message}`.split(/(?<=\S) /);
+      for (const line of fill(words, columnsOf(terminal), '    ')) terminal.say(line);
+    }
+  }
 }
 
 /** The options in which runs differ: what may explain that their curves do. */
