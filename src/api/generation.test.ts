@@ -1,7 +1,11 @@
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { loadTokenizer } from '../formats/tokenizer.js';
+import { NodeRuntime } from '../graph/runtime/node.js';
+import { Generator } from './generator.js';
 import { loadModel } from './loadModel.js';
 import { embeddedModel } from './locate.js';
 
@@ -51,4 +55,17 @@ it('says which key is wrong when it generates, and does other work', async () =>
   );
   expect((await model.evaluate([{ text: PROMPT }])).tokens).toBeGreaterThan(0);
   await model.close();
+});
+
+it('says once that a prompt spells the BOS that is put before it, and doubles it as transformers does', async () => {
+  const folder = fileURLToPath(new URL('../formats/fixtures/tokenizer/sentencepiece', import.meta.url));
+  const tokenizer = { tokenizer: await loadTokenizer(folder), folder, model: folder };
+  const notices: string[] = [];
+  const config = { place: 'x', content: {}, onNotice: (text: string) => notices.push(text) };
+  const generator = new Generator(new NodeRuntime(), {}, config);
+  expect(generator.encode(tokenizer, 'the river')).toEqual([1, 307, 318]);
+  for (let i = 0; i < 2; i++) expect(generator.encode(tokenizer, '<s>the river')).toEqual([1, 1, 307, 318]);
+  expect(notices).toEqual([
+    'the prompt begins with "<s>", which the tokenizer puts before it too: it stands there twice, as in transformers',
+  ]);
 });

@@ -58,6 +58,7 @@ export class Generator {
   private loaded: Loaded[] = [];
   private kept: Loaded | undefined;
   private known: GenerationSettings | undefined;
+  private toldTwice = false;
 
   constructor(
     private readonly runtime: Runtime,
@@ -69,7 +70,15 @@ export class Generator {
   encode({ tokenizer, folder }: TokenizerOf, prompt: Prompt, tools?: readonly unknown[]): number[] {
     if (typeof prompt === 'string') {
       if (tools) throw new UserError('tools belong to a chat: give the prompt as messages');
-      return tokenizer.encode(prompt);
+      const ids = tokenizer.encode(prompt);
+      if (tokenizer.startsTwice(ids) && !this.toldTwice) {
+        this.toldTwice = true;
+        const start = JSON.stringify(tokenizer.tokenOf(ids[0]));
+        this.config.onNotice?.(
+          `the prompt begins with ${start}, which the tokenizer puts before it too: it stands there twice, as in transformers`,
+        );
+      }
+      return ids;
     }
     const template = tokenizer.templateFor(tools);
     if (!template) {

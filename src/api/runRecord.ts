@@ -48,8 +48,8 @@ export async function runRecord(
     command,
     directory: before?.directory ?? process.cwd(),
     data: {
-      train: { files: train, counts: { ...counts.train } },
-      ...(counts.eval && { eval: { files: evaluation, counts: { ...counts.eval } } }),
+      train: { files: train, counts: numbersOf(counts.train) },
+      ...(counts.eval && { eval: { files: evaluation, counts: numbersOf(counts.eval) } }),
     },
     model: { type: model.base.config.modelType, ...model.parameters, files },
     sessions: [...(before?.sessions ?? []), session],
@@ -77,4 +77,8 @@ function checkSameFiles(
 function checkSame(what: string, before: FileIdentity | undefined, now: FileIdentity): void {
   if (!before || before.sha256 === now.sha256) return;
   throw new UserError(`${what} has changed since the run began; a run goes on with what it began with only`);
+}
+
+function numbersOf({ unread: _, ...counts }: EncodeStats): Record<string, number> {
+  return counts;
 }

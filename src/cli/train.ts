@@ -268,7 +268,8 @@ function describeData(stats: EncodeStats): string {
 }
 
 /** What of the rows the user may not have meant. */
-function* dataWarnings({ examples, truncated, unended, empty }: EncodeStats): Generator<string> {
+function* dataWarnings(stats: EncodeStats): Generator<string> {
+  const { examples, truncated, unended, empty, startedTwice, cutTurns, unread } = stats;
   const whole = examples - truncated;
   if (unended > 0) {
     const which =
@@ -277,6 +278,14 @@ function* dataWarnings({ examples, truncated, unended, empty }: EncodeStats): Ge
         : `in ${counted(unended, 'example')} the last turn does not end`;
     yield `${which} with an end token, so the model does not learn to stop; --add-eos adds one`;
   }
+  if (unread.length > 0) {
+    const keys = unread.map((key) => JSON.stringify(key)).join(', ');
+    yield `the chat template does not read ${keys}: nothing is learned of it`;
+  }
+  if (cutTurns > 0)
+    yield `the chat template leaves out some of what the assistant says (as <think>) in ${counted(cutTurns, 'turn')}`;
+  if (startedTwice > 0)
+    yield `${counted(startedTwice, 'row')} spell the token that the tokenizer puts before each text too: it stands there twice, as in transformers`;
   if (empty > 0) yield `${counted(empty, 'row')} with an empty completion: only to stop is learned of it`;
 }
 

@@ -146,6 +146,12 @@ export class Tokenizer {
     return this.chat.eosIds;
   }
 
+  /** Whether ids of `encode` begin twice with what it puts before a text: the text spells that itself. */
+  startsTwice(ids: readonly number[]): boolean {
+    const { prefix } = this;
+    return prefix.length > 0 && [...prefix, ...prefix].every((id, i) => ids[i] === id);
+  }
+
   /** The same tokens with other chat templates. */
   withTemplates(templates: ChatTemplates): Tokenizer {
     const other: Tokenizer = Object.assign(Object.create(Tokenizer.prototype), this);

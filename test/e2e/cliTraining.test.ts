@@ -193,6 +193,22 @@ describe('the chat template', () => {
   });
 });
 
+describe('train', () => {
+  it('names what the chat template does not read', async () => {
+    const messages = [
+      { role: 'user', content: '1?' },
+      { role: 'assistant', content: 'odd', reasoning: '2 does not divide it' },
+    ];
+    await writeFile(join(root, 'unread.jsonl'), JSON.stringify({ messages }));
+    const rows = ['--data', 'unread.jsonl', '--output', 'unread', '--max-steps', '1'];
+    const { code, stdout } = await run(root, overriding(training, rows));
+    expect(code).toBe(0);
+    expect(stdout).toContain(
+      'warning   the chat template does not read "reasoning": nothing is learned of it\n',
+    );
+  });
+});
+
 describe('--chat-template', () => {
   it('writes the rows, and goes with the adapter', async () => {
     const { chat_template: template } = await readJsonFile(root, 'model', 'tokenizer_config.json');

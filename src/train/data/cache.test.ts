@@ -44,7 +44,16 @@ async function* encoded(examples: readonly Example[]): AsyncGenerator<Example, E
   yield* examples;
   const count = examples.length;
   const tokens = tokensOf(examples);
-  const left = { truncated: 1, dropped: 2, unanswered: 1, unended: 0, empty: 0 };
+  const left = {
+    truncated: 1,
+    dropped: 2,
+    unanswered: 1,
+    unended: 0,
+    empty: 0,
+    startedTwice: 0,
+    cutTurns: 0,
+    unread: [],
+  };
   return { rows: count, examples: count, ...left, tokens, supervisedTokens: 3, longest: 4 };
 }
 

@@ -92,6 +92,9 @@ describe('encodeRows', () => {
       dropped: 0,
       unanswered: 0,
       unended: 0,
+      startedTwice: 0,
+      cutTurns: 0,
+      unread: [],
       empty: 0,
       tokens: examples[0].ids.length,
       supervisedTokens: examples[0].supervised.filter((target) => target === 1).length,
@@ -118,6 +121,41 @@ describe('encodeRows', () => {
       'The river..<|im_end|>',
       'The river.!<|im_end|>',
     ]);
+  });
+
+  it('counts rows that spell the BOS that is put before them too, as transformers doubles it', async () => {
+    const rows = [{ text: '<s>the river' }, { text: 'the <s>river' }];
+    const { examples, stats } = await encode(rows, {}, sentencepiece);
+    // transformers: tokenizer('<s>the river').input_ids
+    expect([...examples[0].ids].slice(0, -1)).toEqual([1, 1, 307, 318]);
+    expect(stats.startedTwice).toBe(1);
+    const prompt = await encode([{ prompt: '<s>the', completion: ' river' }], {}, sentencepiece);
+    expect(prompt.stats.startedTwice).toBe(1);
+    expect((await encode(rows)).stats.startedTwice).toBe(0);
+  });
+
+  it('names what of a conversation the template passes over, once', async () => {
+    const turn = (answer: object) => ({ messages: [chat[0], { role: 'assistant', ...answer }] });
+    const tools = [{ type: 'function', function: { name: 'f' } }];
+    const rows = [
+      turn({ content: 'A.', mood: 'glad', thinking: 'Hm.', name: 'b' }),
+      { ...turn({ content: 'A.', mood: 'sad', extra: null }), tools },
+    ];
+    const { stats } = await encode(rows);
+    expect(stats).toMatchObject({ unread: ['mood', 'thinking', 'tools'], cutTurns: 0 });
+    const ends = '{% if add_generation_prompt %}a:{% endif %}';
+    const whole = writing(
+      `{{ tools }}{% for m in messages %}{{ m.role[0] }}:{{ m | tojson }}{% endfor %}${ends}`,
+    );
+    expect((await encode(rows, { addEos: true }, whole)).stats.unread).toEqual([]);
+    const cutting = writing(
+      "{% for m in messages %}{{ m.role[0] }}:{{ m.content.split('</think>')[-1] | trim }}<|im_end|>{% endfor %}" +
+        ends,
+    );
+    const thought = [turn({ content: '<think>Hm.</think>\nA.' }), turn({ content: ' A. ' })];
+    for (const lossOn of ['completion', 'all'] as const)
+      expect((await encode(thought, { lossOn }, cutting)).stats.cutTurns).toBe(1);
+    expect((await encode(thought)).stats.cutTurns).toBe(0);
   });
 
   it('learns everything when asked to', async () => {
@@ -164,6 +202,9 @@ describe('encodeRows', () => {
       dropped: 1,
       unanswered: 0,
       unended: 0,
+      startedTwice: 0,
+      cutTurns: 0,
+      unread: [],
       empty: 0,
       tokens: 9,
       supervisedTokens: 4,

@@ -4,6 +4,7 @@ import { type ChatSegment, chatSegments, renderChat } from '../../formats/chat.j
 import type { Tokenizer } from '../../formats/tokenizerCore.js';
 import { instructionAsMessages, instructionAsPrompt } from './instruction.js';
 import type { Row } from './rows.js';
+import { holds, UnreadKeys } from './unread.js';
 
 /** One sequence to train on. Its last token is always a target: nothing is learned behind the last one. */
 export interface Example {
@@ -41,6 +42,12 @@ export interface EncodeStats {
   unended: number;
   /** Rows of which only the end is learned: their completion is empty. */
   empty: number;
+  /** Rows of text that spell the token which the tokenizer puts before each text too: it stands there twice. */
+  startedTwice: number;
+  /** Turns to learn of which the chat template leaves something out. */
+  cutTurns: number;
+  /** Keys of conversations that the chat template does not read. */
+  unread: string[];
   /** Tokens of all examples. */
   tokens: number;
   supervisedTokens: number;
@@ -78,7 +85,6 @@ export async function* encodeEach(
   if (!Number.isInteger(maxLength) || maxLength < 2) {
     throw new UserError(`the maximum length must be a whole number of at least 2 tokens, not ${maxLength}`);
   }
-  const encode = encoderOf(tokenizer, options, source);
   const stats: EncodeStats = {
     rows: 0,
     examples: 0,
@@ -87,10 +93,14 @@ export async function* encodeEach(
     unanswered: 0,
     unended: 0,
     empty: 0,
+    startedTwice: 0,
+    cutTurns: 0,
+    unread: [],
     tokens: 0,
     supervisedTokens: 0,
     longest: 0,
   };
+  const encode = encoderOf(tokenizer, options, source, stats);
   for await (const row of rows) {
     stats.rows++;
     const sequences = encode(row);
@@ -99,6 +109,7 @@ export async function* encodeEach(
       stats.unanswered++;
     }
     if (answerOf(row)?.trim() === '') stats.empty++;
+    if (sequences.some(({ ids }) => tokenizer.startsTwice(ids))) stats.startedTwice++;
     for (const { ids, supervised, ended } of sequences) {
       stats.longest = Math.max(stats.longest, ids.length);
       const length = supervised.lastIndexOf(true, maxLength - 1) + 1;
@@ -149,7 +160,12 @@ export async function encodeRows(
 type Encoder = (row: Row) => Sequence[];
 type RowOf<K extends Row['kind']> = Extract<Row, { kind: K }>;
 
-function encoderOf(tokenizer: Tokenizer, options: EncodeRowsOptions, source: string): Encoder {
+function encoderOf(
+  tokenizer: Tokenizer,
+  options: EncodeRowsOptions,
+  source: string,
+  stats: Pick<EncodeStats, 'cutTurns' | 'unread'>,
+): Encoder {
   const all = options.lossOn === 'all';
   const ended = (ids: readonly number[]) =>
     ids.length > 0 && tokenizer.eosIds.includes(ids[ids.length - 1]) ? ids : [...ids, eosOf(tokenizer)];
@@ -163,7 +179,7 @@ function encoderOf(tokenizer: Tokenizer, options: EncodeRowsOptions, source: str
     ];
   };
   const messages =
-    tokenizer.chatTemplate !== undefined ? messagesEncoder(tokenizer, options, source) : undefined;
+    tokenizer.chatTemplate !== undefined ? messagesEncoder(tokenizer, options, source, stats) : undefined;
   return (row) => {
     switch (row.kind) {
       case 'text':
@@ -187,6 +203,7 @@ function messagesEncoder(
   tokenizer: Tokenizer,
   { lossOn, addEos, templateVariables: variables }: EncodeRowsOptions,
   source: string,
+  stats: Pick<EncodeStats, 'cutTurns' | 'unread'>,
 ): (row: Omit<RowOf<'messages'>, 'kind'>) => Sequence[] {
   const endOfTurn = tokenizer.eosIds.map((id) => tokenizer.tokenOf(id)!);
   const addedEnd = addEos ? tokenizer.tokenOf(eosOf(tokenizer)) : undefined;
@@ -195,6 +212,7 @@ function messagesEncoder(
   const whole = (text: string): ChatSegment[][] => {
     return [[{ text: hasEnd(text) ? text : text + (addedEnd ?? ''), supervised: true }]];
   };
+  const unread = new UnreadKeys();
   return ({ messages, tools, masked, line, source: file = source }) => {
     const place = `${file} line ${line}`;
     const template = tokenizer.templateFor(tools)!;
@@ -208,6 +226,12 @@ function messagesEncoder(
       lossOn === 'all'
         ? whole(renderChat(template, messages, context))
         : chatSegments(template, messages, { ...context, endOfTurn, masked, addedEnd });
+    const learned = messages.filter((turn, i) => turn.role === 'assistant' && !masked?.includes(i));
+    const said = sequences.flat().filter(({ supervised }) => supervised);
+    stats.cutTurns += learned.filter((turn, i) => !holds(said[lossOn === 'all' ? 0 : i].text, turn)).length;
+    const write = (conversation: Pick<RowOf<'messages'>, 'messages' | 'tools'>) =>
+      renderChat(template, conversation.messages, { ...context, tools: conversation.tools });
+    stats.unread.push(...unread.of({ messages, tools }, template, write));
     return sequences.map((segments) => {
       let after = '';
       const pieces = segments.map(({ text, supervised }) => {

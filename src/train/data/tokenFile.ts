@@ -14,7 +14,7 @@ import type { EncodeStats, Example } from './encode.js';
 import type { ExampleSource } from './source.js';
 
 /** Goes up with each change of what is kept, and of what rows become: files of another are made anew. */
-const VERSION = 2;
+const VERSION = 3;
 const TARGET = 1 << 31;
 /** Tokens are written in pieces of this many. */
 const BUFFER_TOKENS = 2 ** 18;
@@ -30,6 +30,9 @@ const footerSchema = z.object({
     dropped: count,
     unanswered: count,
     unended: count,
+    startedTwice: count,
+    cutTurns: count,
+    unread: z.array(z.string()),
     empty: count,
     tokens: count,
     supervisedTokens: count,
