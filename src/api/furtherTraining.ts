@@ -46,7 +46,12 @@ export function trainedFurther(
     Object.entries(own).filter(([key]) => known.includes(key) && !(targets && OF_TARGETS.includes(key))),
   );
   const what = `${name} configuration`;
-  const config = method.parse(what, { ...kept, ...asked }) as Record<string, unknown>;
+  // What is no option of a method was read of the adapter's file.
+  const read = Object.entries(own).filter(([key]) => !known.includes(key) && !OF_TARGETS.includes(key));
+  const config = {
+    ...Object.fromEntries(read),
+    ...(method.parse(what, { ...kept, ...asked }) as Record<string, unknown>),
+  };
   for (const key of Object.keys(asked)) {
     if (OF_TRAINING.includes(key) || OF_TARGETS.includes(key)) continue;
     if (isDeepStrictEqual(plain(config[key]), plain(own[key]))) continue;

@@ -255,7 +255,6 @@ describe('checkPeftConfig', () => {
     [{ trainable_token_indices: [-1] }, /^c.json: key "trainable_token_indices/],
     [{ lora_bias: true, use_dora: true }, /^c.json: lora_bias needs init_lora_weights true or false/],
     [{ lora_bias: true, init_lora_weights: 'gaussian' }, /^c.json: lora_bias needs /],
-    [{ ensure_weight_tying: true }, /^c.json: ensure_weight_tying true is not implemented$/],
     [
       { init_lora_weights: 'pissa' },
       /"pissa" took .* save it with PEFT's path_initial_model_for_weight_conversion/,

@@ -52,6 +52,8 @@ const loraSchema = z.object({
   bias: z.enum(['none', 'all', 'lora_only']).default('none'),
   /** B has a bias. */
   lora_bias: flag,
+  /** Of a tied pair, what is trained of one is trained of both. */
+  ensure_weight_tying: flag,
   rank_pattern: perModule(z.int().positive()),
   alpha_pattern: perModule(factor),
   /** How A and B began. */
@@ -118,7 +120,6 @@ const KINDS: Record<PeftConfig['peft_type'], Kind> = {
     neutral: {
       alora_invocation_tokens: null,
       arrow_config: null,
-      ensure_weight_tying: false,
       kasa_config: null,
       layer_replication: null,
       monteclora_config: null,

@@ -9,6 +9,8 @@ export interface Extras {
   bias: 'none' | 'all' | 'lora_only';
   /** Ends of names of modules that train whole, each in a copy of its own. */
   modulesToSave?: readonly string[];
+  /** Of a tied pair, a full copy is of both. As PEFT has it, and only in what it wrote. */
+  ensureWeightTying?: boolean;
   /** Rows that train of the input embedding, or of each module named. */
   trainableTokenIndices?: readonly number[] | Readonly<Record<string, readonly number[]>>;
 }
@@ -17,7 +19,7 @@ type Shapes = Pick<BaseModel, 'sites' | 'parameters'>;
 
 /** `targets` are the names of the adapted sites. Throws UserError where an option names nothing, or what is adapted. */
 export function extraTrainables(c: Extras, model: Shapes, targets: ReadonlySet<string>): Trainable[] {
-  const copies = copiesOf(c.modulesToSave ?? [], model, targets);
+  const copies = copiesOf(c, model, targets);
   const copied = new Set(copies.map((t) => t.name));
   const biases = [...model.parameters].filter(([name]) => {
     if (!name.endsWith('.bias') || copied.has(name)) return false;
@@ -33,8 +35,15 @@ export function extraTrainables(c: Extras, model: Shapes, targets: ReadonlySet<s
 
 const moduleOf = (tensor: string) => tensor.slice(0, tensor.lastIndexOf('.'));
 
-/** Copies of the tensors of the modules that are named. A tied head has one, too: it starts as the embedding. */
-function copiesOf(ends: readonly string[], { sites, parameters }: Shapes, targets: ReadonlySet<string>) {
+/**
+ * Copies of the tensors of the modules that are named. A tied head has one, too: it starts as the embedding, unless it is to
+ * stay tied.
+ */
+function copiesOf(
+  { modulesToSave: ends = [], ensureWeightTying = false }: Extras,
+  { sites, parameters }: Shapes,
+  targets: ReadonlySet<string>,
+) {
   const tied = sites.flatMap((s) =>
     s.tiedTo === undefined ? [] : [{ name: `${s.name}.weight`, tensor: `${s.tiedTo}.weight` }],
   );
@@ -50,7 +59,9 @@ function copiesOf(ends: readonly string[], { sites, parameters }: Shapes, target
       if (targets.has(moduleOf(name))) {
         throw new UserError(`modules_to_save and target_modules both name ${moduleOf(name)}`);
       }
-      return { name, shape: parameters.get(tensor)!, init: null, replaces: { tensor } };
+      const shape = parameters.get(tensor)!;
+      if (ensureWeightTying && tied.some((head) => head.tensor === name)) return { name, shape, init: null };
+      return { name, shape, init: null, replaces: { tensor } };
     });
 }
 

@@ -3,12 +3,13 @@ import { f32 } from '../base/tensor.js';
 import { copyTokenizer } from '../formats/companions.js';
 import { type Adapter as AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import type { FoundStart, PeftConfig } from '../formats/peftConfig.js';
-import { adapterSites, splitModuleKey } from '../formats/peftNames.js';
+import { adapterSites, isEmbeddingName, splitModuleKey } from '../formats/peftNames.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, createAdapter, emptyState } from './adapter.js';
 import {
   carriedTensors,
   fileKeyOf,
+  isCarried,
   resized,
   type Shapes,
   vocabularyOf,
@@ -16,7 +17,8 @@ import {
 } from './carried.js';
 import { allMethods, methodNamed } from './index.js';
 import { given } from './layerOptions.js';
-import type { Method } from './method.js';
+import type { Method, Trainable } from './method.js';
+import { isShared, moduleOf } from './own.js';
 import { loadOwnFolder, ownConfigOf, writeOwnFolder } from './ownFiles.js';
 import { withinTargets } from './withinTargets.js';
 
@@ -44,7 +46,20 @@ export function toFiles({ method, config, trainables, values, state }: Adapter):
   const tensors = new Map(
     [...saved].map(([name, t]) => [keys.get(name) ?? name, { shape: t.dims, data: t.data }]),
   );
-  return { config: method.toPeft(config, { values, state }), tensors };
+  const peft = method.toPeft(config, { values, state });
+  const pair = tiedCopyOf(peft, trainables);
+  if (pair) tensors.set(`${HEAD}.base_weight`, tensors.get(pair)!);
+  return { config: peft, tensors };
+}
+
+const HEAD = 'lm_head';
+
+/** The copy of an embedding that its head sees too, which PEFT writes under both names. */
+function tiedCopyOf(config: PeftConfig, trainables: readonly Trainable[]): string | undefined {
+  if (config.peft_type !== 'LORA' || !config.ensure_weight_tying) return undefined;
+  return trainables.find(
+    (t) => t.init === null && isShared(t) && !isCarried(t) && isEmbeddingName(moduleOf(t.name)),
+  )?.name;
 }
 
 /** Reads an adapter folder for a model, as fromReadFiles. */
@@ -67,7 +82,16 @@ export async function fromReadFiles(
 ): Promise<Adapter> {
   const files = withinTargets(place, read, onNotice);
   const tensors = await withoutBaseMatrices(madeFor(place, model), files.tensors, model);
-  const plain = fromFiles(place, { config: files.config, tensors }, model);
+  const { config } = files;
+  const head = model.sites.find(({ name }) => name === HEAD);
+  const tied = config.peft_type === 'LORA' && config.ensure_weight_tying ? head?.tiedTo : undefined;
+  if (tied !== undefined && tensors.has(`${tied}.weight`)) tensors.delete(`${HEAD}.base_weight`);
+  if (tied !== undefined && adapterSites(tensors).includes(HEAD)) {
+    onNotice?.(
+      `${place}: ensure_weight_tying: the matrices of ${tied} and ${HEAD} are equal, and are read as two; trained further, they part`,
+    );
+  }
+  const plain = fromFiles(place, { config, tensors }, model);
   const adapter = files.startedBy ? await startedAgain(place, files.startedBy, plain, model) : plain;
   const modules = model.sites.map(({ name }) => name).filter((name) => tensors.has(`${name}.base_weight`));
   if (modules.length > 0) {

@@ -101,6 +101,7 @@ export function loraLayersToPeft(c: TargetChoice & Extras) {
     ...layersToPeft(c),
     ...given('exclude_modules', typeof exclude === 'object' ? [...exclude] : exclude),
     bias: c.bias,
+    ...given('ensure_weight_tying', c.ensureWeightTying),
     ...given('trainable_token_indices', tokens as PeftLoraConfig['trainable_token_indices']),
   };
 }
@@ -114,6 +115,7 @@ export function loraLayersFromPeft(
     targetModules: sites,
     bias: peft.bias,
     ...given('modulesToSave', peft.modules_to_save?.length ? peft.modules_to_save : undefined),
+    ...given('ensureWeightTying', (peft.peft_type === 'LORA' && peft.ensure_weight_tying) || undefined),
     ...given('trainableTokenIndices', peft.trainable_token_indices ?? undefined),
   };
 }

@@ -2,7 +2,13 @@
 import { UserError } from '../base/errors.js';
 import type { Adapter as AdapterFiles } from '../formats/peft.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
-import { adapterKey, adapterSites, splitAdapterKey, splitModuleKey } from '../formats/peftNames.js';
+import {
+  adapterKey,
+  adapterSites,
+  isEmbeddingName,
+  splitAdapterKey,
+  splitModuleKey,
+} from '../formats/peftNames.js';
 import { given } from './layerOptions.js';
 import { DEFAULT_TARGETS, type TargetChoice, targetTest } from './targets.js';
 
@@ -16,11 +22,18 @@ export function withinTargets(
   onNotice?: (message: string) => void,
 ): AdapterFiles {
   const { config, tensors } = files;
-  const isTarget = targetTest(choiceOf(config));
+  const isNamed = targetTest(choiceOf(config));
   const held = adapterSites(tensors);
-  const kindOf = (name: string) =>
-    tensors.has(adapterKey(name, 'lora_embedding_A')) ? 'embedding' : 'linear';
-  const beyond = held.filter((name) => !isTarget({ name, kind: kindOf(name) }));
+  const embedding = held.find((name) => tensors.has(adapterKey(name, 'lora_embedding_A')));
+  const isTarget = (name: string) => isNamed({ name, kind: name === embedding ? 'embedding' : 'linear' });
+  // The head of a tied pair is adapted with its embedding, by whose name it goes.
+  const isTied = (name: string) =>
+    config.peft_type === 'LORA' &&
+    config.ensure_weight_tying &&
+    isEmbeddingName(name) &&
+    embedding !== undefined &&
+    isTarget(embedding);
+  const beyond = held.filter((name) => !isTarget(name) && !isTied(name));
   if (beyond.length === 0) return files;
   if (beyond.length === held.length) {
     throw new UserError(`${place}: its configuration's target_modules name none of the layers that it holds`);
