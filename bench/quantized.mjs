@@ -8,7 +8,7 @@ import { cpus } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-import { resolveBase } from '../dist/api/quantize.js';
+import { resolveBase } from '../dist/api/quantizedBase.js';
 import { ggufToHf } from '../dist/index.js';
 import { wordnetRows, writeIds } from './data.mjs';
 

@@ -18,13 +18,13 @@ export { type CountedMethodRow, countedMethodRows, type MethodRow, methodRows } 
 export type { Metric } from './api/metric.js';
 export { Model } from './api/model.js';
 export type { AdapterOptions, AddOptions, LoadOptions } from './api/modelOptions.js';
+export type { ModelTrainOptions } from './api/modelTrainOptions.js';
 export type { RunWarning } from './api/outcome.js';
 export type { RankInput } from './api/ranks.js';
 export { type RunRecord, readMetrics, readRun } from './api/runFolder.js';
 export { listRuns, type RunSummary } from './api/runs.js';
 export type { SampleEvent } from './api/samples.js';
 export type { Evaluation } from './api/training.js';
-export type { TrainJobOptions } from './api/trainJob.js';
 export { UserError } from './base/errors.js';
 export type { F32Tensor, HostTensor, StoredDType } from './base/tensor.js';
 export type { WorkOptions, WorkProgress } from './base/work.js';

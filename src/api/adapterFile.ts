@@ -8,12 +8,12 @@ import { isAdapterGguf, type LoraBase, loraBase, readLoraGguf } from '../formats
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists, readJson } from '../formats/io/node.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
-import { type Adapter as AdapterFiles, readAdapter } from '../formats/peft.js';
+import { type AdapterFiles, readAdapter } from '../formats/peft.js';
 import { loadTokenizer, type TokenizerOf } from '../formats/tokenizer.js';
 import type { Adapter } from '../methods/adapter.js';
 import { fromReadFiles } from '../methods/files.js';
 import { ggufDims, llamaCppName } from '../methods/mergeGguf.js';
-import { loadOwnFolder, ownConfigOf } from '../methods/ownFiles.js';
+import { loadOwnFolder, ownConfigOf } from '../methods/ownFolders.js';
 import type { BaseModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig } from '../models/model.js';

@@ -2,10 +2,10 @@ import { stat } from 'node:fs/promises';
 import { UserError } from '../base/errors.js';
 import { readLoraGguf } from '../formats/gguf/lora.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
-import { type Adapter, writeAdapter } from '../formats/peft.js';
+import { type AdapterFiles, writeAdapter } from '../formats/peft.js';
 import { adapterSites } from '../formats/peftNames.js';
 import { type CombineInput, combineInTurns, type Part, parseCombineOptions } from '../methods/combine.js';
-import { ownConfigOf } from '../methods/ownFiles.js';
+import { ownConfigOf } from '../methods/ownFolders.js';
 import { withinTargets } from '../methods/withinTargets.js';
 import { missingBase, openLoraBase, readAdapterFolder } from './adapterFile.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
@@ -58,7 +58,7 @@ export async function combineIntoFolder(
   return { r: config.r, modules: adapterSites(tensors).length, base: config.base_model_name_or_path };
 }
 
-async function read(at: string, base: string | undefined, options: LocateOptions): Promise<Adapter> {
+async function read(at: string, base: string | undefined, options: LocateOptions): Promise<AdapterFiles> {
   const own = await ownConfigOf(at);
   if (own) throw new UserError(`${at} is a ${own.peft_type} adapter, and only plain LoRA can be combined`);
   if ((await stat(at)).isDirectory()) return withinTargets(at, await readAdapterFolder(at), options.onNotice);

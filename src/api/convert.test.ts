@@ -7,7 +7,7 @@ import { UserError } from '../base/errors.js';
 import { openCheckpoint } from '../formats/checkpoint.js';
 import { encodeF32 } from '../formats/float16.js';
 import { exists } from '../formats/io/node.js';
-import { type Adapter, readAdapter } from '../formats/peft.js';
+import { type AdapterFiles, readAdapter } from '../formats/peft.js';
 import { rankOf, scalingOf } from '../formats/peftConfig.js';
 import { adapterKey, adapterSites } from '../formats/peftNames.js';
 import { writeSafetensors } from '../formats/safetensors.js';
@@ -66,7 +66,7 @@ describe('models', () => {
   });
 });
 
-const expectSame = (back: Adapter, adapter: Adapter) =>
+const expectSame = (back: AdapterFiles, adapter: AdapterFiles) =>
   expect(new Map([...back.tensors].sort())).toEqual(new Map([...adapter.tensors].sort()));
 
 describe('adapters', () => {
@@ -114,7 +114,7 @@ describe('adapters', () => {
 });
 
 /** The adapter as mlx-lm would have written it. */
-async function mlxFolder(folder: string, { config, tensors }: Adapter): Promise<void> {
+async function mlxFolder(folder: string, { config, tensors }: AdapterFiles): Promise<void> {
   await mkdir(folder);
   const sites = adapterSites(tensors);
   const rank = rankOf(config, sites[0]);

@@ -17,7 +17,7 @@ import type { GgufDType } from '../formats/gguf/types.js';
 import { exists } from '../formats/io/node.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
-import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
+import { type AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import { withinTargets } from '../methods/withinTargets.js';
 import { openModel } from '../models/base.js';
@@ -151,7 +151,7 @@ async function convertAdapter(
 }
 
 interface Read {
-  adapter: Adapter;
+  adapter: AdapterFiles;
   base: LoraBase | undefined;
   /** As the adapter or the caller names it. */
   baseName: string | null;

@@ -2,7 +2,7 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
-import { type Adapter, readAdapter, writeAdapter } from '../formats/peft.js';
+import { type AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import { extractLora, extractShape } from '../methods/extract.js';
 import { reduceRanks } from '../methods/reduce.js';
 import { type TruncatedLayer, truncationShape } from '../methods/truncate.js';
@@ -65,7 +65,7 @@ export async function* resize(
   await write(output, reduced, read.config.base_model_name_or_path, overwrite);
 }
 
-function write(output: string, { config, tensors }: Adapter, base: string | null, overwrite = false) {
+function write(output: string, { config, tensors }: AdapterFiles, base: string | null, overwrite = false) {
   const named = { ...config, base_model_name_or_path: base };
   return writeFolderAtomic(output, (temporary) => writeAdapter(temporary, named, tensors), { overwrite });
 }

@@ -18,7 +18,7 @@ import {
 } from '../formats/peftNames.js';
 import { sitesOf, trainableCount } from '../methods/adapter.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
-import { ownConfigOf } from '../methods/ownFiles.js';
+import { ownConfigOf } from '../methods/ownFolders.js';
 import { describe, openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig, Site } from '../models/model.js';

@@ -7,7 +7,7 @@ import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
 import { type EvaSettings, evaShape, parseEvaOptions } from './eva.js';
 import type { FurtherTraining } from './furtherTraining.js';
-import { quantizeOption } from './quantize.js';
+import { quantizeOption } from './quantizedBase.js';
 import { parseRankOptions, type RankSettings, rankShape, requireRanks } from './ranks.js';
 import { type SampleOptions, sampleSchema, sampleShape } from './samples.js';
 

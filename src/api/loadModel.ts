@@ -7,7 +7,7 @@ import { MAX_THREADS } from '../graph/runtime/session.js';
 import { baseName } from './locate.js';
 import { Model } from './model.js';
 import type { LoadOptions } from './modelOptions.js';
-import { openBase, recipeOf, resolveBase } from './quantize.js';
+import { openBase, recipeOf, resolveBase } from './quantizedBase.js';
 
 /**
  * Opens a model: a Hugging Face folder, a GGUF file (converted once into a cache), or a hub id as

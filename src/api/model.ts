@@ -36,8 +36,9 @@ import {
 import { type LocateOptions, locate } from './locate.js';
 import { type SavedModel, type SaveMergedOptions, writeMerged } from './merged.js';
 import type { AdapterOptions, AddOptions, LoadOptions, ModelSource } from './modelOptions.js';
+import type { ModelTrainOptions } from './modelTrainOptions.js';
 import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
-import { openBase, otherBase, quantizedFolder } from './quantize.js';
+import { openBase, otherBase, quantizedFolder } from './quantizedBase.js';
 import type { RankInput } from './ranks.js';
 import type { SampleEvent } from './samples.js';
 import {
@@ -49,7 +50,6 @@ import {
   planRanksOn,
   trainOn,
 } from './training.js';
-import type { TrainJobOptions } from './trainJob.js';
 
 /** A pre-trained model, adapters on it by name, and what can be done with them. */
 export class Model {
@@ -287,7 +287,7 @@ export class Model {
    * Trains the active adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values, with
    * `sampleSteps` it generates on the way.
    */
-  train(options: TrainJobOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
+  train(options: ModelTrainOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
     return this.calls.steps(() => {
       const adapter = this.adapters.single('training');
       return this.calls.alone(adapter, trainOn(this.engine(adapter), adapter, options));
@@ -298,7 +298,7 @@ export class Model {
    * Tries growing learning rates on a copy of the adapter, and suggests one; the last event has the result. The
    * adapter stays as it is. Options as for train, of which those of evaluation, saving and schedule play no part.
    */
-  findLearningRate(options: TrainJobOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
+  findLearningRate(options: ModelTrainOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
     return this.calls.steps(() => {
       const adapter = this.adapters.single('training');
       return findLearningRateOn(this.engine(adapter), this.snapshot(adapter), options);
@@ -313,7 +313,7 @@ export class Model {
   planRanks<M extends MethodName>(
     name: M,
     config: MethodConfig<M>,
-    options: TrainJobOptions & RankInput,
+    options: ModelTrainOptions & RankInput,
   ): Promise<RankPlan> {
     return this.calls.run(() => planRanksOn(this.engine(), name, config, options));
   }
@@ -326,7 +326,7 @@ export class Model {
   planEva<M extends MethodName>(
     name: M,
     config: MethodConfig<M>,
-    options: TrainJobOptions & EvaInput,
+    options: ModelTrainOptions & EvaInput,
   ): Promise<EvaPlan> {
     return this.calls.run(() => planEvaOn(this.engine(), name, config, options));
   }

@@ -2,7 +2,7 @@ import type { ChatTemplates } from '../formats/chat.js';
 import type { BaseRecipe } from '../formats/quant/recipe.js';
 import type { Device } from '../graph/op.js';
 import type { StartOptions } from '../methods/adapter.js';
-import type { BaseOptions } from './quantize.js';
+import type { BaseOptions } from './quantizedBase.js';
 
 export interface LoadOptions extends BaseOptions {
   device?: Device;

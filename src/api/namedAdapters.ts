@@ -1,5 +1,5 @@
 import { nearest, UserError } from '../base/errors.js';
-import type { Adapter as AdapterFiles } from '../formats/peft.js';
+import type { AdapterFiles } from '../formats/peft.js';
 import { type Adapter, present } from '../methods/adapter.js';
 import { type CombineInput, combineAdapters, parseCombineOptions } from '../methods/combine.js';
 import { fromFiles, toFiles } from '../methods/files.js';

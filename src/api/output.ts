@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { loadModel } from './loadModel.js';
 import { locate } from './locate.js';
 import { dtypeOfGguf, formatOfOutput, type SavedModel, type SaveMergedOptions } from './merged.js';
-import type { BaseOptions } from './quantize.js';
+import type { BaseOptions } from './quantizedBase.js';
 import { claimOutput, refuseInput } from './replace.js';
 
 /**

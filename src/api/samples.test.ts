@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from './loadModel.js';
 import type { Model } from './model.js';
+import type { ModelTrainOptions } from './modelTrainOptions.js';
 import type { SampleEvent } from './samples.js';
-import type { TrainJobOptions } from './trainJob.js';
 
 const rows = [
   { prompt: 'Oslo, Friday: 12 degrees, rain.', completion: ' Take a coat.' },
@@ -18,7 +18,7 @@ describe('generations on the way', () => {
   });
   afterAll(() => model.close());
 
-  const train = async (options: Partial<TrainJobOptions>) => {
+  const train = async (options: Partial<ModelTrainOptions>) => {
     await model.addLora({ r: 2 });
     const samples: SampleEvent[] = [];
     const losses: number[] = [];
@@ -51,7 +51,7 @@ describe('generations on the way', () => {
   });
 
   it('start by default from the first different prompts, of held-out rows where there are some', async () => {
-    const promptsOf = async (options: Partial<TrainJobOptions>) =>
+    const promptsOf = async (options: Partial<ModelTrainOptions>) =>
       (await train({ maxSteps: 1, sampleSteps: 9, ...options })).samples.map((s) => s.prompt);
     expect(await promptsOf({})).toEqual([0, 2, 0, 2].map((i) => rows[i].prompt));
     const evalData = rows.slice(3);

@@ -25,9 +25,9 @@ import { endingWith } from './calls.js';
 import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
 import { type EvaInput, parseEvaOptions } from './eva.js';
 import type { Generator, Prompt } from './generator.js';
+import { type ModelTrainOptions, type ModelTrainParts, parseModelTrainOptions } from './modelTrainOptions.js';
 import { parseRankOptions, type RankInput } from './ranks.js';
 import { promptsOf, type SampleEvent, sampledStep } from './samples.js';
-import { parseTrainJob, type TrainJobOptions, type TrainJobParts } from './trainJob.js';
 
 /** What jobs on data run on. */
 export interface Engine {
@@ -54,10 +54,10 @@ const EVAL_MICRO_BATCH_TOKENS = 1024;
 export async function* trainOn(
   engine: Engine,
   adapter: Adapter,
-  options: TrainJobOptions,
+  options: ModelTrainOptions,
 ): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
   const { base, generator, tokenizer } = engine;
-  const parts = parseTrainJob(options);
+  const parts = parseModelTrainOptions(options);
   const { samples, sources } = parts;
   options.signal?.throwIfAborted();
   for (const [name, value] of adapter.values) present(name, value);
@@ -120,12 +120,12 @@ export function templateHash({ chatTemplates }: Pick<Tokenizer, 'chatTemplates'>
 export async function* findLearningRateOn(
   engine: Engine,
   snapshot: Promise<Active>,
-  options: TrainJobOptions & LrRangeInput,
+  options: ModelTrainOptions & LrRangeInput,
 ): AsyncGenerator<LrEvent, void, void> {
   const adapter = (await snapshot).adapter!;
   const { minLr, maxLr, lrSteps, ...rest } = options;
   const range = parseLrRange('learning-rate range', { minLr, maxLr, lrSteps });
-  const parts = parseTrainJob(rest);
+  const parts = parseModelTrainOptions(rest);
   const { train, close } = await examplesOf(engine, parts, adapter);
   try {
     await engine.generator.drop();
@@ -141,7 +141,7 @@ export async function planRanksOn(
   engine: Engine,
   name: MethodName,
   config: object,
-  options: TrainJobOptions & RankInput,
+  options: ModelTrainOptions & RankInput,
 ): Promise<RankPlan> {
   const { rankBudget, rankMax, rankBatches, ...rest } = options;
   const method = methodNamed(name);
@@ -160,7 +160,7 @@ export async function planEvaOn(
   engine: Engine,
   name: MethodName,
   config: object,
-  options: TrainJobOptions & EvaInput,
+  options: ModelTrainOptions & EvaInput,
 ): Promise<EvaPlan> {
   const { evaBatches, ...rest } = options;
   const { evaBatches: batches } = parseEvaOptions({ evaBatches });
@@ -175,13 +175,13 @@ export async function planEvaOn(
 /** Makes a plan out of the examples of training options, and of how these make batches of them. */
 async function onExamples<T>(
   engine: Engine,
-  options: TrainJobOptions,
+  options: ModelTrainOptions,
   plan: (
     examples: ExampleSource,
     order: Pick<TrainOptions, 'batchSize' | 'microBatchTokens' | 'seed'>,
   ) => Promise<T>,
 ): Promise<T> {
-  const parts = parseTrainJob(options);
+  const parts = parseModelTrainOptions(options);
   const { batchSize, microBatchTokens, seed } = parts.hyper;
   const { train, close } = await examplesOf(engine, parts);
   try {
@@ -224,7 +224,7 @@ export async function evaluateOn(
 
 async function examplesOf(
   engine: Engine,
-  { sources, hyper, lossOn, addEos, maxLength, onData, work }: TrainJobParts,
+  { sources, hyper, lossOn, addEos, maxLength, onData, work }: ModelTrainParts,
   adapter?: Adapter,
 ) {
   const limits = { lossOn, addEos, maxLength: exampleLimit(engine.base, adapter, maxLength) };

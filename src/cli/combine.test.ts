@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { convert } from '../api/convert.js';
 import { matrix, multiply } from '../base/linalg/matrix.js';
-import { type Adapter, readAdapter } from '../formats/peft.js';
+import { type AdapterFiles, readAdapter } from '../formats/peft.js';
 import { type PeftLoraConfig, scalingOf } from '../formats/peftConfig.js';
 import { adapterKey, adapterSites } from '../formats/peftNames.js';
 import { loadAdapterFolder } from '../methods/files.js';
@@ -47,7 +47,7 @@ it('writes an adapter that loads on the base', async () => {
 });
 
 /** s·B·A of a site. */
-function productOf({ config, tensors }: Adapter, site: string): Float64Array {
+function productOf({ config, tensors }: AdapterFiles, site: string): Float64Array {
   const [a, b] = (['lora_A', 'lora_B'] as const).map((part) => {
     const { shape, data } = tensors.get(adapterKey(site, part))!;
     return matrix(shape[0], shape[1], data);

@@ -8,7 +8,7 @@ import { type CommandSpec, parseOptions } from './command.js';
 import { shellWord } from './flags.js';
 import { jsonOption } from './options.js';
 import type { Terminal } from './terminal.js';
-import { trainJob } from './train.js';
+import { runTraining } from './train.js';
 
 const SHOWN = 3;
 const MAX_NEW_TOKENS = 60;
@@ -44,7 +44,7 @@ export const demo: CommandSpec = {
       ...hyperParameters,
     });
     const before: string[] = [];
-    return trainJob(job, terminal, {
+    return runTraining(job, terminal, {
       overwrite: true,
       command: `lowrank demo --output ${shellWord(output)}`,
       prepared: async (model) => {

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { formatOfOutput, mergedFormats } from '../api/merged.js';
 import { mergeInto } from '../api/output.js';
-import { quantizeOption } from '../api/quantize.js';
+import { quantizeOption } from '../api/quantizedBase.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { shellWord } from './flags.js';

@@ -113,7 +113,7 @@ export const train: CommandSpec = {
     if (stray) throw new UsageError(`--${kebabCase(stray)} is for --find-lr`);
     // What a resume may change does not change the result.
     const command = before?.command ?? commandOf(typedAll);
-    return trainJob(job, terminal, { resume, overwrite, command });
+    return runTraining(job, terminal, { resume, overwrite, command });
   },
 };
 
@@ -121,7 +121,7 @@ function missing(name: string): UsageError {
   return new UsageError(`--${name} is missing; give it as a flag or in a config file (see --help)`);
 }
 
-interface TrainJobHooks {
+interface TrainingHooks {
   resume?: boolean;
   overwrite?: boolean;
   /** What to type to do the same again. */
@@ -142,7 +142,7 @@ const STOPPING: Readonly<Record<Phase, string>> = {
 };
 
 /** Runs a job to its end, telling of it. */
-export async function trainJob(job: Job, terminal: Terminal, hooks: TrainJobHooks): Promise<ExitCode> {
+export async function runTraining(job: Job, terminal: Terminal, hooks: TrainingHooks): Promise<ExitCode> {
   const inputs = [job.model, ...job.data, ...(job.evalData ?? []), job.adapter].filter(
     (input) => input !== undefined,
   );
@@ -158,7 +158,7 @@ async function trainInFolder(
   job: Job,
   folder: RunFolder,
   terminal: Terminal,
-  hooks: TrainJobHooks,
+  hooks: TrainingHooks,
 ): Promise<ExitCode> {
   // Ctrl-C while the model is fetched or converted stops at once: there is nothing to save.
   const model = await openJob(job, { ...locating(terminal), onProgress: showsWork(terminal) });
@@ -196,7 +196,7 @@ async function trainModel(
     finished,
     signal,
     onPhase,
-  }: TrainJobHooks & { signal: AbortSignal; onPhase: (phase: Phase) => void },
+  }: TrainingHooks & { signal: AbortSignal; onPhase: (phase: Phase) => void },
 ): Promise<ExitCode> {
   tellModel(job, model, terminal);
   await prepared?.(model);

@@ -7,7 +7,7 @@ import { encodeF32 } from './float16.js';
 import { loraBase, readLoraGguf, writeLoraGguf } from './gguf/lora.js';
 import { readMlxAdapter } from './mlx.js';
 import { readOwnTensors, writeOwnAdapter } from './ownAdapter.js';
-import { type Adapter, readAdapter, writeAdapter } from './peft.js';
+import { type AdapterFiles, readAdapter, writeAdapter } from './peft.js';
 import { peftLoraConfig } from './peftConfig.js';
 import { writeSafetensors } from './safetensors.js';
 
@@ -34,7 +34,7 @@ const MARK = 0.625;
 const MARK_BYTES = Buffer.from(Float32Array.of(MARK).buffer);
 
 /** Rank 2, with some values of B as given. */
-function adapterWith(...bad: number[]): Adapter {
+function adapterWith(...bad: number[]): AdapterFiles {
   const b = new Float32Array(8).fill(0.5);
   b.set(bad, 1);
   const tensors = new Map([

@@ -9,7 +9,7 @@ import { UserError } from '../base/errors.js';
 import { sizeOf } from '../base/tensor.js';
 import { targetsOf } from './adapterNames.js';
 import { exists, readJson } from './io/node.js';
-import type { Adapter, AdapterTensor } from './peft.js';
+import type { AdapterFiles, AdapterTensor } from './peft.js';
 import { peftLoraConfig } from './peftConfig.js';
 import { adapterKey, adapterSites } from './peftNames.js';
 import { readFinite, readSafetensorsHeader, type TensorInfo } from './safetensors.js';
@@ -63,7 +63,7 @@ async function checkpointsIn(folder: string): Promise<string[]> {
  * layers where they are known.
  * @throws UserError when a file is missing or broken, or holds anything but plain LoRA on linear layers.
  */
-export async function readMlxAdapter(folder: string, model?: Iterable<string>): Promise<Adapter> {
+export async function readMlxAdapter(folder: string, model?: Iterable<string>): Promise<AdapterFiles> {
   const configPath = join(folder, CONFIG);
   const path = await mlxWeights(folder);
   const { lora_parameters: lora, model: baseName } = await readJson(configPath, schema);

@@ -49,7 +49,7 @@ export interface AdapterTensor {
   data: Float32Array;
 }
 
-export interface Adapter {
+export interface AdapterFiles {
   config: PeftConfig;
   /**
    * By adapterKey(site, part) ("model.layers.0.self_attn.q_proj.lora_A"), module and part ("lm_head.weight"), or a
@@ -66,7 +66,7 @@ export interface Adapter {
  * @throws UserError when a file is missing or broken, the configuration asks for what is not implemented, or a
  * tensor is missing, of another shape than the configuration says, or none of such an adapter.
  */
-export async function readAdapter(folder: string, { started = false } = {}): Promise<Adapter> {
+export async function readAdapter(folder: string, { started = false } = {}): Promise<AdapterFiles> {
   const configPath = join(folder, CONFIG);
   const path = join(folder, WEIGHTS);
   if (!(await exists(configPath)))

@@ -10,7 +10,7 @@ import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
 import type { LinearShape, Site, Sites } from '../models/model.js';
 import { resized } from './carried.js';
 import type { Method, MethodState, SiteContext, Trainable } from './method.js';
-import { isShared, replacedEmbedding, replacedLogits, rowsOf, startOf } from './own.js';
+import { isShared, replacedEmbedding, replacedLogits, rowsOf, startOf } from './modelTensors.js';
 
 /** A method applied to a model: its configuration and the values of its tensors. */
 export interface Adapter {

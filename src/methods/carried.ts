@@ -8,7 +8,7 @@ import { splitModuleKey } from '../formats/peftNames.js';
 import { type BaseModel, describe } from '../models/base.js';
 import type { Site } from '../models/model.js';
 import type { Trainable } from './method.js';
-import { moduleOf } from './own.js';
+import { moduleOf } from './modelTensors.js';
 
 type Tensors = ReadonlyMap<string, AdapterTensor>;
 /** What a model is by its shape. */

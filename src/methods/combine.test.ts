@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { matrix, multiply, multiplyRows } from '../base/linalg/matrix.js';
 import { Rng } from '../base/rng.js';
-import type { Adapter, AdapterTensor } from '../formats/peft.js';
+import type { AdapterFiles, AdapterTensor } from '../formats/peft.js';
 import { peftLoraConfig, scalingOf } from '../formats/peftConfig.js';
 import { adapterKey } from '../formats/peftNames.js';
 import { type CombineInput, combineAdapters, parseCombineOptions } from './combine.js';
@@ -10,7 +10,7 @@ import { electedMean, keepLargest, keepRandom } from './taskArithmetic.js';
 const SITE = 'model.layers.0.self_attn.q_proj';
 const [IN, OUT] = [24, 16];
 
-function adapterOf(seed: number, config: Parameters<typeof peftLoraConfig>[0], site = SITE): Adapter {
+function adapterOf(seed: number, config: Parameters<typeof peftLoraConfig>[0], site = SITE): AdapterFiles {
   const { r = 8 } = config;
   const tensor = (name: string, shape: [number, number]): [string, AdapterTensor] => {
     const rng = new Rng(seed, name);
@@ -22,7 +22,7 @@ function adapterOf(seed: number, config: Parameters<typeof peftLoraConfig>[0], s
 }
 
 /** scale·B·A */
-function product({ config, tensors }: Adapter, site = SITE): Float64Array {
+function product({ config, tensors }: AdapterFiles, site = SITE): Float64Array {
   const of = (part: 'lora_A' | 'lora_B') => {
     const { shape, data } = tensors.get(adapterKey(site, part))!;
     return matrix(shape[0], shape[1], data);
@@ -30,7 +30,7 @@ function product({ config, tensors }: Adapter, site = SITE): Float64Array {
   return multiply(of('lora_B'), of('lora_A')).data.map((x) => x * scalingOf(config, site));
 }
 
-const combine = (adapters: Adapter[], weights: number[], options: CombineInput) =>
+const combine = (adapters: AdapterFiles[], weights: number[], options: CombineInput) =>
   combineAdapters(
     adapters.map((adapter, i) => ({ name: `adapter ${i}`, adapter, weight: weights[i] })),
     parseCombineOptions('options', options),
@@ -116,7 +116,7 @@ describe('combination of adapters', () => {
       ],
       [[one, one], { combination: 'ties' }, 'combination ties needs a density'],
       [[one, one], { combination: 'cat', svdRank: 2 }, 'combination cat takes no svdRank'],
-    ] as [Adapter[], CombineInput, string][]) {
+    ] as [AdapterFiles[], CombineInput, string][]) {
       expect(() => combine(adapters, [1, 1], options)).toThrow(message);
     }
     expect(() => combine([one], [1], { combination: 'mean' as 'cat' })).toThrow('options: key "combination"');

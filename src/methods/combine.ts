@@ -7,7 +7,7 @@ import { Rng } from '../base/rng.js';
 import { Turns } from '../base/work.js';
 import { targetsOf } from '../formats/adapterNames.js';
 import { checkJson } from '../formats/io/json.js';
-import { type Adapter, type AdapterTensor, kindName } from '../formats/peft.js';
+import { type AdapterFiles, type AdapterTensor, kindName } from '../formats/peft.js';
 import { type PeftLoraConfig, scalingOf } from '../formats/peftConfig.js';
 import { adapterSites, splitModuleKey } from '../formats/peftNames.js';
 import { haveEqualValues } from './carried.js';
@@ -70,7 +70,7 @@ export function parseCombineOptions(place: string, options: unknown): CombineOpt
 export interface Part {
   /** Names it in errors. */
   name: string;
-  adapter: Adapter;
+  adapter: AdapterFiles;
   weight: number;
 }
 
@@ -107,7 +107,7 @@ function split(combination: Combination): Split {
 export function combineAdapters(
   parts: readonly Part[],
   options: CombineOptions,
-): Adapter & { config: PeftLoraConfig } {
+): AdapterFiles & { config: PeftLoraConfig } {
   const work = combining(parts, options);
   for (;;) {
     const { done, value } = work.next();
@@ -119,7 +119,7 @@ export function combineAdapters(
 export async function combineInTurns(
   parts: readonly Part[],
   options: CombineOptions,
-): Promise<Adapter & { config: PeftLoraConfig }> {
+): Promise<AdapterFiles & { config: PeftLoraConfig }> {
   const turns = new Turns();
   const work = combining(parts, options);
   for (;;) {
@@ -133,7 +133,7 @@ export async function combineInTurns(
 function* combining(
   parts: readonly Part[],
   options: CombineOptions,
-): Generator<undefined, Adapter & { config: PeftLoraConfig }, void> {
+): Generator<undefined, AdapterFiles & { config: PeftLoraConfig }, void> {
   if (parts.length === 0) throw new UserError('there is no adapter to combine');
   const { combination } = options;
   const { method, bySvd } = split(combination);

@@ -3,7 +3,7 @@ import { UserError } from '../base/errors.js';
 import { energy, matrix } from '../base/linalg/matrix.js';
 import { truncatedSvd } from '../base/linalg/svd.js';
 import { targetsOf } from '../formats/adapterNames.js';
-import type { Adapter, AdapterTensor } from '../formats/peft.js';
+import type { AdapterFiles, AdapterTensor } from '../formats/peft.js';
 import { peftLoraConfig } from '../formats/peftConfig.js';
 import { adapterKey } from '../formats/peftNames.js';
 import type { BaseModel } from '../models/base.js';
@@ -31,7 +31,7 @@ export const extractShape = {
 export type ExtractOptions = z.output<z.ZodObject<typeof extractShape>>;
 
 export interface Extracted {
-  adapter: Adapter;
+  adapter: AdapterFiles;
   /** Tensors that differ between the models and that the adapter has nothing of. */
   left: string[];
 }

@@ -1,7 +1,7 @@
 import { UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
 import { copyTokenizer } from '../formats/companions.js';
-import { type Adapter as AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
+import { type AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import type { FoundStart, PeftConfig } from '../formats/peftConfig.js';
 import { adapterSites, isEmbeddingName, splitModuleKey } from '../formats/peftNames.js';
 import type { BaseModel } from '../models/base.js';
@@ -18,8 +18,8 @@ import {
 import { allMethods, methodNamed } from './index.js';
 import { given } from './layerOptions.js';
 import type { Method, Trainable } from './method.js';
-import { isShared, moduleOf } from './own.js';
-import { loadOwnFolder, ownConfigOf, writeOwnFolder } from './ownFiles.js';
+import { isShared, moduleOf } from './modelTensors.js';
+import { loadOwnFolder, ownConfigOf, writeOwnFolder } from './ownFolders.js';
 import { withinTargets } from './withinTargets.js';
 
 /** Writes an adapter as a PEFT folder, or in its method's own form, into `folder`, which exists (see writeFolderAtomic). */

@@ -8,7 +8,7 @@ import type { Site, Sites } from '../models/model.js';
 import { type Adapter, targetSites } from './adapter.js';
 import { resized } from './carried.js';
 import type { MergeContext, Trainable } from './method.js';
-import { isShared, moduleOf, replacedRows, rowsOf } from './own.js';
+import { isShared, moduleOf, replacedRows, rowsOf } from './modelTensors.js';
 
 /** Makes a trainable tensor's values part of a graph. */
 type Leaf = (value: F32Tensor, name: string) => Tensor;

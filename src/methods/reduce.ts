@@ -1,7 +1,7 @@
 import { UserError } from '../base/errors.js';
 import { energy, matrix } from '../base/linalg/matrix.js';
 import { productSvd } from '../base/linalg/svd.js';
-import { type Adapter, type AdapterTensor, kindName } from '../formats/peft.js';
+import { type AdapterFiles, type AdapterTensor, kindName } from '../formats/peft.js';
 import { scalingOf } from '../formats/peftConfig.js';
 import { adapterKey, adapterSites } from '../formats/peftNames.js';
 import {
@@ -19,9 +19,9 @@ import {
  */
 export function* reduceRanks(
   place: string,
-  { config, tensors }: Adapter,
+  { config, tensors }: AdapterFiles,
   truncation: Truncation,
-): Generator<TruncatedLayer & { done: number; of: number }, Adapter, void> {
+): Generator<TruncatedLayer & { done: number; of: number }, AdapterFiles, void> {
   if (config.peft_type !== 'LORA' || config.use_dora) {
     throw new UserError(
       `${place} is a ${kindName(config)} adapter, and only the ranks of plain LoRA are lowered`,

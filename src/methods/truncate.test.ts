@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import { matrix, multiply } from '../base/linalg/matrix.js';
 import { Rng } from '../base/rng.js';
-import type { Adapter as AdapterFiles } from '../formats/peft.js';
+import type { AdapterFiles } from '../formats/peft.js';
 import { peftLoraConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
 import { adapterKey } from '../formats/peftNames.js';
 import { NodeRuntime } from '../graph/runtime/node.js';

@@ -1,6 +1,6 @@
 /** Which of the layers that an adapter's file holds are the adapter's, by its configuration. */
 import { UserError } from '../base/errors.js';
-import type { Adapter as AdapterFiles } from '../formats/peft.js';
+import type { AdapterFiles } from '../formats/peft.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
 import {
   adapterKey,

@@ -12,7 +12,7 @@ import { type LoraConfig, lora } from '../methods/lora.js';
 import type { Method } from '../methods/method.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import type { Example } from './data/encode.js';
-import { type TrainEvent, type TrainJob, trainLoop } from './loop.js';
+import { type TrainEvent, type TrainLoopInput, trainLoop } from './loop.js';
 import { parseTrainOptions } from './options.js';
 import { PenaltyStep } from './penalty.js';
 
@@ -67,7 +67,11 @@ describe('hooks of a method', () => {
   });
   const adapterOf = (method: Method<LoraConfig>) =>
     createAdapter(method, method.parse('c', { r: 2, targetModules: SITES }), model, 3);
-  const start = async (method: Method<LoraConfig>, hyper: object = {}, extra: Partial<TrainJob> = {}) => {
+  const start = async (
+    method: Method<LoraConfig>,
+    hyper: object = {},
+    extra: Partial<TrainLoopInput> = {},
+  ) => {
     const adapter = await adapterOf(method);
     const options = parseTrainOptions('o', { maxSteps: 6, batchSize: 4, learningRate: 0.01, ...hyper });
     return { adapter, events: trainLoop({ runtime, model, adapter, examples, options, ...extra }) };

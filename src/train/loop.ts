@@ -71,7 +71,7 @@ export type TrainEvent =
       early: boolean;
     };
 
-export interface TrainJob {
+export interface TrainLoopInput {
   runtime: Runtime;
   model: BaseModel;
   adapter: Adapter;
@@ -98,7 +98,7 @@ export class DivergedError extends UserError {}
  * Trains an adapter in place: for each batch, forward and backward by micro-batches, clip, AdamW. With evaluation
  * data, it is evaluated at the start too, and the adapter ends with the values of its best evaluation.
  */
-export async function* trainLoop(job: TrainJob): AsyncGenerator<TrainEvent, void, void> {
+export async function* trainLoop(job: TrainLoopInput): AsyncGenerator<TrainEvent, void, void> {
   const { runtime, model, adapter, examples, run, signal } = job;
   const options = filledByRows(job.options, examples.length, adapter.method);
   const batchSize = options.batchSize * options.gradientAccumulationSteps;

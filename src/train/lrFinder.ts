@@ -5,7 +5,7 @@ import { Smoothed } from '../base/smoothed.js';
 import { f32 } from '../base/tensor.js';
 import { checkJson } from '../formats/io/json.js';
 import { emptyState } from '../methods/adapter.js';
-import { DivergedError, type TrainJob, trainLoop } from './loop.js';
+import { DivergedError, type TrainLoopInput, trainLoop } from './loop.js';
 import { MAX_STEPS } from './options.js';
 
 /** Options of the test. The command line makes its flags and their help from this. */
@@ -79,7 +79,7 @@ const MARGIN = 5;
  * diverges. What the method does behind a step (onStep) is left out. The adapter itself stays as it is.
  */
 export async function* findLearningRate(
-  job: Pick<TrainJob, 'runtime' | 'model' | 'adapter' | 'examples' | 'options' | 'signal' | 'session'>,
+  job: Pick<TrainLoopInput, 'runtime' | 'model' | 'adapter' | 'examples' | 'options' | 'signal' | 'session'>,
   { minLr, maxLr, lrSteps }: LrRange,
 ): AsyncGenerator<LrEvent, void, void> {
   const { adapter, signal } = job;

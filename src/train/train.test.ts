@@ -11,7 +11,7 @@ import { methodNamed } from '../methods/index.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { listCheckpoints } from './checkpoint.js';
 import type { Example } from './data/encode.js';
-import { type TrainEvent, type TrainJob, trainLoop } from './loop.js';
+import { type TrainEvent, type TrainLoopInput, trainLoop } from './loop.js';
 import { AdamW, clipFactor, globalNorm } from './optimizer.js';
 import { parseTrainOptions } from './options.js';
 import { scheduleFactor } from './schedule.js';
@@ -72,7 +72,7 @@ describe('training loop', () => {
     return { ids, supervised: Uint8Array.from(ids, (_, i) => (i > 1 ? 1 : 0)), line };
   });
 
-  const start = async (extra: Partial<TrainJob> & { hyper?: object; config?: object } = {}) => {
+  const start = async (extra: Partial<TrainLoopInput> & { hyper?: object; config?: object } = {}) => {
     const { hyper, config, ...rest } = extra;
     const method = methodNamed('lora');
     const adapter = await createAdapter(

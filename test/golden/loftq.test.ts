@@ -9,7 +9,7 @@ import { NodeRuntime } from '../../src/graph/runtime/node.js';
 import { type Adapter, createAdapter } from '../../src/methods/adapter.js';
 import { methodNamed, methods } from '../../src/methods/index.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
-import { quantizeFolder } from '../../src/models/quantize.js';
+import { quantizeFolder } from '../../src/models/quantizing.js';
 import { trainLoop } from '../../src/train/loop.js';
 import {
   golden,

@@ -15,7 +15,7 @@ import type { LoraConfig } from '../../src/methods/lora.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
 import type { Site } from '../../src/models/model.js';
-import { quantizeFolder } from '../../src/models/quantize.js';
+import { quantizeFolder } from '../../src/models/quantizing.js';
 import { DecodeStep } from '../../src/serve/decode.js';
 import type { MicroBatch } from '../../src/train/data/batches.js';
 import type { Example } from '../../src/train/data/encode.js';

@@ -9,7 +9,7 @@ import { type Adapter, createAdapter } from '../../src/methods/adapter.js';
 import { type MethodName, methodNamed } from '../../src/methods/index.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
-import { quantizeFolder } from '../../src/models/quantize.js';
+import { quantizeFolder } from '../../src/models/quantizing.js';
 import { KvCache } from '../../src/serve/cache.js';
 import { DecodeStep } from '../../src/serve/decode.js';
 import type { MicroBatch } from '../../src/train/data/batches.js';

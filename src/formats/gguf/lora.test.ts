@@ -8,7 +8,7 @@ import { UserError } from '../../base/errors.js';
 import { Rng } from '../../base/rng.js';
 import { openCheckpoint } from '../checkpoint.js';
 import { encodeF32 } from '../float16.js';
-import type { Adapter } from '../peft.js';
+import type { AdapterFiles } from '../peft.js';
 import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../peftConfig.js';
 import { adapterKey, adapterSites } from '../peftNames.js';
 import { configOf } from './config.js';
@@ -35,7 +35,10 @@ async function baseOf(name: string): Promise<LoraBase> {
 }
 
 /** Random matrices for the sites whose name ends with one of `targets`, by the ranks of the configuration. */
-function adapterFor(base: LoraBase, given: Partial<PeftLoraConfig>): Adapter & { config: PeftLoraConfig } {
+function adapterFor(
+  base: LoraBase,
+  given: Partial<PeftLoraConfig>,
+): AdapterFiles & { config: PeftLoraConfig } {
   const config = peftLoraConfig({ task_type: 'CAUSAL_LM', ...given });
   const targets = config.target_modules as string[];
   const sites = [...base.layers].filter(([site]) => targets.some((t) => site.endsWith(`.${t}`)));
@@ -66,7 +69,7 @@ function product(b: Float32Array, a: Float32Array, r: number, scale: number): nu
   });
 }
 
-function change({ config, tensors }: Adapter, site: string): number[] {
+function change({ config, tensors }: AdapterFiles, site: string): number[] {
   const [a, b] = (['lora_A', 'lora_B'] as const).map((part) => tensors.get(adapterKey(site, part))!.data);
   return product(b, a, rankOf(config, site), scalingOf(config, site));
 }
@@ -292,7 +295,7 @@ describe('what is refused', () => {
     );
   });
 
-  it.each<[string, (a: Adapter) => void, RegExp]>([
+  it.each<[string, (a: AdapterFiles) => void, RegExp]>([
     [
       'a layer that the base has not',
       ({ tensors }) => {

@@ -8,7 +8,7 @@ import { refuseNonFinite } from '../../base/finite.js';
 import type { StoredDType } from '../../base/tensor.js';
 import { mostCommon, patternsOf, targetsOf } from '../adapterNames.js';
 import { encodeF32 } from '../float16.js';
-import { type Adapter, type AdapterTensor, kindName } from '../peft.js';
+import { type AdapterFiles, type AdapterTensor, kindName } from '../peft.js';
 import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../peftConfig.js';
 import { adapterKey, adapterSites, splitAdapterKey, splitModuleKey } from '../peftNames.js';
 import { ARCHITECTURES, shortestF32 } from './config.js';
@@ -30,7 +30,7 @@ export interface LoraBase {
 }
 
 /** An adapter that is plain LoRA. */
-export type LoraAdapter = Adapter & { config: PeftLoraConfig };
+export type LoraAdapter = AdapterFiles & { config: PeftLoraConfig };
 
 interface LoraLayer {
   /** Of the base's matrix in its GGUF file: blk.0.attn_q.weight */
@@ -66,7 +66,7 @@ function refuseMore(place: string, tensors: ReadonlyMap<string, AdapterTensor>):
 }
 
 /** Throws UserError where an adapter has a layer that the base has not, or of another size. `place` names the adapter. */
-export function checkFits(place: string, { tensors }: Pick<Adapter, 'tensors'>, base: LoraBase): void {
+export function checkFits(place: string, { tensors }: Pick<AdapterFiles, 'tensors'>, base: LoraBase): void {
   const resized = [...tensors].find(
     ([key, { shape }]) => splitModuleKey(key)?.part === 'base_weight' && shape[0] !== base.vocabSize,
   );
@@ -105,7 +105,7 @@ const outputsOf = (tensors: ReadonlyMap<string, AdapterTensor>, site: string) =>
 export async function writeLoraGguf(
   path: string,
   place: string,
-  adapter: Adapter,
+  adapter: AdapterFiles,
   base: LoraBase,
   dtype: StoredDType = 'float32',
 ): Promise<void> {

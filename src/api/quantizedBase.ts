@@ -13,6 +13,7 @@ import { type BaseRecipe, describeRecipe, readRecipe, sameRecipe } from '../form
 import type { TensorEntry } from '../formats/safetensors.js';
 import { type BaseModel, type OpenOptions, openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
+import { formatOf } from '../models/quantized.js';
 import {
   floatEntries,
   floatsOf,
@@ -20,8 +21,7 @@ import {
   type QuantizeOptions,
   quantizedEntries,
   quantizeFolder,
-} from '../models/quantize.js';
-import { formatOf } from '../models/quantized.js';
+} from '../models/quantizing.js';
 import { cacheFolder, type LocateOptions, locate, resolveModelFolder } from './locate.js';
 
 /** Part of every key: another layout of the same weights must not find the old one. */

@@ -7,7 +7,14 @@ import type { WorkProgress } from '../base/work.js';
 import { openModel } from '../models/base.js';
 import { formatOf } from '../models/quantized.js';
 import { embeddedModel, resolveModelFolder } from './locate.js';
-import { type BaseOptions, openBase, otherBase, quantizedFolder, recipeOf, resolveBase } from './quantize.js';
+import {
+  type BaseOptions,
+  openBase,
+  otherBase,
+  quantizedFolder,
+  recipeOf,
+  resolveBase,
+} from './quantizedBase.js';
 
 const fixture = fileURLToPath(new URL('../../test/golden/fixtures/smollm2', import.meta.url));
 const ggufs = fileURLToPath(new URL('../formats/gguf/fixtures', import.meta.url));

@@ -5,7 +5,7 @@ import type { DataSource } from './data.js';
 import { parseSampleOptions, type SampleInput, type SampleOptions } from './samples.js';
 
 /** What training is given besides hyper-parameters. */
-export interface TrainJobOptions extends TrainInput, SampleInput, WorkOptions {
+export interface ModelTrainOptions extends TrainInput, SampleInput, WorkOptions {
   data: DataSource;
   evalData?: DataSource;
   /** Without evalData: rows of `data` held out by the seed, as a share below 1 or a number from 1 on. */
@@ -23,9 +23,9 @@ export interface TrainJobOptions extends TrainInput, SampleInput, WorkOptions {
 }
 
 /** The same, checked, and each part by itself. */
-export interface TrainJobParts extends Pick<TrainJobOptions, 'maxLength' | 'onData'> {
-  sources: Pick<TrainJobOptions, 'data' | 'evalData' | 'evalSplit'>;
-  lossOn: NonNullable<TrainJobOptions['lossOn']>;
+export interface ModelTrainParts extends Pick<ModelTrainOptions, 'maxLength' | 'onData'> {
+  sources: Pick<ModelTrainOptions, 'data' | 'evalData' | 'evalSplit'>;
+  lossOn: NonNullable<ModelTrainOptions['lossOn']>;
   addEos: boolean;
   work: WorkOptions;
   hyper: TrainOptions;
@@ -33,7 +33,7 @@ export interface TrainJobParts extends Pick<TrainJobOptions, 'maxLength' | 'onDa
 }
 
 /** Takes the options of a training job apart. Throws UserError on one that is unknown or wrong. */
-export function parseTrainJob(options: TrainJobOptions): TrainJobParts {
+export function parseModelTrainOptions(options: ModelTrainOptions): ModelTrainParts {
   const { data, evalData, evalSplit, lossOn = 'completion', addEos = false, ...others } = options;
   const { maxLength, onData, ...rest } = others;
   const { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens, ...more } = rest;
