@@ -2,6 +2,8 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readGguf } from '../formats/gguf/reader.js';
+import { tokenizerOf } from '../formats/gguf/tokenizer.js';
 import { loadTokenizer } from '../formats/tokenizer.js';
 import { convert } from './convert.js';
 import { loadModel } from './loadModel.js';
@@ -109,8 +111,36 @@ describe('a chat template that comes with an adapter', () => {
       loaded.enableAdapters();
       await loaded.saveMerged(file('merged'));
       expect((await loadTokenizer(file('merged'))).chatTemplate).toBe(templateOf('Brought'));
+      loaded.setAdapter('trl');
+      await loaded.saveMerged(file('merged.gguf'));
+      const { config: written } = tokenizerOf(await readGguf(file('merged.gguf')));
+      expect(written).toMatchObject({ chat_template: templateOf('Brought') });
     } finally {
       await loaded.close();
+    }
+  });
+});
+
+describe('an adapter with a tokenizer of its own', () => {
+  it('is written with it, and with the template that it is used with', async () => {
+    const loaded = await loadModel(model, { threads: 1 });
+    await loaded.addLora({ r: 2 });
+    await loaded.saveAdapter(file('whole'));
+    await loaded.close();
+    const config = JSON.parse(await readFile(join(model, 'tokenizer_config.json'), 'utf8'));
+    const brought = { ...config, chat_template: templateOf('Brought') };
+    await writeFile(join(file('whole'), 'tokenizer_config.json'), JSON.stringify(brought));
+    await cp(join(model, 'tokenizer.json'), join(file('whole'), 'tokenizer.json'));
+    for (const [given, word] of [
+      [undefined, 'Brought'],
+      [file('Given.jinja'), 'Given'],
+    ] as const) {
+      const again = await loadModel(model, { threads: 1, chatTemplate: given });
+      await again.loadAdapter(file('whole'));
+      expect(again.tokenizer.chatTemplate).toBe(templateOf(word));
+      await again.saveAdapter(file(`whole-${word}`));
+      await again.close();
+      expect((await loadTokenizer(file(`whole-${word}`), model)).chatTemplate).toBe(templateOf(word));
     }
   });
 });

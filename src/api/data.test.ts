@@ -159,6 +159,13 @@ describe('loadExamples', () => {
     writeFileSync(join(other, 'tokenizer.json'), '{}');
     await load(path, {}, { ...tokenizer, folder: other });
     expect(cached()).toHaveLength(5);
+    writeFileSync(join(other, 'special_tokens_map.json'), '{}');
+    await load(path, {}, { ...tokenizer, folder: other });
+    expect(cached()).toHaveLength(6);
+    const { plain } = tokenizer.tokenizer.chatTemplates;
+    for (const templates of [{ plain: 'another' }, { plain, toolUse: 'for calls' }])
+      await load(path, {}, { ...tokenizer, tokenizer: tokenizer.tokenizer.withTemplates(templates) });
+    expect(cached()).toHaveLength(8);
   });
 
   it('keeps small sets in memory and leaves no file', async () => {

@@ -34,7 +34,7 @@ export interface MergeOptions extends WorkOptions {
 }
 
 /** What the writers of merged models are told besides. */
-export interface ChatOptions {
+export interface WithTokenizer {
   /** With the chat templates of the result, and the tokens that end a turn by them; default: the base's own. */
   tokenizer?: Tokenizer;
 }
@@ -90,7 +90,7 @@ export async function writeMergedModel(
   runtime: Runtime,
   model: BaseModel,
   adapter: Adapter | undefined,
-  { dtype, maxShardBytes, overwrite, onProgress, signal, tokenizer }: MergeOptions & ChatOptions = {},
+  { dtype, maxShardBytes, overwrite, onProgress, signal, tokenizer }: MergeOptions & WithTokenizer = {},
 ): Promise<void> {
   const { tensors, tied, vocabSize } = mergedTensors(runtime, model, adapter);
   const turns = new Turns(signal);

@@ -8,7 +8,7 @@ import type { Runtime } from '../graph/runtime/session.js';
 import type { BaseModel } from '../models/base.js';
 import type { DecoderConfig, RopeConfig } from '../models/model.js';
 import type { Adapter } from './adapter.js';
-import { type ChatOptions, mergedTensors } from './merge.js';
+import { mergedTensors, type WithTokenizer } from './merge.js';
 
 /** What llama.cpp calls the models that it has under another name. */
 const LLAMA_CPP_NAMES: Readonly<Record<string, string>> = { mistral: 'llama' };
@@ -44,7 +44,7 @@ export async function writeMergedGguf(
   runtime: Runtime,
   model: BaseModel,
   adapter: Adapter | undefined,
-  { dtype = 'float16', tokenizer, ...work }: { dtype?: GgufDType } & ChatOptions & WorkOptions = {},
+  { dtype = 'float16', tokenizer, ...work }: { dtype?: GgufDType } & WithTokenizer & WorkOptions = {},
 ): Promise<void> {
   const { config, folder } = model;
   const architecture = llamaCppName(folder, config, 'models of type');
