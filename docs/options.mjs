@@ -24,7 +24,7 @@ function tableOf({ groups, positional = [] }) {
 /** The page with the table of each command's section replaced. Throws where a command has no section. */
 function withOptions(text) {
   const missing = new Map(commands.map((command) => [command.name, command]));
-  const page = text.replace(/^(### (\w+)\n[^#|]*)(?:\|.*\n)+/gm, (_, head, name) => {
+  const page = text.replace(/^(### (\w+)\n(?:(?!^#)[^|])*)(?:\|.*\n)+/gm, (_, head, name) => {
     const command = missing.get(name);
     missing.delete(name);
     return head + tableOf(command);

@@ -23,7 +23,7 @@ import { batchesOf } from ${JSON.stringify(built('train/data/batches.js'))};
 const [data, folder] = process.argv.slice(1);
 const { train, evaluation } = await loadTrainingExamples(
   { data, evalSplit: 1000, seed: 1 },
-  { tokenizer: await loadTokenizer(folder), folder },
+  { tokenizer: await loadTokenizer(folder), folder, model: folder },
   { maxLength: 16 },
 );
 const options = { batchSize: 64, seed: 1, epoch: 0, microBatchTokens: 1024, groupByLength: true };
