@@ -8,12 +8,12 @@ import { add, constant, matmul, mul, reshape, scalar, sqrt, sub, sum } from '../
 import type { Tensor } from '../graph/tensor.js';
 import type { Site } from '../models/model.js';
 import { checkRank } from '../models/rankLimit.js';
-import { allocate, maskTo, rankTable, updateImportance } from './adaloraRanks.js';
+import { allocate, maskTo, rankTable, siteOfRanks, updateImportance } from './adaloraRanks.js';
 import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
 import { loraLayerChoice, loraLayerShape, loraLayersFromPeft, loraLayersToPeft } from './layerOptions.js';
 import { loraOptions } from './lora.js';
-import type { Method, SiteContext, Trainable } from './method.js';
+import { type Method, type SiteContext, siteTensor, type Trainable } from './method.js';
 import { normalStart } from './starts.js';
 import { selectTargets, type TargetChoice } from './targets.js';
 
@@ -112,9 +112,9 @@ export const adalora: Method<AdaloraConfig> = {
       checkRank('init_r', r, site);
       const random = (size: number) => normalStart(size, 0.02);
       return [
-        { name: `${site.name}.adalora_A`, shape: [r, site.in], init: random(r * site.in) },
-        { name: `${site.name}.adalora_E`, shape: [r, 1], init: () => new Float32Array(r) },
-        { name: `${site.name}.adalora_B`, shape: [site.out, r], init: random(site.out * r) },
+        siteTensor(site, 'adalora_A', [r, site.in], random(r * site.in)),
+        siteTensor(site, 'adalora_E', [r, 1], () => new Float32Array(r)),
+        siteTensor(site, 'adalora_B', [site.out, r], random(site.out * r)),
       ];
     });
     return [...triplets, ...extraTrainables(c, model, new Set(targets.map((site) => site.name)))];
@@ -244,12 +244,12 @@ function scaleOf(c: AdaloraConfig): number {
 export function ranksLeft(values: ReadonlyMap<string, F32Tensor>): Map<string, boolean[]> | undefined {
   const ranks = new Map<string, boolean[]>();
   for (const [name, { data }] of values) {
-    if (name.endsWith('.adalora_E')) {
+    const site = siteOfRanks(name);
+    if (site !== undefined)
       ranks.set(
-        name.slice(0, -'.adalora_E'.length),
+        site,
         Array.from(data, (lambda) => lambda !== 0),
       );
-    }
   }
   const all = [...ranks.values()].flat();
   return all.includes(true) && all.includes(false) ? ranks : undefined;

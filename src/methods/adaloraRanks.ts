@@ -1,5 +1,6 @@
 /** How AdaLoRA finds out what is important, and what is left of a budget (sections 3.2 and 3.3 of arXiv:2303.10512). */
 import { type F32Tensor, f32 } from '../base/tensor.js';
+import { splitAdapterKey } from '../formats/peftNames.js';
 import type { MethodState } from './method.js';
 
 interface Schedule {
@@ -61,7 +62,7 @@ export function allocate(
   if (step !== end && (step <= c.tinit || step % c.deltaT !== 0)) return undefined;
   const scores = new Map<string, Float64Array>();
   for (const [name, { dims }] of values) {
-    const site = siteOf(name);
+    const site = siteOfRanks(name);
     if (site && dims[0] > 0) scores.set(site, tripletScores(site, values, state));
   }
   const all = Float64Array.from([...scores.values()].flatMap((s) => [...s])).sort();
@@ -97,8 +98,10 @@ export function rankTable(ranks: ReadonlyMap<string, number>): (string | number)
   return [['layer', ...modules, 'ranks'], ...rows];
 }
 
-function siteOf(name: string): string | undefined {
-  return name.endsWith('.adalora_E') ? name.slice(0, -'.adalora_E'.length) : undefined;
+/** The site that a tensor has the λ of; undefined for any other tensor. */
+export function siteOfRanks(name: string): string | undefined {
+  const key = splitAdapterKey(name);
+  return key?.part === 'adalora_E' ? key.site : undefined;
 }
 
 /** Of each triplet: the importance of its λ, and the means of those of its row of Q and column of P. */

@@ -70,7 +70,7 @@ export async function createAdapter(
       : startOf(trainable, await readBase(own));
     refuseNonFinite(`the start of method ${method.name}`, name, data);
     values.set(name, f32(data, shape));
-    if (countDown(left, siteOf(trainable))) {
+    if (countDown(left, trainable.at?.site)) {
       onProgress?.({ what: method.card.title, done: total - left.size, total, unit: 'matrices' });
     }
     await turns.take();
@@ -205,16 +205,10 @@ export function sitesOf(trainables: readonly Trainable[]): Set<string> {
 /** How many tensors were added to each site. */
 function tensorsBySite(trainables: readonly Trainable[]): Map<string, number> {
   const counts = new Map<string, number>();
-  for (const trainable of trainables) {
-    const site = siteOf(trainable);
-    if (site !== undefined) counts.set(site, (counts.get(site) ?? 0) + 1);
+  for (const { at } of trainables) {
+    if (at) counts.set(at.site, (counts.get(at.site) ?? 0) + 1);
   }
   return counts;
-}
-
-/** The site that a tensor was added to; undefined for a shared one and for the model's own. */
-function siteOf({ name, init }: Trainable): string | undefined {
-  return init !== null && name.includes('.') ? name.slice(0, name.lastIndexOf('.')) : undefined;
 }
 
 /** Takes one from a count. Returns whether it was the last, which takes the key away. */

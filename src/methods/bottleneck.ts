@@ -6,7 +6,7 @@ import { add, layerNorm, matmul, relu, silu, tanh } from '../graph/ops/index.js'
 import type { Tensor } from '../graph/tensor.js';
 import type { Site } from '../models/model.js';
 import { snakeKeys } from './keys.js';
-import type { Method, MethodCard, Trainable } from './method.js';
+import { type Method, type MethodCard, siteTensor, type Trainable } from './method.js';
 import { type Start, uniformStart } from './starts.js';
 
 const ACTIVATIONS = { relu, silu, tanh } satisfies Record<string, (x: Tensor) => Tensor>;
@@ -95,7 +95,7 @@ function layers({ bottleneckSize: r }: BottleneckConfig, site: Site, normalizes:
     name: string,
     shape: readonly number[],
     init: Start = () => new Float32Array(shape.reduce((a, b) => a * b)),
-  ): Trainable => ({ name: `${site.name}.${name}`, shape, init });
+  ): Trainable => siteTensor(site, name, shape, init);
   const norm = [part('adapter_norm', [d], () => new Float32Array(d).fill(1)), part('adapter_norm_bias', [d])];
   return [
     ...(normalizes ? norm : []),

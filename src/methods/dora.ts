@@ -12,7 +12,7 @@ import {
   selectLora,
   toPeft,
 } from './lora.js';
-import type { Method, Trainable } from './method.js';
+import { type Method, siteTensor, type Trainable } from './method.js';
 
 /**
  * DoRA (Liu et al., arXiv:2402.09353): W' = m ∘ V/‖V‖ with V = W₀ + s·B·A, the norm of each row. The magnitude m
@@ -75,20 +75,16 @@ export const dora: Method<LoraConfig> = {
 
 /** m, which starts as the norms of the base's rows; of an embedding, whose matrix is [vocabulary, out], the columns'. */
 function magnitude(site: Site): Trainable {
-  return {
-    name: `${site.name}.lora_magnitude_vector`,
-    shape: [site.out],
-    init: async (_, base) => {
-      const w = await base(`${site.tiedTo ?? site.name}.weight`);
-      const [stride, step] = site.kind === 'embedding' ? [1, site.out] : [site.in, 1];
-      return Float32Array.from({ length: site.out }, (_, row) => {
-        let total = 0;
-        for (let i = 0; i < site.in; i++) total += w[row * stride + i * step] ** 2;
-        if (total > 0) return Math.sqrt(total);
-        throw new UserError(`row ${row} of ${site.name} is zero: dora cannot scale it, lora can train it`);
-      });
-    },
-  };
+  return siteTensor(site, 'lora_magnitude_vector', [site.out], async (_, base) => {
+    const w = await base(`${site.tiedTo ?? site.name}.weight`);
+    const [stride, step] = site.kind === 'embedding' ? [1, site.out] : [site.in, 1];
+    return Float32Array.from({ length: site.out }, (_, row) => {
+      let total = 0;
+      for (let i = 0; i < site.in; i++) total += w[row * stride + i * step] ** 2;
+      if (total > 0) return Math.sqrt(total);
+      throw new UserError(`row ${row} of ${site.name} is zero: dora cannot scale it, lora can train it`);
+    });
+  });
 }
 
 /**

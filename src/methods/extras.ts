@@ -3,6 +3,7 @@ import { UserError } from '../base/errors.js';
 import { isSavedModule } from '../formats/peftConfig.js';
 import type { BaseModel } from '../models/base.js';
 import type { Trainable } from './method.js';
+import { moduleOf } from './modelTensors.js';
 
 export interface Extras {
   /** Which of the model's own biases train: all, or those of the targets. */
@@ -32,8 +33,6 @@ export function extraTrainables(c: Extras, model: Shapes, targets: ReadonlySet<s
     ...rowsOf(c.trainableTokenIndices, model, busy),
   ];
 }
-
-const moduleOf = (tensor: string) => tensor.slice(0, tensor.lastIndexOf('.'));
 
 /**
  * Copies of the tensors of the modules that are named. A tied head has one, too: it starts as the embedding, unless it is to

@@ -4,13 +4,14 @@ import { type Matrix, matrix, scaleColumns, scaleRows, toFloat32 } from '../base
 import type { Svd } from '../base/linalg/svd.js';
 import { type F32Tensor, f32 } from '../base/tensor.js';
 import type { PeftLoraConfig } from '../formats/peftConfig.js';
+import { splitAdapterKey } from '../formats/peftNames.js';
 import { add, concat, matmul, neg } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
 import { checkRank } from '../models/rankLimit.js';
 import { type LoraConfig, lora, loraOptions, scaleOf, toPeft } from './lora.js';
-import type { Method, ReadBase, SiteContext, Trainable } from './method.js';
+import { type Method, type ReadBase, type SiteContext, siteTensor, type Trainable } from './method.js';
 
 /** LoRA's options, but for those that such a method decides itself. */
 export const fromBaseOptions = loraOptions.extend({
@@ -51,14 +52,14 @@ export function startedTogether(
   const sites = new Map(model.sites.map((site) => [site.name, site]));
   const starts = new Map<string, (base: ReadBase, original?: ReadBase) => Promise<Start>>();
   return lora.select(c, model).map((trainable): Trainable => {
-    const part = partOf(trainable.name);
-    if (trainable.name.includes('.lora_embedding_')) {
+    if (trainable.at?.part.startsWith('lora_embedding_')) {
       throw new UserError(
         `${name} starts in the matrix of a linear layer, and ${trainable.name} is an embedding's`,
       );
     }
-    if (!part) return trainable;
-    const site = sites.get(trainable.name.slice(0, -part.length - 1))!;
+    if (!trainable.at || !isPart(trainable.at.part)) return trainable;
+    const { part } = trainable.at;
+    const site = sites.get(trainable.at.site)!;
     const start =
       starts.get(site.name) ?? onceFor(site, startOf(site, trainable.shape[part === 'lora_A' ? 0 : 1]));
     starts.set(site.name, start);
@@ -96,19 +97,21 @@ export function fromBaseMethod<C extends LoraConfig>(
         checkRank('r', r, site);
         return async (weight) => startOf(c, matrix(site.out, site.in, await weight()), r, scaleOf(c, site));
       }).flatMap((trainable): Trainable[] => {
-        const part = partOf(trainable.name);
-        if (!part) return [trainable];
-        const frozen = trainable.name.replace(part, FROZEN[part]);
-        return [trainable, { ...trainable, name: frozen, requiresGrad: false }];
+        const { at, shape, init } = trainable;
+        if (!at || !isPart(at.part)) return [trainable];
+        const start = siteTensor({ name: at.site }, FROZEN[at.part], shape, init!);
+        return [trainable, { ...start, requiresGrad: false }];
       }),
     toPeft: (c) => ofTwiceTheRank(toPeft(c), c.useRslora),
 
     savedTensors(_, values) {
-      const saved = new Map<string, F32Tensor>();
-      for (const [key, value] of values) {
-        const part = partOf(key);
-        if (part) saved.set(key, joined(part, value, values.get(key.replace(part, FROZEN[part]))!));
-        else if (!Object.values(FROZEN).some((frozen) => key.endsWith(`.${frozen}`))) saved.set(key, value);
+      const saved = new Map(values);
+      for (const [name, value] of values) {
+        const key = splitAdapterKey(name);
+        if (!key || !isPart(key.part)) continue;
+        const start = `${key.site}.${FROZEN[key.part]}`;
+        saved.set(name, joined(key.part, value, values.get(start)!));
+        saved.delete(start);
       }
       return saved;
     },
@@ -138,8 +141,8 @@ export function fromBaseMethod<C extends LoraConfig>(
 const FROZEN = { lora_A: 'start_A', lora_B: 'start_B' } as const;
 type Part = keyof typeof FROZEN;
 
-function partOf(name: string): Part | undefined {
-  return (Object.keys(FROZEN) as Part[]).find((part) => name.endsWith(`.${part}`));
+function isPart(part: string): part is Part {
+  return part in FROZEN;
 }
 
 /** [A; A₀] and [B, −B₀]. */

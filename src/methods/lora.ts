@@ -18,7 +18,7 @@ import {
   loraLayersToPeft,
 } from './layerOptions.js';
 import { embeddingStarts, type InitLoraWeights, linearStarts } from './loraInit.js';
-import type { EmbeddingContext, Method, Trainable } from './method.js';
+import { type EmbeddingContext, type Method, siteTensor, type Trainable } from './method.js';
 import { uniformStart } from './starts.js';
 import { selectTargets, type TargetChoice } from './targets.js';
 
@@ -182,16 +182,12 @@ export function loraMatrices(c: LoraConfig, site: Site): Trainable[] {
   const embedding = site.kind === 'embedding';
   if (embedding && c.loraBias) throw new UserError(`lora_bias is not for embeddings, as ${site.name} is one`);
   const { a, b } = (embedding ? embeddingStarts : linearStarts)(c.initLoraWeights, site, r);
-  const stem = `${site.name}.${embedding ? 'lora_embedding' : 'lora'}`;
+  const stem = embedding ? 'lora_embedding' : 'lora';
+  const bTensor = siteTensor(site, `${stem}_B`, [out, r], b);
   return [
-    { name: `${stem}_A`, shape: [r, site.in], init: a },
-    {
-      name: `${stem}_B`,
-      shape: [out, r],
-      init: b,
-      ...(c.initLoraWeights === 'mica' && { requiresGrad: false }),
-    },
-    ...(c.loraBias ? [{ name: `${stem}_bias`, shape: [out], init: biasStart(c, r, out) }] : []),
+    siteTensor(site, `${stem}_A`, [r, site.in], a),
+    c.initLoraWeights === 'mica' ? { ...bTensor, requiresGrad: false } : bTensor,
+    ...(c.loraBias ? [siteTensor(site, 'lora_bias', [out], biasStart(c, r, out))] : []),
   ];
 }
 

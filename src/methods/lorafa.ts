@@ -24,6 +24,6 @@ export const lorafa: Method<LoraConfig> = {
     throw new UserError(`${place}: init_lora_weights "mica" keeps B and lorafa keeps A: nothing would train`);
   },
   select: (c, model) =>
-    lora.select(c, model).map((t) => (t.name.endsWith('.lora_A') ? { ...t, requiresGrad: false } : t)),
+    lora.select(c, model).map((t) => (t.at?.part === 'lora_A' ? { ...t, requiresGrad: false } : t)),
   fromPeft: undefined,
 };

@@ -52,8 +52,8 @@ export const loraplus: Method<LoraPlusConfig> = {
     };
   },
   fromPeft: undefined,
-  learningRateFactor(c, { name, shape }, learningRate) {
-    if (name.includes('.lora_embedding_')) return c.loraplusLrEmbedding / learningRate;
-    return name.endsWith('.lora_B') || shape.length === 1 ? c.loraplusLrRatio : 1;
+  learningRateFactor(c, { at, shape }, learningRate) {
+    if (at?.part.startsWith('lora_embedding_')) return c.loraplusLrEmbedding / learningRate;
+    return at?.part === 'lora_B' || shape.length === 1 ? c.loraplusLrRatio : 1;
   },
 };

@@ -14,6 +14,8 @@ export type ReadBase = (name: string) => Promise<Float32Array>;
 export interface Trainable {
   /** Unique; a checkpoint name for the model's own tensors, `site.part` for a site's, a word for a shared one. */
   readonly name: string;
+  /** Of a tensor that the method adds to a site: which site, and what it is there (lora_A). */
+  readonly at?: { readonly site: string; readonly part: string };
   readonly shape: readonly number[];
   /**
    * Its first value; null takes the model's own. `original` reads what a quantized base was quantized from, where that
@@ -30,6 +32,16 @@ export interface Trainable {
    * tied to it sees them too, unless it has rows of its own.
    */
   readonly replaces?: { readonly tensor: string; readonly rows?: readonly number[] };
+}
+
+/** A tensor that a method adds to a site, which `param(part)` gives there. */
+export function siteTensor(
+  { name: site }: Pick<Site, 'name'>,
+  part: string,
+  shape: readonly number[],
+  init: NonNullable<Trainable['init']>,
+): Trainable {
+  return { name: `${site}.${part}`, at: { site, part }, shape, init };
 }
 
 /** What a method sees at a linear site while a graph is built. */
@@ -152,7 +164,7 @@ export interface Method<C> {
   /** Peak learning rate for so many rows, where none is given; absent: 2e-4. */
   learningRate?(rows: number): number;
   /** Factor of the learning rate for one tensor; absent: 1. `learningRate` is the run's own, before its schedule. */
-  learningRateFactor?(config: C, tensor: Pick<Trainable, 'name' | 'shape'>, learningRate: number): number;
+  learningRateFactor?(config: C, tensor: Pick<Trainable, 'at' | 'shape'>, learningRate: number): number;
   /**
    * A scalar whose gradient is added to the loss's once a step; what is reported as the loss is without it.
    * `param` gives the method's tensors by their full `names`.

@@ -4,7 +4,7 @@ import { f32 } from '../base/tensor.js';
 import { checkJson } from '../formats/io/json.js';
 import { add, concat, constant, gather, input, scalar, where } from '../graph/ops/index.js';
 import { snakeKeys } from './keys.js';
-import type { Method } from './method.js';
+import { type Method, siteTensor } from './method.js';
 import { normalStart } from './starts.js';
 import { optionsOf, promptKeys, REAL, VIRTUAL, virtualTokens } from './virtualTokens.js';
 
@@ -41,14 +41,8 @@ export const prompt: Method<PromptConfig> = {
     const site = sites.find((s) => s.name === SITE);
     if (!site) throw new UserError(`prompt needs an embedding called ${SITE}, and the model has none`);
     const size = numVirtualTokens * site.out;
-    return [
-      {
-        name: `${SITE}.${SAVED}`,
-        shape: [numVirtualTokens, site.out],
-        // As PyTorch starts an embedding.
-        init: normalStart(size),
-      },
-    ];
+    // As PyTorch starts an embedding.
+    return [siteTensor(site, SAVED, [numVirtualTokens, site.out], normalStart(size))];
   },
 
   virtualTokens: (c) => c.numVirtualTokens,
@@ -72,6 +66,6 @@ export const prompt: Method<PromptConfig> = {
       tokenizer_name_or_path: null,
     }),
     decode: optionsOf,
-    fileName: (name) => name.slice(SITE.length + 1),
+    fileName: () => SAVED,
   },
 };

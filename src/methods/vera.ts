@@ -7,7 +7,7 @@ import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
 import { given, layerChoice, layerShape, layersToPeft } from './layerOptions.js';
 import { loraOptions } from './lora.js';
-import type { Method, SiteContext, Trainable } from './method.js';
+import { type Method, type SiteContext, siteTensor, type Trainable } from './method.js';
 import { uniformStart } from './starts.js';
 import { selectTargets, type TargetChoice } from './targets.js';
 
@@ -72,12 +72,8 @@ export const vera: Method<VeraConfig> = {
       projection(c, 'vera_A', [c.r, widest]),
       projection(c, 'vera_B', [tallest, c.r]),
       ...targets.flatMap((site): Trainable[] => [
-        { name: `${site.name}.vera_lambda_b`, shape: [site.out], init: () => new Float32Array(site.out) },
-        {
-          name: `${site.name}.vera_lambda_d`,
-          shape: [c.r],
-          init: () => new Float32Array(c.r).fill(c.dInitial),
-        },
+        siteTensor(site, 'vera_lambda_b', [site.out], () => new Float32Array(site.out)),
+        siteTensor(site, 'vera_lambda_d', [c.r], () => new Float32Array(c.r).fill(c.dInitial)),
       ]),
       ...extraTrainables(c, model, new Set(targets.map((site) => site.name))),
     ];
