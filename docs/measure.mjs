@@ -18,7 +18,8 @@ import { reachable } from '../dist/graph/tensor.js';
 import { gradients } from '../dist/graph/vjp.js';
 import { adaptedSites, createAdapter } from '../dist/methods/adapter.js';
 import { methodNamed } from '../dist/methods/index.js';
-import { openModel, trainingStream } from '../dist/models/base.js';
+import { openModel } from '../dist/models/base.js';
+import { trainingStream } from '../dist/models/shape.js';
 import { decoder, lmHead } from '../dist/models/decoder.js';
 import { TrainStep } from '../dist/train/step.js';
 

@@ -16,12 +16,14 @@ import {
   splitAdapterKey,
   splitModuleKey,
 } from '../formats/peftNames.js';
-import { sitesOf, trainableCount } from '../methods/adapter.js';
+import { sitesOf } from '../methods/adapter.js';
+import { trainableCount } from '../methods/counts.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import { ownConfigOf } from '../methods/ownFolders.js';
-import { describe, openModel } from '../models/base.js';
+import { openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig, Site } from '../models/model.js';
+import { describe } from '../models/shape.js';
 import { baseNamedBy, readAdapterFolder } from './adapterFile.js';
 import { type LocateOptions, locate } from './locate.js';
 

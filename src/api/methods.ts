@@ -1,10 +1,10 @@
 /** The table of methods: what each trains, what it costs, where its result goes. */
 import { UserError } from '../base/errors.js';
 import { sizeOf } from '../base/tensor.js';
-import { trainableCount } from '../methods/adapter.js';
+import { trainableCount } from '../methods/counts.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import type { MethodCard } from '../methods/method.js';
-import { describe } from '../models/base.js';
+import { describe } from '../models/shape.js';
 import { inspect } from './inspect.js';
 import type { LocateOptions } from './locate.js';
 

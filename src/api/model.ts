@@ -7,12 +7,14 @@ import { type BaseAlternation, readRecipe, sameRecipe, writeRecipe } from '../fo
 import type { Tokenizer, TokenizerOf } from '../formats/tokenizer.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import type { SessionOptions } from '../graph/runtime/session.js';
-import { type Adapter, createAdapter, trainableCount } from '../methods/adapter.js';
+import { type Adapter, createAdapter } from '../methods/adapter.js';
 import type { CombineInput } from '../methods/combine.js';
+import { trainableCount } from '../methods/counts.js';
 import { writeAdapterFolder } from '../methods/files.js';
 import { type MethodConfig, type MethodName, methodNamed } from '../methods/index.js';
 import type { MergeOptions } from '../methods/merge.js';
-import { type BaseModel, openModel, parameterCount } from '../models/base.js';
+import { type BaseModel, openModel } from '../models/base.js';
+import { parameterCount } from '../models/shape.js';
 import type { Active } from '../serve/decode.js';
 import type { EncodeRowsOptions } from '../train/data/encode.js';
 import type { EvaPlan } from '../train/eva.js';

@@ -6,8 +6,9 @@ import { Turns, type WorkOptions } from '../base/work.js';
 import type { TokenizerOf } from '../formats/tokenizer.js';
 import { input, scalar, where } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import { type BaseModel, BaseSites, frozenWeight } from '../models/base.js';
+import { type BaseModel, frozenWeight } from '../models/base.js';
 import type { LinearShape, Site, Sites } from '../models/model.js';
+import { BaseSites } from '../models/shape.js';
 import { resized } from './carried.js';
 import type { Method, MethodState, SiteContext, Trainable } from './method.js';
 import { isShared, replacedEmbedding, replacedLogits, rowsOf, startOf } from './modelTensors.js';
@@ -107,11 +108,6 @@ export function present(name: string, tensor: F32Tensor): F32Tensor {
 /** The state of a method before its first step. */
 export function emptyState(): MethodState {
   return { tensors: new Map(), values: {} };
-}
-
-/** Number of parameters that train. */
-export function trainableCount(trainables: readonly Trainable[]): number {
-  return trainables.reduce((n, t) => n + (t.requiresGrad === false ? 0 : sizeOf(t.shape)), 0);
 }
 
 /** What an adapted graph is made with. */

@@ -5,8 +5,9 @@
 import { UserError } from '../base/errors.js';
 import type { AdapterTensor } from '../formats/peft.js';
 import { splitModuleKey } from '../formats/peftNames.js';
-import { type BaseModel, describe } from '../models/base.js';
+import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
+import { describe } from '../models/shape.js';
 import type { Trainable } from './method.js';
 import { moduleOf } from './modelTensors.js';
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { Rng } from '../base/rng.js';
 import { peftLoraConfig } from '../formats/peftConfig.js';
-import { describe as shapeOf } from '../models/base.js';
 import type { DecoderConfig } from '../models/model.js';
+import { describe as shapeOf } from '../models/shape.js';
 import { full } from './full.js';
 import { methodNamed, methods } from './index.js';
 import { type LoraConfig, lora } from './lora.js';

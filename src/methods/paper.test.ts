@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Site } from '../models/model.js';
-import { trainableCount } from './adapter.js';
+import { trainableCount } from './counts.js';
 import { houlsby } from './houlsby.js';
 import { lin } from './lin.js';
 import { lora } from './lora.js';

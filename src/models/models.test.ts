@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { describe as shapeOf } from './base.js';
 import { fillCausalMask } from './feeds.js';
 import { parseModelConfig } from './index.js';
 import { inverseFrequencies } from './rope.js';
+import { describe as shapeOf } from './shape.js';
 
 const llama = {
   model_type: 'llama',

@@ -9,9 +9,10 @@ import { type MatrixShape, pack, packedBytes, quantCodecs } from '../formats/qua
 import { type Alternation, quantizeAlternately } from '../formats/quant/loftq.js';
 import { type BaseRecipe, describeRecipe, writeRecipe } from '../formats/quant/recipe.js';
 import { readTensorBytes, readTensorF32, type TensorEntry } from '../formats/safetensors.js';
-import { type BaseModel, describe } from './base.js';
+import type { BaseModel } from './base.js';
 import type { DecoderConfig, Site } from './model.js';
 import { checkRank } from './rankLimit.js';
+import { describe } from './shape.js';
 
 /** Tells of matrices; a signal ends it. */
 export type QuantizeOptions = WorkOptions;

@@ -6,10 +6,11 @@ import { gather, input, matmul, mul, sub, sum } from '../graph/ops/index.js';
 import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
 import type { Tensor } from '../graph/tensor.js';
 import { adaptedSites } from '../methods/adapter.js';
-import { type BaseModel, trainingStream } from '../models/base.js';
+import type { BaseModel } from '../models/base.js';
 import { decoder, lmHead } from '../models/decoder.js';
 import { SequenceFeeds } from '../models/feeds.js';
 import type { Site, Sites } from '../models/model.js';
+import { trainingStream } from '../models/shape.js';
 import type { MicroBatch } from './data/batches.js';
 
 /** Of the vectors x that enter some sites, over the tokens seen. */

@@ -9,9 +9,10 @@ import { type AdaptedSites, type Adapter, adaptedSites } from '../methods/adapte
 import { nonFiniteError } from '../methods/nonFinite.js';
 import { behindPrefix, prefixLength } from '../methods/pastKeys.js';
 import { virtualCount, virtualFeeds, withVirtualTokens } from '../methods/virtualTokens.js';
-import { type BaseModel, trainingStream } from '../models/base.js';
+import type { BaseModel } from '../models/base.js';
 import { decoder, lmHead } from '../models/decoder.js';
 import { SequenceFeeds } from '../models/feeds.js';
+import { trainingStream } from '../models/shape.js';
 import type { MicroBatch } from './data/batches.js';
 import { type DropoutKey, DropoutMasks } from './dropout.js';
 

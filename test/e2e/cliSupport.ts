@@ -8,8 +8,8 @@ import { Rng } from '../../src/base/rng.js';
 import { sizeOf } from '../../src/base/tensor.js';
 import { writeCheckpoint } from '../../src/formats/checkpoint.js';
 import { encodeF32 } from '../../src/formats/float16.js';
-import { describe } from '../../src/models/base.js';
 import { parseModelConfig } from '../../src/models/index.js';
+import { describe } from '../../src/models/shape.js';
 
 const command = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const tokenizer = fileURLToPath(new URL('../../src/formats/fixtures/tokenizer/bytelevel', import.meta.url));

@@ -1,0 +1,29 @@
+/** How many numbers a method trains, and how many it leaves in a file. */
+import { sizeOf } from '../base/tensor.js';
+import type { Outline } from '../models/shape.js';
+import type { Method, Trainable } from './method.js';
+
+/** Number of parameters that train. */
+export function trainableCount(trainables: readonly Trainable[]): number {
+  return trainables.reduce((n, t) => n + (t.requiresGrad === false ? 0 : sizeOf(t.shape)), 0);
+}
+
+/**
+ * Numbers in the file that a method's result is saved as: its adapter, or the whole model where it has none. What training
+ * takes away (AdaLoRA's pruned ranks) is counted, since nobody knows it before.
+ */
+export function savedCount<C>(
+  method: Method<C>,
+  config: C,
+  trainables: readonly Trainable[],
+  { sites, parameters }: Outline,
+): number {
+  if (!method.toPeft && !method.folder)
+    return [...parameters.values()].reduce((n, shape) => n + sizeOf(shape), 0);
+  if (method.prefix) {
+    // What a network gave, not the network.
+    const widths = sites.filter((s) => s.name.endsWith('.k_proj')).reduce((n, s) => n + s.out, 0);
+    return method.prefix.length(config) * 2 * widths;
+  }
+  return trainables.reduce((n, t) => n + sizeOf(t.shape), 0);
+}
