@@ -19,8 +19,8 @@ import { gradients } from '../dist/graph/vjp.js';
 import { adaptedSites, createAdapter } from '../dist/methods/adapter.js';
 import { methodNamed } from '../dist/methods/index.js';
 import { openModel } from '../dist/models/base.js';
-import { trainingStream } from '../dist/models/shape.js';
 import { decoder, lmHead } from '../dist/models/decoder.js';
+import { trainingStream } from '../dist/models/shape.js';
 import { TrainStep } from '../dist/train/step.js';
 
 const [what, folder, setting] = process.argv.slice(2);

@@ -2,13 +2,11 @@ import { realpath } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-
 import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
 import { readJson } from '../formats/io/node.js';
 import { weightDType } from '../formats/safetensors.js';
 import { cast, weight } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-
 import { parseModelConfig } from './index.js';
 import type { DecoderConfig } from './model.js';
 import { findQuantized, type QuantizedTensor, quantizedWeight, withQuantized } from './quantized.js';
