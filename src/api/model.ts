@@ -9,12 +9,11 @@ import { NodeRuntime } from '../graph/runtime/node.js';
 import type { SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, createAdapter } from '../methods/adapter.js';
 import type { CombineInput } from '../methods/combine.js';
-import { trainableCount } from '../methods/counts.js';
+import { parameterCounts } from '../methods/counts.js';
 import { writeAdapterFolder } from '../methods/files.js';
 import { type MethodConfig, type MethodName, methodNamed } from '../methods/index.js';
 import type { MergeOptions } from '../methods/merge.js';
 import { type BaseModel, openModel } from '../models/base.js';
-import { parameterCount } from '../models/shape.js';
 import type { Active } from '../serve/decode.js';
 import type { EncodeRowsOptions } from '../train/data/encode.js';
 import type { EvaPlan } from '../train/eva.js';
@@ -105,8 +104,7 @@ export class Model {
 
   /** Parameters of the whole model, and those that train. */
   get parameters(): { total: number; trainable: number } {
-    const { adapter } = this;
-    return { total: parameterCount(this.base), trainable: adapter ? trainableCount(adapter.trainables) : 0 };
+    return parameterCounts(this.base, this.adapter?.trainables);
   }
 
   /**

@@ -1,11 +1,16 @@
 /** How many numbers a method trains, and how many it leaves in a file. */
 import { sizeOf } from '../base/tensor.js';
-import type { Outline } from '../models/shape.js';
+import { type Outline, parameterCount } from '../models/shape.js';
 import type { Method, Trainable } from './method.js';
 
 /** Number of parameters that train. */
 export function trainableCount(trainables: readonly Trainable[]): number {
   return trainables.reduce((n, t) => n + (t.requiresGrad === false ? 0 : sizeOf(t.shape)), 0);
+}
+
+/** Parameters of a whole model, and those that train on it. */
+export function parameterCounts(model: Outline, trainables: readonly Trainable[] = []) {
+  return { total: parameterCount(model), trainable: trainableCount(trainables) };
 }
 
 /**
@@ -16,13 +21,12 @@ export function savedCount<C>(
   method: Method<C>,
   config: C,
   trainables: readonly Trainable[],
-  { sites, parameters }: Outline,
+  model: Outline,
 ): number {
-  if (!method.toPeft && !method.folder)
-    return [...parameters.values()].reduce((n, shape) => n + sizeOf(shape), 0);
+  if (!method.toPeft && !method.folder) return parameterCount(model);
   if (method.prefix) {
     // What a network gave, not the network.
-    const widths = sites.filter((s) => s.name.endsWith('.k_proj')).reduce((n, s) => n + s.out, 0);
+    const widths = model.sites.filter((s) => s.name.endsWith('.k_proj')).reduce((n, s) => n + s.out, 0);
     return method.prefix.length(config) * 2 * widths;
   }
   return trainables.reduce((n, t) => n + sizeOf(t.shape), 0);
