@@ -1,8 +1,7 @@
 /** The table of methods: what each trains, what it costs, where its result goes. */
+import { countMethods } from '../analysis/plan/parameters.js';
 import { UserError } from '../base/errors.js';
-import { sizeOf } from '../base/tensor.js';
-import { trainableCount } from '../methods/counts.js';
-import { type MethodName, methodNamed, methods } from '../methods/index.js';
+import { type MethodName, methods } from '../methods/index.js';
 import type { MethodCard } from '../methods/method.js';
 import { describe } from '../models/shape.js';
 import { inspect } from './inspect.js';
@@ -41,17 +40,10 @@ export function countedRows(
   model: ReturnType<typeof describe>,
   options: Readonly<Record<string, unknown>>,
 ): CountedMethodRow[] {
-  const total = [...model.parameters.values()].reduce((n, shape) => n + sizeOf(shape), 0);
+  const counts = new Map(countMethods(model, options).map((count) => [count.method, count]));
   return methodRows().map((row) => {
-    const method = methodNamed(row.name);
-    try {
-      const own = Object.entries(options).filter(([key]) => Object.hasOwn(method.options.shape, key));
-      const config = method.parse(`${row.name} configuration`, Object.fromEntries(own));
-      const parameters = trainableCount(method.select(config, model));
-      return { ...row, trainable: { parameters, share: parameters / total } };
-    } catch (error) {
-      if (!(error instanceof UserError)) throw error;
-      return { ...row, trainable: { refused: error.message } };
-    }
+    const count = counts.get(row.name)!;
+    if ('refused' in count) return { ...row, trainable: { refused: count.refused } };
+    return { ...row, trainable: { parameters: count.trainable.value, share: count.share } };
   });
 }
