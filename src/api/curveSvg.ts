@@ -1,43 +1,54 @@
-import { chartSvg, type Point, ticks } from './chart.js';
+/** Pictures of losses over steps. */
+import { type LineSeries, lineChart, type Point, type Theme } from '../draw/index.js';
 import { type LossCurves, type LossPoint, smoothTrainLoss } from './curves.js';
 
-const TRAINING = '#1f77b4';
-const HELD_OUT = '#d95f02';
+const AXES = { x: { label: 'step', from: 0 }, y: { label: 'loss' } };
 
 /** Draws the training loss of each step, its course without the noise, and the held-out losses; undefined without any. */
-export function lossCurveSvg({ train, heldOut }: LossCurves, title: string): string | undefined {
-  const all = [...train, ...heldOut].filter(({ loss }) => Number.isFinite(loss));
-  if (all.length === 0) return undefined;
-  const lastStep = all.reduce((max, { step }) => Math.max(max, step), 1);
-  const steps = ticks(0, lastStep, 6).filter((tick) => tick <= lastStep);
-  return chartSvg({
-    title,
-    xLabel: 'step',
-    x: { from: 0, to: lastStep, ticks: steps.map((at) => ({ at, label: String(at) })) },
-    y: {
-      from: all.reduce((min, { loss }) => Math.min(min, loss), Number.POSITIVE_INFINITY),
-      to: all.reduce((max, { loss }) => Math.max(max, loss), Number.NEGATIVE_INFINITY),
+export function lossCurveSvg(
+  { train, heldOut }: LossCurves,
+  title: string,
+  theme?: Theme,
+): string | undefined {
+  if (![...train, ...heldOut].some(({ loss }) => Number.isFinite(loss))) return undefined;
+  return lineChart(
+    {
+      title,
+      ...AXES,
+      series: [
+        ...(train.length === 0
+          ? []
+          : [
+              { name: 'training loss, each step', points: train.map(pointOf), look: 0, faint: true },
+              { name: 'training loss, average', points: smoothTrainLoss({ train }).map(pointOf), look: 0 },
+            ]),
+        ...(heldOut.length === 0
+          ? []
+          : [{ name: 'held-out loss', points: heldOut.map(pointOf), look: 1, dots: true }]),
+      ],
     },
-    series: [
-      {
-        points: train.map(pointOf),
-        colour: TRAINING,
-        faint: true,
-        ...(train.length > 0 && { name: 'each step (faint)' }),
-      },
-      {
-        points: smoothTrainLoss({ train }).map(pointOf),
-        colour: TRAINING,
-        name: 'training loss, average',
-      },
-      {
-        points: heldOut.map(pointOf),
-        colour: HELD_OUT,
-        dots: true,
-        ...(heldOut.length > 0 && { name: 'held-out loss' }),
-      },
-    ],
-  });
+    theme,
+  );
+}
+
+/**
+ * Draws the losses of several runs together, each with a look of its own: a curve for its training loss without the noise
+ * and marks for its held-out losses.
+ */
+export function runCurvesSvg(
+  runs: readonly { name: string; curves: LossCurves }[],
+  title: string,
+  theme?: Theme,
+): string {
+  const series = runs.flatMap(({ name, curves: { train, heldOut } }, look): LineSeries[] => [
+    ...(train.length === 0
+      ? []
+      : [{ name: `${name}, training`, points: smoothTrainLoss({ train }).map(pointOf), look }]),
+    ...(heldOut.length === 0
+      ? []
+      : [{ name: `${name}, held out`, points: heldOut.map(pointOf), look, dots: true, line: false }]),
+  ]);
+  return lineChart({ title, ...AXES, series }, theme);
 }
 
 function pointOf({ step, loss }: LossPoint): Point {

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { lossCurveSvg } from './curveSvg.js';
+import { lossCurveSvg, runCurvesSvg } from './curveSvg.js';
 import { curvesOf, heldOutLossAt, smoothTrainLoss, trainLossAt } from './curves.js';
 import type { Metric } from './metric.js';
 import { RunFolder, type RunRecord } from './runFolder.js';
@@ -84,17 +84,17 @@ describe('the picture of a curve', () => {
     const curves = curvesOf([evaluation(0, 4), step(1, 3.3), step(2, 2.9), step(3, 2.1), evaluation(3, 2)]);
     const svg = lossCurveSvg(curves, 'a <run> & "b"')!;
     expect(svg).toContain('a &#60;run&#62; &#38; &#34;b&#34;');
-    const raw = [
-      ...svg
-        .match(/class="line faint" clip-path="url\(#frame\)" stroke="#1f77b4" d="([^"]*)"/)![1]
-        .matchAll(/[ML]([\d.]+),([\d.]+)/g),
-    ].map(([, x, y]) => [Number(x), Number(y)]);
+    const frame = svg.match(/class="plot" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"/)!;
+    const [left, top, width, height] = frame.slice(1).map(Number);
+    const faint = [...svg.matchAll(/class="curve faint"[^>]* d="([^"]*)"/g)].at(-1)![1];
+    const raw = [...faint.matchAll(/[ML]([\d.]+),([\d.]+)/g)].map(([, x, y]) => [Number(x), Number(y)]);
     expect(raw).toHaveLength(3);
     for (const [i, [x, y]] of raw.entries()) {
-      expect(x > 56 && x <= 704 && y >= 36 && y <= 356).toBe(true);
+      expect(x > left && x <= left + width && y >= top && y <= top + height).toBe(true);
       if (i > 0) expect(x > raw[i - 1][0] && y > raw[i - 1][1]).toBe(true);
     }
-    expect(svg.match(/<circle/g)).toHaveLength(2);
+    // The held-out losses, and their sample in the legend.
+    expect(svg.match(/class="mark halo"/g)).toHaveLength(3);
   });
 
   it('draws one point, equal losses and very many, and nothing of none', () => {
@@ -103,6 +103,25 @@ describe('the picture of a curve', () => {
     expect(lossCurveSvg(curvesOf([step(1, 2), step(2, 2)]), 'x')).not.toMatch(/NaN|Infinity/);
     const many = curvesOf(Array.from({ length: 200_000 }, (_, i) => step(i + 1)));
     expect(lossCurveSvg(many, 'x')!.length).toBeLessThan(50_000);
+  });
+});
+
+describe('the picture of several runs', () => {
+  it('has a curve and a name for each, and marks where there are held-out losses', () => {
+    const svg = runCurvesSvg(
+      [
+        { name: 'one', curves: curvesOf([step(1, 3), step(2, 2), evaluation(2, 1)]) },
+        { name: 'two', curves: curvesOf([step(1, 4), step(2, 3)]) },
+        { name: 'none', curves: curvesOf([]) },
+      ],
+      'runs',
+    );
+    for (const name of ['one, training', 'one, held out', 'two, training'])
+      expect(svg).toContain(`>${name}<`);
+    expect(svg).not.toContain('none,');
+    expect(
+      new Set([...svg.matchAll(/class="curve"[^>]* stroke="([^"]*)"/g)].map(([, stroke]) => stroke)).size,
+    ).toBe(2);
   });
 });
 

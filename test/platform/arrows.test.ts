@@ -5,7 +5,17 @@ import { describe, expect, it } from 'vitest';
 
 // The architecture as a test: each room imports only rooms to its left (docs/architecture.md).
 const root = fileURLToPath(new URL('../../src', import.meta.url));
-const ORDER = ['base', 'formats', 'graph', 'models', 'methods', 'train|serve|analysis', 'lab', 'api', 'cli'];
+const ORDER = [
+  'base',
+  'formats|draw',
+  'graph',
+  'models',
+  'methods',
+  'train|serve|analysis',
+  'api',
+  'lab',
+  'cli',
+];
 const rank = (room: string) => ORDER.findIndex((rooms) => rooms.split('|').includes(room));
 
 const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
@@ -40,6 +50,13 @@ describe('rooms and arrows', () => {
     const importers = files.filter((f) => importsOf(f).some((t) => t.startsWith('onnxruntime')));
     expect(importers.filter((f) => !f.startsWith('graph/runtime/'))).toEqual([]);
     expect(importers.length).toBeGreaterThan(0);
+  });
+
+  it('what draws imports nothing but base and d3: it runs in a browser', () => {
+    const drawing = files.filter((f) => roomOf(f) === 'draw' && !f.endsWith('.test.ts'));
+    const foreign = drawing.flatMap((f) => importsOf(f)).filter((t) => !/^(\.\/|\.\.\/base\/|d3-)/.test(t));
+    expect(foreign).toEqual([]);
+    expect(drawing.length).toBeGreaterThan(0);
   });
 
   it('files stay readable in one sitting', () => {
