@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -35,6 +35,28 @@ async function shown(columns: number | undefined, folder = root): Promise<string
   await runs.run({ folder }, terminal);
   return lines;
 }
+
+describe('the picture of runs', () => {
+  it('shows their curves by name, and is refused before anything is told where it may not be', async () => {
+    const [svg, png] = ['curves.svg', 'curves.png'].map((name) => join(root, name));
+    const lines: string[] = [];
+    const terminal = new Terminal(false);
+    vi.spyOn(terminal, 'say').mockImplementation((text = '') => void lines.push(text));
+    await runs.run({ folder: root, picture: svg }, terminal);
+    expect(lines.at(-1)).toBe(`drew ${svg}`);
+    const drawn = await readFile(svg, 'utf8');
+    for (const text of ['>fast, training<', '>slow, training<', 'fast, training: 60 points'])
+      expect(drawn).toContain(text);
+    await runs.run({ folder: root, picture: png, theme: 'dark' }, terminal);
+    expect((await readFile(png)).subarray(1, 4).toString()).toBe('PNG');
+    lines.length = 0;
+    await expect(runs.run({ folder: root, picture: svg }, terminal)).rejects.toThrow('exists already');
+    await expect(runs.run({ folder: root, picture: 'a.gif' }, terminal)).rejects.toThrow('.svg or .png');
+    expect(lines).toEqual([]);
+    await runs.run({ folder: root, picture: svg, overwrite: true, theme: 'light' }, terminal);
+    expect(await readFile(svg, 'utf8')).not.toContain('@media');
+  });
+});
 
 describe('the comparison of runs', () => {
   it('has the options that differ, and the curves at the same steps', async () => {

@@ -1,15 +1,20 @@
+import { basename, resolve } from 'node:path';
 import * as z from 'zod';
+import { runCurvesSvg } from '../api/curveSvg.js';
 import { heldOutLossAt, type LossCurves, trainLossAt } from '../api/curves.js';
 import { differingOptions, listRuns, type RunSummary } from '../api/runs.js';
 import { kebabCase } from '../base/names.js';
+import type { Theme } from '../draw/index.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { jsonOption } from './options.js';
+import { claimChosenPicture, pictureShape, saveChosenPicture } from './picture.js';
 import { rangeOf, sparkline } from './sparkline.js';
 import type { Terminal } from './terminal.js';
 import { fill, table, tableOrList } from './text.js';
 
 const shape = {
   folder: z.string().min(1),
+  ...pictureShape,
   json: jsonOption,
 };
 const positional = ['folder'];
@@ -29,24 +34,33 @@ export const runs: CommandSpec = {
     'A run is what train leaves in --output. Training losses are means over the last tenth of the steps.',
   positional,
   groups: { Options: shape },
-  examples: ['lowrank runs ./runs', 'lowrank runs my-adapter --json'],
+  examples: [
+    'lowrank runs ./runs',
+    'lowrank runs ./runs --picture losses.png',
+    'lowrank runs my-adapter --json',
+  ],
   async run(given, terminal) {
-    const { folder } = parseOptions(z.object(shape), given, positional);
+    const { folder, picture, theme, overwrite } = parseOptions(z.object(shape), given, positional);
+    await claimChosenPicture({ picture, theme, overwrite });
     const found = await listRuns(folder);
     for (const run of found) terminal.emit(run);
-    if (terminal.json) return exitCodes.ok;
-    tellRuns(found, terminal);
-    tellWarnings(found, terminal);
-    tellDifferences(found, terminal);
-    const lastStep = Math.max(...found.map(({ step }) => step));
-    if (lastStep === 0) return exitCodes.ok;
-    tellCurves('training loss', found, trainLossAt, lastStep, terminal);
-    if (found.some(({ curves }) => curves.heldOut.length > 0)) {
-      tellCurves('held-out loss', found, heldOutLossAt, lastStep, terminal);
-    }
+    if (!terminal.json) tellAll(found, terminal);
+    const draw = (ground: Theme) => runCurvesSvg(found, basename(resolve(folder)), ground);
+    await saveChosenPicture({ picture, theme, overwrite }, draw, terminal);
     return exitCodes.ok;
   },
 };
+
+function tellAll(found: readonly RunSummary[], terminal: Terminal): void {
+  tellRuns(found, terminal);
+  tellWarnings(found, terminal);
+  tellDifferences(found, terminal);
+  const lastStep = Math.max(...found.map(({ step }) => step));
+  if (lastStep === 0) return;
+  tellCurves('training loss', found, trainLossAt, lastStep, terminal);
+  if (found.some(({ curves }) => curves.heldOut.length > 0))
+    tellCurves('held-out loss', found, heldOutLossAt, lastStep, terminal);
+}
 
 function tellRuns(found: readonly RunSummary[], terminal: Terminal): void {
   const rows = found.map(({ name, status, trained, step, steps, curves: { train, heldOut } }) => [
