@@ -16,47 +16,93 @@ const MAX_BYTES = 1 << 20;
  * what a key of another tool is here.
  */
 export async function readConfigFile(path: string, schema: z.ZodObject): Promise<Record<string, unknown>> {
-  const text = await withFile(path, async (file, size) => {
+  return parseConfig(path, await readConfigText(path), schema);
+}
+
+/** The text of a config file. Throws UserError where it cannot be read or is too large for one. */
+export function readConfigText(path: string): Promise<string> {
+  return withFile(path, async (file, size) => {
     if (size > MAX_BYTES) throw new UserError(`${path} has ${size} bytes, more than a config file may have`);
     const bytes = new Uint8Array(size);
     await readFully(file, path, bytes, 0);
     return decodeUtf8(path, bytes);
   });
-  return parseConfig(path, text, schema);
 }
 
 /** As readConfigFile, for text; `path` names it in errors. */
 export function parseConfig(path: string, text: string, schema: z.ZodObject): Record<string, unknown> {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const lineOf = (offset: number) => `${path} line ${lines.linePos(offset).line}`;
-  const [broken] = document.errors;
-  if (broken) throw new UserError(`${lineOf(broken.pos[0])}: ${broken.message}`);
-  const root = document.contents;
-  if (root === null || (isScalar(root) && root.value === null)) return {};
-  if (!isMap(root)) throw new UserError(`${path}: expected options as "key: value"`);
+  return new ConfigText(path, text).options(schema);
+}
 
-  refuseUnknown(path, root as YAMLMap, lines, schema);
-  const values: Record<string, unknown> = {};
-  const firstPlace = new Map<string, string>();
-  for (const pair of (root as YAMLMap).items) {
-    const { key, offset } = keyOf(pair, path);
-    const place = lineOf(offset);
-    const name = camelCase(key);
-    const before = firstPlace.get(name);
-    if (before) throw new UserError(`${place}: key "${key}" is given already as ${before}`);
-    firstPlace.set(name, `"${key}" in line ${lines.linePos(offset).line}`);
-    const value = jsValue(pair, place, document);
-    if (value === null) continue;
-    const checked = (schema.shape[name] as z.ZodType).safeParse(value);
-    if (!checked.success) {
-      const [{ path: within, message }] = checked.error.issues;
-      const full = [key, ...within.map(String)].join('.');
-      throw new UserError(`${place}: key "${full}": ${message.replace(/^Invalid input: /, '')}`);
-    }
-    values[name] = checked.data;
+/** A key of a config file, and what stands behind it. */
+export interface ConfigEntry {
+  /** As it is spelled, and in camelCase. */
+  key: string;
+  name: string;
+  /** File and line. */
+  place: string;
+  /** null where nothing stands there. */
+  value: unknown;
+  /** What stands there, where that is a map. */
+  map?: YAMLMap;
+}
+
+/** A config file's text as YAML, whose maps are checked one by one. */
+export class ConfigText {
+  private readonly lines = new LineCounter();
+  private readonly document: ReturnType<typeof parseDocument>;
+  private readonly root: YAMLMap | undefined;
+
+  /** Throws UserError where `text` is no YAML, or something else than a map. */
+  constructor(
+    readonly path: string,
+    text: string,
+  ) {
+    this.document = parseDocument(text, { lineCounter: this.lines, prettyErrors: false });
+    const [broken] = this.document.errors;
+    if (broken) throw new UserError(`${this.placeAt(broken.pos[0])}: ${broken.message}`);
+    const root = this.document.contents;
+    if (root === null || (isScalar(root) && root.value === null)) return;
+    if (!isMap(root)) throw new UserError(`${path}: expected options as "key: value"`);
+    this.root = root as YAMLMap;
   }
-  return values;
+
+  /** The options in a map, or in the whole file. Throws as readConfigFile. */
+  options(schema: z.ZodObject, map = this.root): Record<string, unknown> {
+    if (!map) return {};
+    refuseUnknown(this.path, map, this.lines, schema);
+    const values: Record<string, unknown> = {};
+    for (const { name, key, place, value } of this.entries(map)) {
+      if (value === null) continue;
+      const checked = (schema.shape[name] as z.ZodType).safeParse(value);
+      if (!checked.success) {
+        const [issue] = checked.error.issues;
+        const full = [key, ...issue.path.map(String)].join('.');
+        throw new UserError(`${place}: key "${full}": ${issue.message.replace(/^Invalid input: /, '')}`);
+      }
+      values[name] = checked.data;
+    }
+    return values;
+  }
+
+  /** The keys of a map, or of the whole file. Throws UserError where one is there twice, in whatever spelling. */
+  entries(map = this.root): ConfigEntry[] {
+    const firstPlace = new Map<string, string>();
+    return (map?.items ?? []).map((pair) => {
+      const { key, offset } = keyOf(pair, this.path);
+      const place = this.placeAt(offset);
+      const name = camelCase(key);
+      const before = firstPlace.get(name);
+      if (before) throw new UserError(`${place}: key "${key}" is given already as ${before}`);
+      firstPlace.set(name, `"${key}" in line ${this.lines.linePos(offset).line}`);
+      const value = jsValue(pair, place, this.document);
+      return { key, name, place, value, ...(isMap(pair.value) && { map: pair.value as YAMLMap }) };
+    });
+  }
+
+  private placeAt(offset: number): string {
+    return `${this.path} line ${this.lines.linePos(offset).line}`;
+  }
 }
 
 function keyOf({ key }: Pair, path: string): { key: string; offset: number } {
@@ -106,7 +152,7 @@ function meantBy(key: string, schema: z.ZodObject): { hint?: string; reason?: st
   const spell = spellingOf(key);
   const name = camelCase(key);
   const option = optionOfForeign(name);
-  if (option) {
+  if (option && Object.hasOwn(schema.shape, option.name)) {
     const value = option.value === undefined ? '' : `: ${option.value}`;
     return { hint: `here "${spell(option.name)}${value}"` };
   }

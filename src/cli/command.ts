@@ -22,7 +22,7 @@ export interface CommandSpec {
   summary: string;
   /** More for the help, behind the summary. */
   description?: string;
-  /** Options that stand without a flag, in their order; a list takes all that is left. */
+  /** Options that stand without a flag, in their order; a list takes all that is left, an optional one may be missing. */
   positional?: readonly string[];
   /** Options by group; a required one has neither a default nor optional(). */
   groups: Record<string, z.ZodRawShape>;
@@ -110,8 +110,10 @@ function addCommand(program: Command, spec: CommandSpec): Command {
   configure(command, choice);
   command.description([summary, description].filter(Boolean).join('\n\n'));
   for (const argument of positional) {
-    const list = Object.values(groups).some((shape) => shape[argument] instanceof z.ZodArray);
-    command.argument(list ? `<${argument}...>` : `<${argument}>`);
+    const schemas = Object.values(groups).flatMap((shape) => shape[argument] ?? []);
+    const name = schemas.some((schema) => schema instanceof z.ZodArray) ? `${argument}...` : argument;
+    const optional = schemas.some((schema) => schema instanceof z.ZodOptional);
+    command.argument(optional ? `[${name}]` : `<${name}>`);
   }
   for (const [group, shape] of Object.entries(groups)) {
     for (const [option, schema] of Object.entries(shape)) {

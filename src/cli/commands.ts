@@ -6,6 +6,7 @@ import { evaluate } from './eval.js';
 import { extract, resize } from './extract.js';
 import { generate } from './generate.js';
 import { inspect } from './inspect.js';
+import { lab } from './lab.js';
 import { merge } from './merge.js';
 import { methods } from './methods.js';
 import { runs } from './runs.js';
@@ -25,4 +26,5 @@ export const commands: readonly CommandSpec[] = [
   resize,
   methods,
   runs,
+  lab,
 ];

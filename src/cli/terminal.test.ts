@@ -29,6 +29,13 @@ describe('the live line', () => {
     expect(terminal.columns).toBe(8);
   });
 
+  it('may be several, all of them gone before other lines', () => {
+    const { terminal, written } = terminalOf(8);
+    terminal.panel(['one', 'two', 'a third line']);
+    terminal.say('done');
+    expect(written()).toBe('\rone\x1b[K\ntwo\x1b[K\na third\x1b[K\r\x1b[2A\x1b[Jdone\n');
+  });
+
   it('has a width where the terminal does not tell its own', () => {
     expect(terminalOf(0).terminal.columns).toBe(80);
   });

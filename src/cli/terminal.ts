@@ -10,12 +10,12 @@ const FALLBACK_COLUMNS = 80;
 
 /**
  * Where a command writes. Text for people goes to stdout, or with --json to stderr, and stdout has one JSON
- * object a line. A live line is rewritten in place where people look on, and left out everywhere else.
+ * object a line. Live lines are rewritten in place where people look on, and left out everywhere else.
  */
 export class Terminal {
   private readonly people: NodeJS.WriteStream;
   private rewritten = 0;
-  private live = '';
+  private live: readonly string[] = [];
 
   constructor(readonly json: boolean) {
     this.people = json ? process.stderr : process.stdout;
@@ -55,17 +55,29 @@ export class Terminal {
 
   /** Rewrites the live line, not too often. */
   status(text: string): void {
-    if (!this.isLive || Date.now() - this.rewritten < REWRITE_MS) return;
-    this.rewritten = Date.now();
-    this.live = text.slice(0, (this.columns ?? FALLBACK_COLUMNS) - 1);
-    this.people.write(`\r${this.live}\x1b[K`);
+    this.panel([text]);
   }
 
-  /** Takes the live line off. */
+  /** The same for several lines below each other. */
+  panel(lines: readonly string[]): void {
+    if (!this.isLive || Date.now() - this.rewritten < REWRITE_MS) return;
+    this.rewritten = Date.now();
+    const before = this.live.length;
+    if (before > 1 || before > lines.length) this.people.write(`${this.toFirstLine()}\x1b[J`);
+    this.live = lines.map((line) => line.slice(0, (this.columns ?? FALLBACK_COLUMNS) - 1));
+    this.people.write(`\r${this.live.join('\x1b[K\n')}\x1b[K`);
+  }
+
+  /** Takes the live lines off. */
   clear(): void {
-    if (this.live !== '') this.people.write('\r\x1b[K');
-    this.live = '';
+    if (this.live.length > 0)
+      this.people.write(`${this.toFirstLine()}\x1b[${this.live.length > 1 ? 'J' : 'K'}`);
+    this.live = [];
     this.rewritten = 0;
+  }
+
+  private toFirstLine(): string {
+    return this.live.length > 1 ? `\r\x1b[${this.live.length - 1}A` : '\r';
   }
 
   /** Text in a colour or weight, where the terminal has them and NO_COLOR is not set. */

@@ -40,7 +40,7 @@ describe('readJson', () => {
     ['{"r": "8"}', 'key "r": expected number, received string'],
     ['{}', 'key "r": expected number, received undefined'],
     ['{"r": 8, "list": ["a", 1]}', 'key "list.1": expected string, received number'],
-    ['{"r": 8, "nested": {"rope_teta": 1}}', 'key "nested.rope_theta": expected number, received undefined'],
+    ['{"r": 8, "nested": {"rope_teta": 1}}', 'unknown key "nested.rope_teta", did you mean "rope_theta"?'],
     ['{"r": 8, "lists": []}', 'unknown key "lists", did you mean "list"?'],
     [
       '{"r": 8, "nested": {"rope_theta": 1, "rope_thet": 2}}',

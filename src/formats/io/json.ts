@@ -77,7 +77,9 @@ function whereItBreaks(text: string, message: string): string {
 export function checkJson<T>(place: string, value: unknown, schema: z.ZodType<T>): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const issue = result.error.issues[0];
+  const { issues } = result.error;
+  // A key that is misspelled tells more than that it is missing.
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
   const key = issue.path.map(String).join('.');
   if (issue.code === 'unrecognized_keys') {
     const unknown = [key, issue.keys[0]].filter((part) => part !== '').join('.');
@@ -112,12 +114,13 @@ function isNumeric(origin: string): boolean {
   return origin === 'number' || origin === 'int';
 }
 
-/** The keys that a schema's object at `path` declares, as far as plain objects lead there. */
+/** The keys that a schema's object at `path` declares, as far as plain objects and lists lead there. */
 function knownKeys(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
   let at: unknown = schema;
   for (const step of path) {
-    if (!(at instanceof z.ZodObject)) return [];
-    at = unwrap(at.shape[String(step)]);
+    if (at instanceof z.ZodArray) at = unwrap(at.element);
+    else if (at instanceof z.ZodObject) at = unwrap(at.shape[String(step)]);
+    else return [];
   }
   return at instanceof z.ZodObject ? Object.keys(at.shape) : [];
 }

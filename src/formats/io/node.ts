@@ -42,12 +42,16 @@ function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
+/** A disk that takes no more: whatever writes next fails too. */
+export class DiskFullError extends UserError {}
+
 /** What to throw for a failed file operation: a UserError for what the system refused, else `error` itself. */
 export function fileError(action: string, path: string, error: unknown): unknown {
   const code = codeOf(error);
   const isSystem = error instanceof Error && 'syscall' in error;
   if (code === undefined || !isSystem) return error;
-  return new UserError(`cannot ${action} ${path}: ${REASONS[code] ?? `the system said ${code}`}`);
+  const message = `cannot ${action} ${path}: ${REASONS[code] ?? `the system said ${code}`}`;
+  return ['ENOSPC', 'EDQUOT'].includes(code) ? new DiskFullError(message) : new UserError(message);
 }
 
 /** Whether anything (a broken link too) has that name. */

@@ -5,7 +5,7 @@ import { homedir, tmpdir } from 'node:os';
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { UserError } from '../../base/errors.js';
 import { Lock } from './lock.js';
-import { exists, fileError, MAX_CALL_BYTES } from './node.js';
+import { DiskFullError, exists, fileError, MAX_CALL_BYTES } from './node.js';
 import { contentOf, ended, replaceEntries, sweep, temporaryFor } from './staging.js';
 
 /** Appends bytes to the file that is being written. */
@@ -148,7 +148,10 @@ export async function writeFolderAtomic(
   } catch (error) {
     await drop(temporary);
     // What was written inside knows only the temporary name, which tells nobody anything.
-    if (error instanceof UserError) throw new UserError(error.message.replaceAll(temporary, folder));
+    if (error instanceof UserError) {
+      const message = error.message.replaceAll(temporary, folder);
+      throw error instanceof DiskFullError ? new DiskFullError(message) : new UserError(message);
+    }
     throw fileError('write', folder, error);
   }
   await syncFolder(dirname(target));

@@ -1,0 +1,11 @@
+import type { RunKind } from './kind.js';
+import { train } from './train.js';
+
+/** Every kind of experiment. Grids name them. */
+export const kinds = { train } as const satisfies Record<string, RunKind>;
+
+export type KindName = keyof typeof kinds;
+
+export function kindNamed(name: string): RunKind {
+  return kinds[name as KindName];
+}

@@ -1,0 +1,130 @@
+/** The models and data of a lab: what they are, looked up once, and subsets of rows. */
+import { createHash } from 'node:crypto';
+import { basename, extname, join } from 'node:path';
+import { inspect } from '../api/inspect.js';
+import { demoData, type LocateOptions, resolveModelFolder } from '../api/locate.js';
+import { dataIdentities, type FileIdentity, modelIdentity } from '../api/provenance.js';
+import { UserError } from '../base/errors.js';
+import { Rng } from '../base/rng.js';
+import { makeOnce, writeStreamAtomic } from '../formats/io/write.js';
+import { trainableCount } from '../methods/adapter.js';
+import { methodNamed } from '../methods/index.js';
+import { type BaseModel, describe } from '../models/base.js';
+import { type Row, streamRows } from '../train/data/rows.js';
+
+/** Rows that ship with the package: in a grid their name stands for both files. */
+export const namedData: Readonly<Record<string, { data: string[]; evalData: string[] }>> = {
+  demo: { data: [join(demoData, 'train.jsonl')], evalData: [join(demoData, 'heldout.jsonl')] },
+};
+
+/** What a run's options say of its rows, names replaced by files. */
+export interface RowSources {
+  data: string[];
+  evalData?: string[];
+  evalSplit?: number;
+  /** How many of the training rows; all where it is absent. */
+  rows?: number;
+}
+
+/** The sources of rows in a run's options. Throws UserError where there are none. */
+export function rowSourcesOf(options: Readonly<Record<string, unknown>>): RowSources {
+  const { data, evalData, evalSplit, rows } = options;
+  if (data === undefined) throw new UserError('the option "data" is missing');
+  const named = typeof data === 'string' && Object.hasOwn(namedData, data) ? namedData[data] : undefined;
+  const held = evalData === undefined ? undefined : ([evalData].flat() as string[]);
+  return {
+    data: named?.data ?? ([data].flat() as string[]),
+    evalData: held ?? (evalSplit === undefined ? named?.evalData : undefined),
+    evalSplit: evalSplit as number | undefined,
+    rows: typeof rows === 'number' ? rows : undefined,
+  };
+}
+
+type Shape = Pick<BaseModel, 'sites' | 'parameters'>;
+
+/** Looks models and data up, each once. */
+export class Sources {
+  private readonly shapes = new Map<string, Promise<Shape>>();
+  private readonly models = new Map<string, Promise<FileIdentity[]>>();
+  private readonly files = new Map<string, Promise<FileIdentity[]>>();
+  private readonly counts = new Map<string, Promise<number>>();
+
+  constructor(private readonly locating: LocateOptions = {}) {}
+
+  /** A model's layers and tensors by its shape. */
+  shapeOf(model: string): Promise<Shape> {
+    return once(this.shapes, model, async () => {
+      const found = await inspect(model, this.locating);
+      if (found.kind !== 'model') throw new UserError(`${model} is an adapter, expected a model`);
+      return describe(found.config);
+    });
+  }
+
+  /** Parameters that a method would train on a model. Throws UserError where it fits nothing. */
+  async trainableOf(model: string, method: string, config: unknown): Promise<number> {
+    return trainableCount(methodNamed(method).select(config, await this.shapeOf(model)));
+  }
+
+  /** A model by its contents. */
+  modelIdentity(model: string): Promise<FileIdentity[]> {
+    return once(this.models, model, async () =>
+      modelIdentity(model, await resolveModelFolder(model, this.locating)),
+    );
+  }
+
+  /** Files of rows by their contents. */
+  dataIdentity(files: readonly string[]): Promise<FileIdentity[]> {
+    return once(this.files, JSON.stringify(files), () => dataIdentities(files));
+  }
+
+  /** How many rows files hold. */
+  rowsOf(files: readonly string[]): Promise<number> {
+    return once(this.counts, JSON.stringify(files), async () => {
+      let count = 0;
+      for (const file of files) for await (const _ of streamRows(file)) count++;
+      return count;
+    });
+  }
+}
+
+function once<T>(known: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
+  const found = known.get(key) ?? make();
+  known.set(key, found);
+  return found;
+}
+
+/**
+ * A file with `count` of the rows of files, drawn once for all: of two numbers the smaller one's rows are among the larger
+ * one's. It is made in `folder` where it is not there. Throws UserError where there are not so many.
+ */
+export async function subsetOf(files: readonly string[], count: number, folder: string): Promise<string> {
+  const identity = await dataIdentities(files);
+  const hash = createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 8);
+  const name = basename(files[0], extname(files[0]));
+  const path = join(folder, `${name}-${hash}-${count}.jsonl`);
+  await makeOnce(path, async () => {
+    const rows: Row[] = [];
+    for (const file of files) for await (const row of streamRows(file)) rows.push(row);
+    if (count > rows.length) throw tooFewRows(files, rows.length, count);
+    const chosen = new Set(new Rng(0, 'rows of a lab').permutation(rows.length).slice(0, count));
+    await writeStreamAtomic(path, async (write) => {
+      for (const [i, row] of rows.entries())
+        if (chosen.has(i)) await write(Buffer.from(`${JSON.stringify(asJson(row))}\n`));
+    });
+  });
+  return path;
+}
+
+export function tooFewRows(files: readonly string[], found: number, wanted: number): UserError {
+  return new UserError(`${files.join(', ')} has ${found} rows, fewer than the ${wanted} that are asked for`);
+}
+
+/** A checked row as a line of JSONL that reads as the same row. */
+function asJson({ line: _line, source: _source, kind: _kind, ...content }: Row): unknown {
+  if (!('messages' in content)) return content;
+  const { messages, masked = [], ...rest } = content;
+  return {
+    messages: messages.map((turn, i) => (masked.includes(i) ? { ...turn, weight: 0 } : turn)),
+    ...rest,
+  };
+}
