@@ -7,9 +7,9 @@ import { dataIdentities, type FileIdentity, modelIdentity } from '../api/provena
 import { UserError } from '../base/errors.js';
 import { Rng } from '../base/rng.js';
 import { makeOnce, writeStreamAtomic } from '../formats/io/write.js';
-import { trainableCount } from '../methods/adapter.js';
+import { trainableCount } from '../methods/counts.js';
 import { methodNamed } from '../methods/index.js';
-import { type BaseModel, describe } from '../models/base.js';
+import { describe, type Outline } from '../models/shape.js';
 import { type Row, streamRows } from '../train/data/rows.js';
 
 /** Rows that ship with the package: in a grid their name stands for both files. */
@@ -40,11 +40,9 @@ export function rowSourcesOf(options: Readonly<Record<string, unknown>>): RowSou
   };
 }
 
-type Shape = Pick<BaseModel, 'sites' | 'parameters'>;
-
 /** Looks models and data up, each once. */
 export class Sources {
-  private readonly shapes = new Map<string, Promise<Shape>>();
+  private readonly shapes = new Map<string, Promise<Outline>>();
   private readonly models = new Map<string, Promise<FileIdentity[]>>();
   private readonly files = new Map<string, Promise<FileIdentity[]>>();
   private readonly counts = new Map<string, Promise<number>>();
@@ -52,7 +50,7 @@ export class Sources {
   constructor(private readonly locating: LocateOptions = {}) {}
 
   /** A model's layers and tensors by its shape. */
-  shapeOf(model: string): Promise<Shape> {
+  shapeOf(model: string): Promise<Outline> {
     return once(this.shapes, model, async () => {
       const found = await inspect(model, this.locating);
       if (found.kind !== 'model') throw new UserError(`${model} is an adapter, expected a model`);
