@@ -6,7 +6,8 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../base/errors.js';
 import { chatSegments, renderChat } from './chat.js';
-import { loadTokenizer, StreamDecoder, type Tokenizer } from './tokenizer.js';
+import { tokenizerJsonSchema } from './tokenizer/pipeline.js';
+import { loadTokenizer, StreamDecoder, Tokenizer } from './tokenizer.js';
 
 const fixtures = fileURLToPath(new URL('./fixtures/tokenizer/', import.meta.url));
 const names = ['bytelevel', 'sentencepiece'] as const;
@@ -223,6 +224,22 @@ describe.each(names)('StreamDecoder over %s', (name) => {
     expect(collect(decoder, ids.slice(0, -1)).at(-1)).toBe(unfinished);
     expect(collect(decoder, ids).join('')).toBe('家');
   });
+});
+
+it('StreamDecoder knows a token from the same one with a blank before it, behind which it was cut', () => {
+  const decoder = {
+    type: 'Sequence',
+    decoders: [
+      { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always' },
+      { type: 'CTC', pad_token: '<pad>', word_delimiter_token: '|', cleanup: false },
+    ],
+  };
+  const vocab = { '<unk>': 0, to: 1, '▁day': 2, day: 3, s: 4 };
+  const json = { version: '1.0', decoder, model: { type: 'WordLevel', vocab, unk_token: '<unk>' } };
+  const tokenizer = new Tokenizer({ tokenizer: tokenizerJsonSchema.parse(json), place: 'tokenizer.json' });
+  const stream = new StreamDecoder(tokenizer);
+  // What the Rust library makes of these ids.
+  expect([1, 2, 3, 4].map((id) => stream.push(id)).join('') + stream.flush()).toBe('to daydays');
 });
 
 // biome-ignore lint/suspicious/noExplicitAny: the test breaks JSON files at will.

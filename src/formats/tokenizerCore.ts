@@ -325,14 +325,20 @@ export class StreamDecoder {
 
   /**
    * Everything was given out: keeps as context the last token that has a text of its own, because decoders
-   * strip the blank of a text's first token.
+   * strip the blank of a text's first token; and the one before it, so that what follows is compared with the
+   * whole of that text.
    */
   private settle(): void {
+    let found = false;
     for (let start = this.window.length - 1; start >= 0; start--) {
       if (start > 0 && this.tokenizer.isOpen(this.window[start])) continue;
       const kept = this.window.slice(start);
       const text = this.tokenizer.decode(kept);
       if (text === '' && start > 0) continue;
+      if (!found && start > 0) {
+        found = true;
+        continue;
+      }
       this.window = kept;
       this.given = text.length;
       return;
