@@ -54,7 +54,7 @@ it('is nearer to the matrix than its quantized one', () => {
         const first = distance(w, shape, format, r);
         expect(first).toBeLessThan(distance(w, shape, format, 0));
         // Nothing promises that a further iteration is nearer for each matrix; it leads far away from none.
-        expect(distance(w, shape, format, r, iterations)).toBeLessThan(1.1 * first);
+        expect(distance(w, shape, format, r, iterations)).toBeLessThan(1.3 * first);
       },
     ),
     { numRuns: 60 },
