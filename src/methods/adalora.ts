@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
+import { matrix, scaleRows } from '../base/linalg/matrix.js';
 import { type F32Tensor, f32 } from '../base/tensor.js';
 import { checkJson } from '../formats/io/json.js';
 import { adaloraRank, adaloraScale } from '../formats/peftAdalora.js';
@@ -12,7 +13,7 @@ import { allocate, maskTo, rankTable, siteOfRanks, updateImportance } from './ad
 import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
 import { loraLayerChoice, loraLayerShape, loraLayersFromPeft, loraLayersToPeft } from './layerOptions.js';
-import { loraOptions } from './lora.js';
+import { loraOptions, scaled } from './lora.js';
 import { type Method, type SiteContext, siteTensor, type Trainable } from './method.js';
 import { normalStart } from './starts.js';
 import { selectTargets, type TargetChoice } from './targets.js';
@@ -192,6 +193,14 @@ export const adalora: Method<AdaloraConfig> = {
     if (rankOf(c, site) === 0) return weight;
     const scaled = mul(param('adalora_A'), param('adalora_E'));
     return add(weight, matmul(param('adalora_B'), scaled, { alpha: scaleOf(c) }));
+  },
+
+  factors(c, { site, value }) {
+    if (rankOf(c, site) === 0) return { b: matrix(site.out, 0), a: matrix(0, site.in) };
+    const lambda = value('adalora_E').data;
+    const left = Array.from(lambda, (x) => x !== 0);
+    const b = scaled(kept(value('adalora_B'), 1, left), scaleOf(c));
+    return { b, a: scaleRows(scaled(kept(value('adalora_A'), 0, left)), lambda.filter(Boolean)) };
   },
 
   penalty(c, { names, param }) {

@@ -64,6 +64,9 @@ export const dora: Method<LoraConfig> = {
     return mul(add(y, reshape(embeddingUpdate(context, s), [...y.shape])), gain);
   },
 
+  // Not V − W₀ alone: m scales the rows of W₀ too.
+  factors: undefined,
+
   merge(c, context, weight) {
     const { site, param } = context;
     const v = lora.merge!(c, context, weight);

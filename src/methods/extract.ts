@@ -92,7 +92,8 @@ export async function* extractLora(
   return { adapter: { config, tensors }, left };
 }
 
-function checkAlike(base: BaseModel, tuned: BaseModel): void {
+/** Throws UserError where two models are not of one shape. */
+export function checkAlike(base: BaseModel, tuned: BaseModel): void {
   for (const [name, shape] of [...base.parameters, ...tuned.parameters]) {
     const [before, after] = [base, tuned].map((model) => model.parameters.get(heldBy(model, name)));
     if (before && after && String(before) === String(after)) continue;
@@ -112,7 +113,8 @@ function heldBy(model: BaseModel, name: string): string {
   return site?.tiedTo ? `${site.tiedTo}.weight` : name;
 }
 
-async function difference(base: BaseModel, tuned: BaseModel, name: string): Promise<Float32Array> {
+/** What `tuned` has more in a tensor than `base`. Throws UserError where a value is not finite. */
+export async function difference(base: BaseModel, tuned: BaseModel, name: string): Promise<Float32Array> {
   const [before, after] = await Promise.all(
     [base, tuned].map((model) => model.checkpoint.read(heldBy(model, name))),
   );

@@ -10,7 +10,7 @@ import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
 import { checkRank } from '../models/rankLimit.js';
-import { type LoraConfig, lora, loraOptions, scaleOf, toPeft } from './lora.js';
+import { type LoraConfig, lora, loraOptions, scaled, scaleOf, toPeft } from './lora.js';
 import { type Method, type ReadBase, type SiteContext, siteTensor, type Trainable } from './method.js';
 
 /** LoRA's options, but for those that such a method decides itself. */
@@ -88,7 +88,10 @@ function onceFor(site: Site, startOf: StartOf): (base: ReadBase, original?: Read
 export function fromBaseMethod<C extends LoraConfig>(
   name: string,
   startOf: (config: C, weight: Matrix, r: number, scale: number) => Start,
-): Pick<Method<C>, 'name' | 'startsAtBase' | 'select' | 'toPeft' | 'savedTensors' | 'linear' | 'merge'> {
+): Pick<
+  Method<C>,
+  'name' | 'startsAtBase' | 'select' | 'toPeft' | 'savedTensors' | 'linear' | 'merge' | 'factors'
+> {
   return {
     name,
     startsAtBase: true,
@@ -128,6 +131,13 @@ export function fromBaseMethod<C extends LoraConfig>(
         matmul(matmul(input, a, { transB: true }), b, { transB: true, alpha });
       const residual = add(y, through(x, param(FROZEN.lora_A), param(FROZEN.lora_B), -s));
       return add(residual, through(kept, param('lora_A'), param('lora_B'), s * scale));
+    },
+
+    factors(c, { site, value }) {
+      const [a, b] = (['lora_A', 'lora_B'] as const).map((part) =>
+        joined(part, value(part), value(FROZEN[part])),
+      );
+      return { b: scaled(b, scaleOf(c, site)), a: scaled(a) };
     },
 
     merge(c, context, weight) {

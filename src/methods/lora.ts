@@ -1,6 +1,8 @@
 import * as z from 'zod';
 import { type Dim, mulDims } from '../base/dims.js';
 import { UserError } from '../base/errors.js';
+import { type Matrix, matrix } from '../base/linalg/matrix.js';
+import type { F32Tensor } from '../base/tensor.js';
 import { checkJson } from '../formats/io/json.js';
 import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
 import { type EvaConfig, evaDefaults, evaShape } from '../formats/peftEva.js';
@@ -212,6 +214,13 @@ export function scaleOf(c: LoraConfig, site: Site): number {
   return scalingOf(toPeft(c), site.name);
 }
 
+/** A tensor with two dimensions as a matrix, times a factor. */
+export function scaled({ dims: [rows, columns], data }: F32Tensor, factor = 1): Matrix {
+  const result = matrix(rows, columns, data);
+  if (factor !== 1) for (let i = 0; i < data.length; i++) result.data[i] *= factor;
+  return result;
+}
+
 /**
  * LoRA (Hu et al., arXiv:2106.09685, eq. 3): h = W₀x + (α/r)·B·A·x with W₀ frozen, A [r, in] random and
  * B [out, r] zero, so that training starts exactly at the base.
@@ -257,6 +266,11 @@ export const lora: Method<LoraConfig> = {
     if (site.kind === 'linear') return add(weight, matmul(param('lora_B'), param('lora_A'), { alpha }));
     const transposed = { transA: true, transB: true, alpha };
     return add(weight, matmul(param('lora_embedding_A'), param('lora_embedding_B'), transposed));
+  },
+
+  factors(c, { site, value }) {
+    const stem = site.kind === 'embedding' ? 'lora_embedding' : 'lora';
+    return { b: scaled(value(`${stem}_B`), scaleOf(c, site)), a: scaled(value(`${stem}_A`)) };
   },
 
   mergeBias: (c) =>

@@ -1,4 +1,5 @@
 import type * as z from 'zod';
+import type { Factors } from '../base/linalg/matrix.js';
 import type { Rng } from '../base/rng.js';
 import type { F32Tensor } from '../base/tensor.js';
 import type { PeftConfig } from '../formats/peftConfig.js';
@@ -71,6 +72,15 @@ export interface EmbeddingContext extends Pick<SiteContext, 'site' | 'param' | '
 
 /** What a method sees when a site is merged. */
 export type MergeContext = Pick<SiteContext, 'site' | 'param' | 'shared'>;
+
+/** A site's tensors by their values. */
+export interface SiteValues {
+  readonly site: Site;
+  /** The method's tensor `site.part`. */
+  value(part: string): F32Tensor;
+  /** The method's tensor that all sites share. */
+  shared(name: string): F32Tensor;
+}
 
 /** What a method remembers between steps. It is saved in checkpoints, and comes back when a run goes on. */
 export interface MethodState {
@@ -159,6 +169,11 @@ export interface Method<C> {
    * at no extra cost; absent: the method's result cannot be merged.
    */
   merge?(config: C, context: MergeContext, weight: Tensor): Tensor;
+  /**
+   * What `merge` adds to the site's matrix, as a product b [out, r]·a [r, in] with its scale in it (of an embedding too, whose
+   * matrix is the transpose, with `in` the vocabulary); absent: it is none, or is not known as one.
+   */
+  factors?(config: C, values: SiteValues): Factors;
   /** The same for the bias [out] of a linear site; absent or undefined: the config changes no bias. */
   mergeBias?(config: C): ((context: MergeContext, bias: Tensor) => Tensor) | undefined;
   /** Peak learning rate for so many rows, where none is given; absent: 2e-4. */

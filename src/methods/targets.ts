@@ -112,28 +112,28 @@ function namedBy(target: TargetModules): (site: Pick<Site, 'name' | 'kind'>) => 
 /**
  * The sites that `target` names, as PEFT matches: a listed name is a site's full name or its last parts ("q_proj",
  * "self_attn.q_proj"); a string is a regular expression for the full name; "all-linear" is every linear layer but the
- * LM head. Throws UserError that lists what there is when a target matches nothing of `kinds`.
+ * LM head. Throws UserError that lists what there is when a target of the `option` matches nothing of `kinds`.
  */
 export function matchTargets(
   target: TargetModules,
   sites: readonly Site[],
   kinds: readonly Kind[] = ['linear'],
+  option = 'target_modules',
 ): Site[] {
   const fitting = sites.filter((s) => kinds.includes(s.kind));
   if (typeof target === 'string') {
     const matched = fitting.filter(namedBy(target));
     if (matched.length > 0 || target === 'all-linear') return matched;
-    throw new UserError(`target_modules "${target}" matches no layer; ${available(fitting)}`);
+    throw new UserError(`${option} "${target}" matches no layer; ${available(fitting)}`);
   }
-  if (target.length === 0) throw new UserError(`target_modules is empty; ${available(fitting)}`);
+  if (target.length === 0) throw new UserError(`${option} is empty; ${available(fitting)}`);
   for (const t of target) {
     const named = namedBy([t]);
     if (fitting.some(named)) continue;
-    if (sites.some(named))
-      throw new UserError(`target_modules "${t}" is an embedding; ${available(fitting)}`);
+    if (sites.some(named)) throw new UserError(`${option} "${t}" is an embedding; ${available(fitting)}`);
     const guess = nearest(t, lastNames(fitting));
     throw new UserError(
-      `target_modules "${t}" matches no layer${guess ? `; did you mean "${guess}"?` : ''}; ${available(fitting)}`,
+      `${option} "${t}" matches no layer${guess ? `; did you mean "${guess}"?` : ''}; ${available(fitting)}`,
     );
   }
   return fitting.filter(namedBy(target));

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { firstColumns, firstRows, scaleRows } from '../base/linalg/matrix.js';
 import { Rng } from '../base/rng.js';
 import { checkJson } from '../formats/io/json.js';
 import { peftVeraConfig } from '../formats/peftConfig.js';
@@ -6,7 +7,7 @@ import { add, matmul, mul, reshape, slice } from '../graph/ops/index.js';
 import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
 import { given, layerChoice, layerShape, layersToPeft } from './layerOptions.js';
-import { loraOptions } from './lora.js';
+import { loraOptions, scaled } from './lora.js';
 import { type Method, type SiteContext, siteTensor, type Trainable } from './method.js';
 import { uniformStart } from './starts.js';
 import { selectTargets, type TargetChoice } from './targets.js';
@@ -113,6 +114,15 @@ export const vera: Method<VeraConfig> = {
   merge(_, context, weight) {
     const { a, b, lambdaB, lambdaD } = partsOf(context);
     return add(weight, matmul(mul(mul(b, lambdaD), reshape(lambdaB, [context.site.out, 1])), a));
+  },
+
+  factors(_, { site, value, shared }) {
+    const b = firstRows(scaled(shared('vera_B')), site.out);
+    const a = firstColumns(scaled(shared('vera_A')), site.in);
+    return {
+      b: scaleRows(b, value('vera_lambda_b').data),
+      a: scaleRows(a, value('vera_lambda_d').data),
+    };
   },
 };
 

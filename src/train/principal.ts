@@ -1,6 +1,7 @@
 /** The directions in which the inputs of layers vary most. */
-import { type Eigen, leading, leadingEigen, type SymmetricOperator } from '../base/linalg/eigen.js';
+import { leading, leadingEigen, type SymmetricOperator } from '../base/linalg/eigen.js';
 import { type Matrix, matrix, toFloat32 } from '../base/linalg/matrix.js';
+import type { Eigen } from '../base/linalg/symmetric.js';
 import { type F32Tensor, f32 } from '../base/tensor.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { compile } from '../graph/emit.js';

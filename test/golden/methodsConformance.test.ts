@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readAdapterFor } from '../../src/api/adapterFile.js';
+import { productsOf } from '../../src/api/changes.js';
+import { multiply, toFloat32, transpose } from '../../src/base/linalg/matrix.js';
 import { Rng } from '../../src/base/rng.js';
 import { sizeOf } from '../../src/base/tensor.js';
 import { writeFolderAtomic } from '../../src/formats/io/write.js';
@@ -13,7 +15,7 @@ import { trainableCount } from '../../src/methods/counts.js';
 import { writeAdapterFolder } from '../../src/methods/files.js';
 import { type MethodName, methodNamed, methods } from '../../src/methods/index.js';
 import type { LoraConfig } from '../../src/methods/lora.js';
-import { writeMergedModel } from '../../src/methods/merge.js';
+import { mergedTensors, writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
 import type { Site } from '../../src/models/model.js';
 import { quantizeFolder } from '../../src/models/quantizing.js';
@@ -334,6 +336,23 @@ describe.each(MODELS)('%s', (folder) => {
       await step.close();
       return result;
     }
+
+    it('its factors, where its change is a product, multiply to what merging adds', async () => {
+      const adapter = await moved();
+      const products = productsOf(adapter, model);
+      expect(products.size > 0).toBe(method.factors !== undefined);
+      const { sites } = model;
+      const { tensors } = products.size > 0 ? mergedTensors(runtime, model, adapter) : { tensors: [] };
+      for (const [site, factors] of products) {
+        const { kind, tiedTo } = sites.find(({ name: own }) => own === site)!;
+        const { b, a } = factors();
+        const product = kind === 'embedding' ? transpose(multiply(b, a)) : multiply(b, a);
+        const before = await model.checkpoint.read(`${tiedTo ?? site}.weight`);
+        const after = await tensors.find((tensor) => tensor.name === `${site}.weight`)!.values();
+        const change = after.map((x, i) => x - before[i]);
+        expect(difference(toFloat32(product), change), site).toBeLessThan(1e-5);
+      }
+    });
 
     it('step 0 equals the base', async () => {
       const error = difference(await logits(model, await start()), await logits(model));

@@ -59,6 +59,26 @@ describe('rooms and arrows', () => {
     expect(drawing.length).toBeGreaterThan(0);
   });
 
+  it('what analyses runs in a browser: nothing that it imports, however far, is of Node', () => {
+    const analyses = files.filter((f) => roomOf(f) === 'analysis' && !f.endsWith('.test.ts'));
+    expect(analyses.length).toBeGreaterThan(0);
+    const reached = new Set<string>();
+    const bare = new Set<string>();
+    const waiting = [...analyses];
+    for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
+      if (reached.has(file)) continue;
+      reached.add(file);
+      const text = readFileSync(join(root, file), 'utf8');
+      // What is imported as types alone is gone when it runs.
+      for (const [, target] of text.matchAll(/(?:^|\n)(?:import|export)(?! type\b)[^;]*?from '([^']+)'/g)) {
+        if (!target.startsWith('.')) bare.add(target);
+        else waiting.push(relative(root, join(root, dirname(file), target)).replace(/\.js$/, '.ts'));
+      }
+    }
+    expect([...bare].filter((target) => target.startsWith('node:') || target.startsWith('onnx'))).toEqual([]);
+    expect([...reached].filter((f) => /^(formats\/(io|hub)|graph\/runtime)\//.test(f))).toEqual([]);
+  });
+
   it('files stay readable in one sitting', () => {
     const long = files
       .filter((f) => !f.endsWith('_pb.ts'))

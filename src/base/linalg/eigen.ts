@@ -1,12 +1,7 @@
 import { Rng } from '../rng.js';
 import { energy, firstRows, type Matrix, matrix, multiply, multiplyRows } from './matrix.js';
 import { svd } from './svd.js';
-
-/** Eigenvalues, largest first, and their vectors as rows [k, n]; where a value is 0, the vector may be 0 too. */
-export interface Eigen {
-  readonly values: Float64Array;
-  readonly vectors: Matrix;
-}
+import type { Eigen } from './symmetric.js';
 
 /** A symmetric matrix A [n, n] without negative eigenvalues, by what it makes of rows [k, n]. */
 export interface SymmetricOperator {

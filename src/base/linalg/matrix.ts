@@ -7,6 +7,12 @@ export interface Matrix {
   readonly data: Float64Array;
 }
 
+/** A product b·a that is not formed, b [m, r] and a [r, n]. */
+export interface Factors {
+  readonly b: Matrix;
+  readonly a: Matrix;
+}
+
 /** A matrix of `data` (row-major; copied to float64), or of zeros. Throws where the sizes disagree. */
 export function matrix(rows: number, columns: number, data?: ArrayLike<number>): Matrix {
   if (data && data.length !== rows * columns) {

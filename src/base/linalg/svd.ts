@@ -10,6 +10,7 @@ import {
   transpose,
 } from './matrix.js';
 import { qr } from './qr.js';
+import { symmetricEigen } from './symmetric.js';
 
 /** a = u·diag(s)·vt with u [m, k], s descending and not negative, vt [k, n]. Where s is 0, the vectors are 0 too. */
 export interface Svd {
@@ -134,12 +135,44 @@ export function truncatedSvd(
   return leading({ u: multiply(range, u), s, vt }, rank);
 }
 
-/** SVD of b·a, b [m, r] and a [r, n], without forming the product: QR of both, then the SVD of an r × r matrix. */
+/** Of larger ones the whole SVD is by way of the Gram matrix. */
+const JACOBI = 96;
+
+/**
+ * SVD of b·a, b [m, r] and a [r, n], without forming the product: QR of both, then the SVD of an r × r matrix. For r above
+ * 96 by the eigenvalues of that matrix times its transpose, where singular values below 1e-8 of the largest count as 0.
+ */
 export function productSvd(b: Matrix, a: Matrix): Svd {
   const left = qr(b);
   const right = qr(transpose(a));
-  const { u, s, vt } = svd(multiply(left.r, transpose(right.r)));
+  const core = multiply(left.r, transpose(right.r));
+  const { u, s, vt } = Math.min(core.rows, core.columns) > JACOBI ? svdByGram(core) : svd(core);
   return { u: multiply(left.q, u), s, vt: multiply(vt, transpose(right.q)) };
+}
+
+/** A square's root loses half of the digits. */
+const GRAM_FLOOR = 1e-8;
+
+function svdByGram(a: Matrix): Svd {
+  if (a.rows > a.columns) {
+    const { u, s, vt } = svdByGram(transpose(a));
+    return { u: transpose(vt), s, vt: transpose(u) };
+  }
+  const { vectors } = symmetricEigen(multiplyRows(a, a), 'vectors');
+  const vt = multiply(vectors, a);
+  const s = new Float64Array(a.rows);
+  for (let i = 0; i < a.rows; i++) {
+    const image = vt.data.subarray(i * a.columns, (i + 1) * a.columns);
+    const length = Math.sqrt(energy(image));
+    if (length <= GRAM_FLOOR * s[0]) {
+      image.fill(0);
+      vectors.data.fill(0, i * a.rows, (i + 1) * a.rows);
+      continue;
+    }
+    s[i] = length;
+    for (let c = 0; c < image.length; c++) image[c] /= length;
+  }
+  return { u: transpose(vectors), s, vt };
 }
 
 /** Its first `rank` terms. */
