@@ -50,13 +50,19 @@ export interface CompiledGraph {
 /** Compiles named outputs to one ONNX model: join, rewrite, validate, emit. */
 export function compile(outputs: Record<string, Tensor>, device: Device = 'cpu'): CompiledGraph {
   const names = Object.keys(outputs);
-  const roots = rewrite(joinSiblings(Object.values(outputs)));
+  const { roots, nodes } = arranged(Object.values(outputs));
   validate(roots);
   const emitter = new Emitter(device);
-  for (const node of engineOrder(reachable(roots))) emitter.add(node);
+  for (const node of nodes) emitter.add(node);
   const lastFirst = roots.map((t, i) => ({ t, name: names[i] })).sort((a, b) => b.t.node.id - a.t.node.id);
   for (const { name, t } of lastFirst) emitter.output(name, t);
   return emitter.finish();
+}
+
+/** Outputs joined and rewritten, and all nodes behind them in the order in which the engine is given them. */
+export function arranged(outputs: readonly Tensor[]): { roots: Tensor[]; nodes: Node[] } {
+  const roots = rewrite(joinSiblings(outputs));
+  return { roots, nodes: engineOrder(reachable(roots)) };
 }
 
 /**

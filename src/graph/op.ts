@@ -70,6 +70,11 @@ export interface Op<A> {
   /** ONNX nodes for it; returns one name an output. */
   emit(ctx: EmitContext, inputs: readonly string[], attrs: A, node: Node): string[];
   /**
+   * Bytes of each array that it needs while it runs, beside its operands and results; absent: none. `sizeAt` gives a
+   * dimension's size.
+   */
+  scratch?(inputs: readonly TensorType[], attrs: A, sizeAt: (dim: Dim) => number): readonly number[];
+  /**
    * Gradient of each input from the gradients of the outputs (undefined where an output is unused).
    * A rule may return a gradient in the broadcast shape: the walker sums it back.
    */

@@ -104,6 +104,36 @@ export interface StepResult {
   grads: Map<string, F32Tensor>;
 }
 
+/** The loss and the gradients of what trains, as a graph that is not compiled yet. */
+export function trainGraph(
+  model: BaseModel,
+  adapter: Adapter,
+  { packed, gradientCheckpointing }: TrainStepOptions,
+): {
+  outputs: Record<string, Tensor>;
+  params: ReadonlyMap<string, Tensor>;
+  dropout: AdaptedSites['dropout'];
+} {
+  const { loss, losses, scale, boundaries, params, dropout } = lossGraph(model, adapter, true, packed);
+  const frozen = new Set(adapter.trainables.filter((t) => t.requiresGrad === false).map((t) => t.name));
+  const trained = [...params].filter(([name]) => !frozen.has(name));
+  const grads = gradients(
+    losses,
+    expandTo(scale, losses),
+    trained.map(([, param]) => param),
+    checkpointsOf(boundaries, gradientCheckpointing),
+  );
+  const outputs: Record<string, Tensor> = { loss };
+  for (const [i, [name]] of trained.entries()) outputs[`grad.${name}`] = grads[i];
+  return { outputs, params, dropout };
+}
+
+/** What evaluation computes, as a graph that is not compiled yet. */
+export function evaluationGraph(model: BaseModel, adapter: Adapter): Tensor[] {
+  const { loss, losses } = lossGraph(model, adapter, false, false);
+  return [loss, losses];
+}
+
 /** One graph for a training step: forward, loss, and the gradients of the trainable tensors only. */
 export class TrainStep extends Step {
   private constructor(
@@ -124,25 +154,15 @@ export class TrainStep extends Step {
     adapter: Adapter,
     options: TrainStepOptions = {},
   ): Promise<TrainStep> {
-    const g = lossGraph(model, adapter, true, options.packed);
-    const frozen = new Set(adapter.trainables.filter((t) => t.requiresGrad === false).map((t) => t.name));
-    const trained = [...g.params].filter(([name]) => !frozen.has(name));
-    const grads = gradients(
-      g.losses,
-      expandTo(g.scale, g.losses),
-      trained.map(([, param]) => param),
-      checkpointsOf(g.boundaries, options.gradientCheckpointing),
-    );
-    const outputs: Record<string, Tensor> = { loss: g.loss };
-    for (const [i, [name]] of trained.entries()) outputs[`grad.${name}`] = grads[i];
+    const { outputs, params, dropout } = trainGraph(model, adapter, options);
     const graph = compile(outputs, options.device);
     const session = await runtime.load(graph, { ...options, weightsFolder: model.weightsFolder });
     return new TrainStep(
       session,
       model,
       adapter,
-      [...g.params.keys()],
-      new DropoutMasks(graph.inputs, g.dropout),
+      [...params.keys()],
+      new DropoutMasks(graph.inputs, dropout),
       graph.nodeCount,
     );
   }

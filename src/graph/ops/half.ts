@@ -37,6 +37,7 @@ export const matmulHalfOp: Op<{ transB: boolean }> = {
     const wide = float32ForOneUse(ctx, w, node.inputs[1], opaqueSignal(x, node.inputs[0]));
     return transB ? ctx.node('Gemm', [x, wide], { transB: 1 }) : ctx.node('MatMul', [x, wide]);
   },
+  scratch: ([, w], _, sizeAt) => [w.shape.reduce<number>((n, dim) => n * sizeAt(dim), 4)],
   vjp: null,
   reference: (inputs, { transB }) => matmulOp.reference(inputs, { transA: false, transB, alpha: 1 }),
   samples: [],

@@ -66,6 +66,11 @@ export const headLossOp: Op<HeadLossAttrs> = {
       return ctx.node('Slice', [flat, ctx.int64([0]), rows, ctx.int64([0])])[0];
     });
   },
+  scratch: ([hidden, matrix], _, sizeAt) => {
+    // Logits, their softmax and what becomes of it; of a matrix in half precision also its pieces, before they are one.
+    const logits = 4 * Math.min(ROWS, sizeAt(hidden.shape[0])) * sizeAt(matrix.shape[0]);
+    return [logits, logits, logits, ...(matrix.dtype === 'float32' ? [] : [logits, 4 * WIDENED])];
+  },
   vjp: null,
   reference: ([hidden, matrix, targets], { gradient }) => {
     const [logits] = matmulOp.reference([hidden, matrix], { transA: false, transB: true, alpha: 1 });

@@ -80,6 +80,11 @@ export const matmulQuantizedOp: Op<MatmulQuantizedAttrs> = {
     const attrs = { K, N, bits: bitsOf(format), block_size: INT_BLOCK, accuracy_level: fast ? 4 : 1 };
     return ctx.node('MatMulNBits', [x, codes, scales], attrs, MICROSOFT);
   },
+  // MatMulBnb4 makes the whole matrix too; where it only serves to make it, that is there twice.
+  scratch: (_, { format, shape: [out, size], transB }) => {
+    const wide = 4 * out * size;
+    return format === 'nf4' && !transB ? [wide, wide] : [wide];
+  },
   vjp: null,
   reference: ([x, codes, scales], { format, shape, transB }) =>
     matmulOp.reference([x, matrixOf(codes, scales, format, shape)], { transA: false, transB, alpha: 1 }),
