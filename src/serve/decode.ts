@@ -45,6 +45,11 @@ export class Decoder {
     this.graph = decodeGraph(made, options.device);
   }
 
+  /** ONNX nodes of its graph. */
+  get nodeCount(): number {
+    return this.graph.compiled.nodeCount;
+  }
+
   /** Whether it computes what is asked for: on the same base, with the same sites, sizes and scales. */
   fits(active: Active): boolean {
     const { base, adapter, merged } = this.made;
