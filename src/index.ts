@@ -8,6 +8,7 @@ export { type Combined, type CombineFilesOptions, combineIntoFolder } from './ap
 export { type ConvertOptions, convert } from './api/convert.js';
 export type { DataSource } from './api/data.js';
 export type { EvaInput } from './api/eva.js';
+export { type ExplainOptions, type Explanation, explain, explainTopics } from './api/explain/index.js';
 export { type ExtractInput, extract, type ResizeInput, resize, type TruncationEvent } from './api/extract.js';
 export type { GenerationEnd, PromptOptions } from './api/generator.js';
 export { type AdapterInspection, type InspectOptions, inspect, type ModelInspection } from './api/inspect.js';

@@ -3,6 +3,7 @@ import type { CommandSpec } from './command.js';
 import { convert } from './convert.js';
 import { demo } from './demo.js';
 import { evaluate } from './eval.js';
+import { explainCommand } from './explain.js';
 import { extract, resize } from './extract.js';
 import { generate } from './generate.js';
 import { inspect } from './inspect.js';
@@ -27,4 +28,5 @@ export const commands: readonly CommandSpec[] = [
   methods,
   runs,
   lab,
+  explainCommand,
 ];

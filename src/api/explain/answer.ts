@@ -45,6 +45,11 @@ export function digits(value: number, count = 3): string {
   return rounded.toLocaleString('en-US', { maximumSignificantDigits: count });
 }
 
+/** A loss, in nats: 4.902 */
+export function nats(value: number): string {
+  return value.toFixed(3);
+}
+
 /** 0.34% */
 export function share(value: number): string {
   return `${digits(100 * value)}%`;

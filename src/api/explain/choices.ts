@@ -3,9 +3,9 @@ import { countMethod } from '../../analysis/plan/parameters.js';
 import { snakeCase } from '../../base/names.js';
 import type { MethodConfig, MethodName } from '../../methods/index.js';
 import { methods } from '../../methods/index.js';
-import { digits, share, type Topic, whole } from './answer.js';
+import { digits, nats, share, type Topic, whole } from './answer.js';
 
-const STEPS = 16;
+const STEPS = 12;
 const CAUTION = `The figures are of ${STEPS} steps with one seed on a small model: they show how it is looked at, and a ranking of neighbours among them may be noise. \`lowrank lab\` runs such tables with several seeds.`;
 
 export const weights: Topic = {
@@ -33,13 +33,13 @@ export const weights: Topic = {
       const { value } = countMethod(bench.base, 'lora', config).trainable;
       figures[`${key}Loss`] = heldOut;
       figures[`${key}Parameters`] = value;
-      rows.push([name, r, value, digits(heldOut, 4)]);
+      rows.push([name, r, value, nats(heldOut)]);
     }
     const { qLoss, qvLoss, allLoss } = figures;
     return {
       text: [
         "It need not be only these. The paper's question (Table 5) is what to do with a fixed budget of parameters: all of it in one kind of matrix at a high rank, or in several at a lower one? On GPT-3 W_q and W_v at r=4 (73.7 on WikiSQL, 91.3 on MultiNLI) beat W_q alone at r=8 (70.4, 91.0), and all four at r=2 were as good (73.7, 91.7). The paper left the MLP layers out to keep things simple.",
-        `Here, with about as many parameters each, from a held-out loss of ${digits(base, 4)}: W_q alone ends at ${digits(qLoss, 4)}, W_q with W_v at ${digits(qvLoss, 4)}, all linear layers at r=1 at ${digits(allLoss, 4)}. ${allLoss < qvLoss ? 'Spread over all layers, even one direction a matrix goes further, which is why later work adapts all of them (QLoRA, arXiv:2305.14314).' : 'All layers did not go further here.'}`,
+        `Here, with about as many parameters each, from a held-out loss of ${nats(base)}: W_q alone ends at ${nats(qLoss)}, W_q with W_v at ${nats(qvLoss)}, all linear layers at r=1 at ${nats(allLoss)}. ${allLoss < qvLoss ? 'Spread over all layers, even one direction a matrix goes further, which is why later work adapts all of them (QLoRA, arXiv:2305.14314).' : 'All layers did not go further here.'}`,
         CAUTION,
       ],
       tables: [{ head: ['adapted', 'r', 'parameters', 'held-out loss'], rows }],
@@ -81,20 +81,14 @@ export const family: Topic = {
         [`${method}Parameters`]: value,
         [`${method}Time`]: seconds / first,
       });
-      rows.push([
-        methods[method].card.title,
-        value,
-        `${digits(seconds / first)}×`,
-        digits(heldOut, 4),
-        words,
-      ]);
+      rows.push([methods[method].card.title, value, `${digits(seconds / first)}×`, nats(heldOut), words]);
     }
     const { loraParameters, doraParameters, doraTime, veraParameters } = figures;
     return {
       text: [
         `DoRA asks what full fine-tuning does that LoRA does not: it changes directions and lengths of W's rows independently. It trains one length a row more (${whole(doraParameters)} parameters against ${whole(loraParameters)}), costs ${digits(doraTime)} times the time of a step here, and merges as LoRA does. VeRA goes the other way: ${whole(veraParameters)} parameters, ${share(veraParameters / loraParameters)} of LoRA's. PiSSA changes nothing but the start.`,
         CAUTION,
-        '`lowrank methods` lists all of them, and docs/methods.md compares them on a larger model.',
+        'VeRA wants a larger learning rate than the one that all have here. `lowrank methods` lists all of them, and docs/methods.md compares them on a larger model.',
       ],
       tables: [{ head: ['method', 'parameters', 'time of a step', 'held-out loss', 'idea'], rows }],
       figures,

@@ -6,7 +6,7 @@ import { family, weights } from './choices.js';
 import { cost, exercises, parameters } from './counting.js';
 import { latency } from './latency.js';
 import { limits, qlora } from './limits.js';
-import { lowRank, rank } from './spectra.js';
+import { amplification, lowRank, rank } from './spectra.js';
 import { alpha, zero } from './starts.js';
 
 export type { Answer, AnswerTable, ExplainOptions } from './answer.js';
@@ -20,6 +20,7 @@ const topics: readonly Topic[] = [
   alpha,
   weights,
   rank,
+  amplification,
   latency,
   limits,
   qlora,

@@ -4,7 +4,7 @@ import { countMethod } from '../../analysis/plan/parameters.js';
 import { bytesText } from '../../base/text.js';
 import { packedBytes, type QuantFormat, quantCodecs } from '../../formats/quant/index.js';
 import { parameterCount } from '../../models/shape.js';
-import { digits, norm, share, type Topic, whole } from './answer.js';
+import { digits, nats, norm, share, type Topic, whole } from './answer.js';
 import type { Bench, Task } from './bench.js';
 
 const STEPS = 20;
@@ -48,8 +48,8 @@ export const limits: Topic = {
     ];
     return {
       text: [
-        `1. Tasks that are merged cannot share a batch. A merged model has one task in its weights. Here are two, weather reports and the same in capitals: with the first one merged, a batch of both has a held-out loss of ${digits(mixedMerged, 4)}, with each row's own adapter kept apart ${digits(mixedApart, 4)}. Apart, each row costs a small product more; a server keeps many adapters so and mixes them.`,
-        `2. The rank is chosen by hand, and a task that is far from what the base knows needs more. Capitals are far. With W_q alone at r=1 (${whole(smallParameters)} parameters) ${STEPS} steps end at ${digits(small.heldOut, 4)}, with all layers at r=8 (${whole(parameters)}) at ${digits(capitals.heldOut, 4)}. \`lowrank train --rank-budget\` divides a budget by what the gradients say, AdaLoRA while it trains.`,
+        `1. Tasks that are merged cannot share a batch. A merged model has one task in its weights. Here are two, weather reports and the same in capitals: with the first one merged, a batch of both has a held-out loss of ${nats(mixedMerged)}, with each row's own adapter kept apart ${nats(mixedApart)}. Apart, each row costs two small products more; servers such as S-LoRA (arXiv:2311.03285) mix many adapters in a batch that way.`,
+        `2. The rank, and what is adapted, are chosen by hand, and a task that is far from what the base knows needs more. Capitals are far. With W_q alone at r=1 (${whole(smallParameters)} parameters) ${STEPS} steps end at ${nats(small.heldOut)}, with all layers at r=8 (${whole(parameters)}) at ${nats(capitals.heldOut)}. \`lowrank train --rank-budget\` divides a budget by what the gradients say, AdaLoRA while it trains.`,
         '3. The paper adapted attention alone; where a task needs new knowledge the MLP layers count (explain weights).',
         '4. The base stays in memory, in training and afterwards: LoRA makes the changes small, not the model (explain qlora).',
       ],
@@ -57,9 +57,9 @@ export const limits: Topic = {
         {
           head: ['held-out loss', 'on reports', 'on capitals'],
           rows: [
-            ['adapter for reports', digits(plain.heldOut, 4), digits(plainOnOther, 4)],
-            ['adapter for capitals', digits(capitalsOnPlain, 4), digits(capitals.heldOut, 4)],
-            ['capitals, W_q at r=1', '', digits(small.heldOut, 4)],
+            ['adapter for reports', nats(plain.heldOut), nats(plainOnOther)],
+            ['adapter for capitals', nats(capitalsOnPlain), nats(capitals.heldOut)],
+            ['capitals, W_q at r=1', '', nats(small.heldOut)],
           ],
         },
       ],

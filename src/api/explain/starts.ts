@@ -2,7 +2,7 @@
 import { Rng } from '../../base/rng.js';
 import type { F32Tensor } from '../../base/tensor.js';
 import type { Adapter } from '../../methods/adapter.js';
-import { digits, norm, type Topic } from './answer.js';
+import { digits, nats, norm, type Topic } from './answer.js';
 import type { Bench } from './bench.js';
 
 const TARGETS = ['q_proj', 'v_proj'];
@@ -70,14 +70,14 @@ export const zero: Topic = {
         [`${key}GradB`]: b,
         [`${key}After`]: after,
       });
-      rows.push([name, digits(loss, 5), digits(a), digits(b), digits(after, 4)]);
+      rows.push([name, nats(loss), digits(a), digits(b), nats(after)]);
     }
     const { loraGradB, bothRandomLoss, bothRandomGradA, loraLoss } = figures;
     return {
       text: [
-        `h = W₀x + (α/r)·B(Ax). The gradient of B holds A, and that of A holds B. With B = 0 the product BA is zero, so the first loss is exactly the base's (${digits(base, 5)} on these rows; with LoRA ${digits(loraLoss, 5)}), the gradient of A is zero and that of B is not (${digits(loraGradB)}): the first step moves B, and from the second on A moves too.`,
+        `h = W₀x + (α/r)·B(Ax). The gradient of B holds A, and that of A holds B. With B = 0 the product BA is zero, so the first loss is the base's (${nats(base)} on these rows; with LoRA ${nats(loraLoss)}), the gradient of A is zero and that of B is not (${digits(loraGradB)}): the first step moves B, and from the second on A moves too.`,
         'With both zero, both gradients are zero and nothing ever moves: the loss of the batches only wanders with their rows.',
-        `With both random it learns too (A's gradient is there from the first step, ${digits(bothRandomGradA)}), but it starts from another model than the one that was chosen: the loss is ${digits(bothRandomLoss, 5)} before anything was learnt, and the more random numbers, the further off.`,
+        `With both random it learns too (A's gradient is there from the first step, ${digits(bothRandomGradA)}), but it starts from another model than the one that was chosen: the loss is ${nats(bothRandomLoss)} before anything was learnt, and the more random numbers, the further off.`,
         'B random and A zero would do as well as the other way round: one of the two has to be zero, and only one.',
       ],
       tables: [
