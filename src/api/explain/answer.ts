@@ -1,5 +1,4 @@
 /** What an answer is made of. */
-import type { WorkOptions } from '../../base/work.js';
 import type { Bench } from './bench.js';
 
 /** A table of an answer; numbers are figures to be told as they are. */
@@ -25,13 +24,6 @@ export interface Topic {
   compute?: () => Answer;
   /** or by what is measured on the model that comes along. */
   measure?: (bench: Bench) => Promise<Answer>;
-}
-
-export interface ExplainOptions extends WorkOptions {
-  /** Threads of the engine. */
-  threads?: number;
-  /** Of every random start and order of rows. */
-  seed?: number;
 }
 
 /** 150,994,944 */

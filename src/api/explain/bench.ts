@@ -1,6 +1,7 @@
 /** Where answers are measured: the model that comes along, its data, and adapters trained in seconds. */
 import { join } from 'node:path';
 import type { F32Tensor } from '../../base/tensor.js';
+import type { WorkOptions } from '../../base/work.js';
 import { NodeRuntime } from '../../graph/runtime/node.js';
 import type { SessionOptions } from '../../graph/runtime/session.js';
 import type { Adapter } from '../../methods/adapter.js';
@@ -14,7 +15,13 @@ import { loadExamples } from '../data.js';
 import { loadModel } from '../loadModel.js';
 import { demoData, embeddedModel } from '../locate.js';
 import type { Model } from '../model.js';
-import type { ExplainOptions } from './answer.js';
+
+export interface ExplainOptions extends WorkOptions {
+  /** Threads of the engine. */
+  threads?: number;
+  /** Of every random start and order of rows. */
+  seed?: number;
+}
 
 /** A prompt and what should follow it. */
 export interface Example {

@@ -1,7 +1,7 @@
 /** The questions about LoRA that people ask, answered with figures that are computed or measured when they are asked. */
 import { nearest, UserError } from '../../base/errors.js';
-import type { Answer, ExplainOptions, Topic } from './answer.js';
-import { Bench } from './bench.js';
+import type { Answer, Topic } from './answer.js';
+import { Bench, type ExplainOptions } from './bench.js';
 import { family, weights } from './choices.js';
 import { cost, exercises, parameters } from './counting.js';
 import { latency } from './latency.js';
@@ -9,7 +9,8 @@ import { limits, qlora } from './limits.js';
 import { amplification, lowRank, rank } from './spectra.js';
 import { alpha, zero } from './starts.js';
 
-export type { Answer, AnswerTable, ExplainOptions } from './answer.js';
+export type { Answer, AnswerTable } from './answer.js';
+export type { ExplainOptions } from './bench.js';
 
 /** In the order of the list. */
 const topics: readonly Topic[] = [
