@@ -21,6 +21,7 @@ export { Model } from './api/model.js';
 export type { AdapterOptions, AddOptions, LoadOptions } from './api/modelOptions.js';
 export type { ModelTrainOptions } from './api/modelTrainOptions.js';
 export type { RunWarning } from './api/outcome.js';
+export { type Plan, type PlanOptions, plan } from './api/plan.js';
 export type { RankInput } from './api/ranks.js';
 export { type RunRecord, readMetrics, readRun } from './api/runFolder.js';
 export { listRuns, type RunSummary } from './api/runs.js';

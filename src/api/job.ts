@@ -88,6 +88,10 @@ const baseShape = {
       'an adapter to train further: a folder, a .gguf file or a hub id; it brings its method and options',
     ),
   chatTemplate: chatTemplateOption,
+  ignoreMemory: z
+    .boolean()
+    .default(false)
+    .describe('begin also where the forecast says that the memory is not enough'),
   ...dataShape,
   ...engineShape,
 };
@@ -233,8 +237,9 @@ function pickFrom(
 }
 
 /** What a job tells of its data and training, as Model.train takes it. */
-export function trainOptionsOf({ data, evalData, evalSplit, lossOn, addEos, maxLength, train }: Job) {
-  return { ...train, data, evalData, evalSplit, lossOn, addEos, maxLength };
+export function trainOptionsOf(job: Job) {
+  const { data, evalData, evalSplit, lossOn, addEos, maxLength, ignoreMemory, train } = job;
+  return { ...train, data, evalData, evalSplit, lossOn, addEos, maxLength, ignoreMemory };
 }
 
 /** The job as flat options, with every default written out: resolveJob's inverse. */

@@ -2,6 +2,7 @@ import type { WorkOptions } from '../base/work.js';
 import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
 import { parseTrainOptions, type TrainInput, type TrainOptions } from '../train/options.js';
 import type { DataSource } from './data.js';
+import { availableMemory } from './memoryCheck.js';
 import { parseSampleOptions, type SampleInput, type SampleOptions } from './samples.js';
 
 /** What training is given besides hyper-parameters. */
@@ -20,6 +21,10 @@ export interface ModelTrainOptions extends TrainInput, SampleInput, WorkOptions 
   run?: string;
   resume?: boolean;
   onData?: (stats: { train: EncodeStats; eval?: EncodeStats }) => void;
+  /** Begins also where the forecast says that the memory is not enough. Default false. */
+  ignoreMemory?: boolean;
+  /** Bytes that it may take. Default: what the machine has free, or a container's limit. */
+  availableMemory?: number;
 }
 
 /** The same, checked, and each part by itself. */
@@ -30,12 +35,14 @@ export interface ModelTrainParts extends Pick<ModelTrainOptions, 'maxLength' | '
   work: WorkOptions;
   hyper: TrainOptions;
   samples: SampleOptions;
+  /** Bytes that it may take; undefined where that is not looked at. */
+  memory: number | undefined;
 }
 
 /** Takes the options of a training job apart. Throws UserError on one that is unknown or wrong. */
 export function parseModelTrainOptions(options: ModelTrainOptions): ModelTrainParts {
   const { data, evalData, evalSplit, lossOn = 'completion', addEos = false, ...others } = options;
-  const { maxLength, onData, ...rest } = others;
+  const { maxLength, onData, ignoreMemory = false, availableMemory: available, ...rest } = others;
   const { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens, ...more } = rest;
   const { run, resume, onProgress, signal, ...hyper } = more;
   const place = 'training options';
@@ -47,6 +54,7 @@ export function parseModelTrainOptions(options: ModelTrainOptions): ModelTrainPa
     onData,
     work: { onProgress, signal },
     hyper: parseTrainOptions(place, hyper),
+    memory: ignoreMemory ? undefined : (available ?? availableMemory()),
     samples: parseSampleOptions(place, { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens }),
   };
 }

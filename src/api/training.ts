@@ -26,6 +26,7 @@ import { endingWith } from './calls.js';
 import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
 import { type EvaInput, parseEvaOptions } from './eva.js';
 import type { Generator, Prompt } from './generator.js';
+import { longestOf, refuseBeyondMemory } from './memoryCheck.js';
 import { type ModelTrainOptions, type ModelTrainParts, parseModelTrainOptions } from './modelTrainOptions.js';
 import { parseRankOptions, type RankInput } from './ranks.js';
 import { promptsOf, type SampleEvent, sampledStep } from './samples.js';
@@ -65,6 +66,7 @@ export async function* trainOn(
   const { train, evaluation, limits, close } = await examplesOf(engine, parts, adapter);
   const hyper = filledByRows(parts.hyper, train.examples.length, adapter.method);
   try {
+    checkMemory(engine, adapter, parts, { train, evaluation });
     const fingerprint = JSON.stringify({
       method: adapter.method.name,
       config: adapter.config,
@@ -129,6 +131,7 @@ export async function* findLearningRateOn(
   const parts = parseModelTrainOptions(rest);
   const { train, close } = await examplesOf(engine, parts, adapter);
   try {
+    checkMemory(engine, adapter, parts, { train });
     await engine.generator.drop();
     const job = { ...loopOn(engine, adapter, options.signal), examples: train.examples };
     yield* findLearningRate({ ...job, options: parts.hyper }, range);
@@ -242,6 +245,23 @@ async function examplesOf(
     await evaluation?.close();
   };
   return { train, evaluation, limits, close };
+}
+
+/** Examples that were read. */
+interface Loaded {
+  examples: ExampleSource;
+}
+
+/** Throws UserError where the CPU's memory is not enough by far. */
+function checkMemory(
+  { base, session }: Engine,
+  adapter: Adapter,
+  { hyper, memory }: ModelTrainParts,
+  { train, evaluation }: { train: Loaded; evaluation?: Loaded },
+): void {
+  if (memory === undefined || (session.device ?? 'cpu') !== 'cpu') return;
+  const evaluated = evaluation && longestOf(evaluation.examples);
+  refuseBeyondMemory({ base, adapter, hyper, longest: longestOf(train.examples), evaluated }, memory);
 }
 
 function loopOn(

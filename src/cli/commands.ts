@@ -10,6 +10,7 @@ import { inspect } from './inspect.js';
 import { lab } from './lab.js';
 import { merge } from './merge.js';
 import { methods } from './methods.js';
+import { plan } from './plan.js';
 import { runs } from './runs.js';
 import { train } from './train.js';
 
@@ -26,6 +27,7 @@ export const commands: readonly CommandSpec[] = [
   extract,
   resize,
   methods,
+  plan,
   runs,
   lab,
   explainCommand,

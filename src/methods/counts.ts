@@ -13,6 +13,11 @@ export function parameterCounts(model: Outline, trainables: readonly Trainable[]
   return { total: parameterCount(model), trainable: trainableCount(trainables) };
 }
 
+/** Whether a method's result is a whole model, and no adapter. */
+export function leavesModel({ toPeft, folder }: Pick<Method<never>, 'toPeft' | 'folder'>): boolean {
+  return !toPeft && !folder;
+}
+
 /**
  * Numbers in the file that a method's result is saved as: its adapter, or the whole model where it has none. What training
  * takes away (AdaLoRA's pruned ranks) is counted, since nobody knows it before.
@@ -23,7 +28,7 @@ export function savedCount<C>(
   trainables: readonly Trainable[],
   model: Outline,
 ): number {
-  if (!method.toPeft && !method.folder) return parameterCount(model);
+  if (leavesModel(method)) return parameterCount(model);
   if (method.prefix) {
     // What a network gave, not the network.
     const widths = model.sites.filter((s) => s.name.endsWith('.k_proj')).reduce((n, s) => n + s.out, 0);

@@ -1,7 +1,7 @@
 /** What each method trains on a model, by its shape alone, with the formula beside the number. */
 import { UserError } from '../../base/errors.js';
 import { snakeCase } from '../../base/names.js';
-import { savedCount, trainableCount } from '../../methods/counts.js';
+import { leavesModel, savedCount, trainableCount } from '../../methods/counts.js';
 import { type MethodName, methodNamed, methods } from '../../methods/index.js';
 import type { Method, Trainable } from '../../methods/method.js';
 import { checkRank } from '../../models/rankLimit.js';
@@ -26,6 +26,8 @@ export interface MethodCount {
   saved: number;
   /** How many layers it adds tensors to. */
   sites: number;
+  /** Whether the model's own tensors train, and what is saved is a whole model. */
+  whole: boolean;
 }
 
 /** A method that does not fit the model or the options, and why. */
@@ -53,6 +55,7 @@ export function countMethod(
     share: value / parameterCount(model),
     saved: savedCount(method, config, trainables, model),
     sites: new Set(trainables.flatMap((t) => t.at?.site ?? [])).size,
+    whole: leavesModel(method),
   };
 }
 

@@ -1,0 +1,141 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { plan as planCommand } from '../cli/plan.js';
+import { Terminal } from '../cli/terminal.js';
+import { countedMethodRows } from './methods.js';
+import { plan } from './plan.js';
+
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'lowrank-plan-'));
+});
+afterAll(() => rm(root, { recursive: true }));
+
+const fixture = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+
+describe('a plan', () => {
+  it('of GPT-3: the figures of the paper, from its name', async () => {
+    const options = { r: 4, targetModules: ['q_proj', 'v_proj'] };
+    const { model, method, storage, memory } = await plan('gpt3', { methodOptions: options, tasks: 1000 });
+    expect(model).toMatchObject({ name: 'GPT-3 175B', dtype: 'float16', parameters: 174_604_259_328 });
+    // 350 GB in the paper, which rounds to 175B parameters.
+    expect(model.bytes.value).toBe(2 * 174_604_259_328);
+    expect(method).toMatchObject({
+      trainable: { value: 18_874_368 },
+      checkpointBytes: { value: 4 * 18_874_368, formula: '4·saved', numbers: '4·18874368' },
+    });
+    expect(storage.adapters.value).toBe(model.bytes.value + 1000 * 4 * 18_874_368);
+    expect(memory.here).toBeNull();
+    expect(memory.gpu.optimizer).toEqual({
+      value: 12 * 18_874_368,
+      formula: '(4 + 4 + 4)·trained',
+      numbers: '12·18874368',
+    });
+  });
+
+  it('counts memory by the formulas of its sources', async () => {
+    const common = { batchSize: 2, maxLength: 128, methodOptions: { r: 4, targetModules: ['q_proj'] } };
+    const { memory, method } = await plan('gpt2', common);
+    const layer = 128 * 2 * (34 * 768 + 5 * 12 * 128);
+    expect(memory.gpu.activations.value).toBe(12 * layer);
+    expect(memory.gpu.logits.value).toBe(4 * 128 * 2 * 50_257);
+    const n = method.trainable.value;
+    expect(memory.gpu.weights.value).toBe(2 * 124_439_808 + 2 * n);
+    const again = await plan('gpt2', { ...common, gradientCheckpointing: true });
+    expect(again.memory.gpu.activations.value).toBe(2 * 128 * 2 * 768 * 12 + layer);
+    // Sixteen bytes a parameter: Rajbhandari et al.
+    const { gpu } = (await plan('gpt2', { ...common, methodOptions: {}, method: 'full' })).memory;
+    expect(gpu.weights.value + gpu.gradients.value + gpu.optimizer.value).toBe(16 * 124_439_808);
+    const sum = Object.entries(gpu).reduce(
+      (total, [, f]) => total + (typeof f === 'number' ? 0 : f.value),
+      0,
+    );
+    expect(gpu.total).toBe(sum);
+  });
+
+  it('takes a folder, "demo", a config.json, a .gguf file; a model that is trained here has a forecast', async () => {
+    const demo = await plan('demo', { quantize: 'nf4', maxLength: 64 });
+    expect(demo.model).toMatchObject({ modelType: 'llama', dtype: 'float16', parameters: 3_672_320 });
+    expect(demo.model.bytes.value).toBeLessThan(2 * 3_672_320);
+    // A step does not read all that is stored with the codes.
+    expect(demo.memory.here!.weights / demo.model.bytes.value).toBeGreaterThan(0.95);
+    expect(demo.memory.here!.weights).toBeLessThanOrEqual(demo.model.bytes.value);
+    const folder = await plan(fixture('assets/base'));
+    const config = await plan(fixture('assets/base/config.json'));
+    expect(folder.method).toEqual(config.method);
+    expect(folder.memory.here).toEqual(config.memory.here);
+    const gguf = await plan(fixture('src/formats/gguf/fixtures/qwen2.gguf'));
+    expect(gguf.model.modelType).toBe('qwen2');
+    expect(gguf.memory.here!.total).toBeGreaterThan(0);
+  });
+
+  it('of all methods counts what `methods` counts', async () => {
+    const { methods } = await plan('demo', { allMethods: true, methodOptions: { r: 4 } });
+    const rows = await countedMethodRows('demo', { r: 4 });
+    expect(
+      methods!.map((m) => [m.method, 'refused' in m ? { refused: m.refused } : m.trainable.value]),
+    ).toEqual(rows.map((r) => [r.name, 'refused' in r.trainable ? r.trainable : r.trainable.parameters]));
+  });
+
+  it.each([
+    ['roberta-bse', {}, 'no shape of that name (did you mean "roberta-base"?): known are gpt2, '],
+    ['gpt2', { tasks: 0 }, 'the number of tasks is 0, expected a whole number of at least 1'],
+    ['gpt2', { methodOptions: { r: 769 } }, 'r 769 is larger than model.layers.0.self_attn.q_proj allows'],
+    ['gpt2', { maxLength: 1025 }, 'a maximum length of 1025 is more than the 1024 positions of GPT-2 small'],
+    ['gpt2', { batchSize: 0 }, 'batchSize is 0, expected a whole number of at least 1'],
+    [
+      'demo',
+      { method: 'full', quantize: 'nf4' },
+      "trains the model's own weights, which a base in nf4 has not",
+    ],
+    [fixture('src'), {}, 'has no config.json; name a model'],
+    [fixture('package.json'), {}, 'key "model_type" is missing'],
+  ] as const)('refuses %s with %j', async (model, options, message) => {
+    await expect(plan(model, options)).rejects.toThrow(message);
+  });
+
+  it('refuses a config.json without a key that is needed', async () => {
+    const path = join(root, 'config.json');
+    await writeFile(
+      path,
+      JSON.stringify({ model_type: 'gpt2', n_embd: 8, n_layer: 2, n_positions: 9, vocab_size: 3 }),
+    );
+    await expect(plan(path)).rejects.toThrow(`${path}: key "n_head": expected number, received undefined`);
+    await writeFile(path, '{"model_type": ');
+    await expect(plan(path)).rejects.toThrow('is not valid JSON');
+  });
+});
+
+describe('lowrank plan', () => {
+  async function shown(given: Record<string, unknown>, columns?: number): Promise<string[]> {
+    const lines: string[] = [];
+    const terminal = new Terminal(false);
+    vi.spyOn(terminal, 'columns', 'get').mockReturnValue(columns);
+    vi.spyOn(terminal, 'say').mockImplementation((text = '') => void lines.push(text));
+    await planCommand.run(given, terminal);
+    return lines;
+  }
+
+  it('prints tables with the formula beside each figure', async () => {
+    const text = (await shown({ model: 'gpt3', r: 4, targetModules: ['q_proj', 'v_proj'] })).join('\n');
+    for (const part of [
+      'GPT-3 175B (gpt2): 96 layers, hidden 12,288',
+      'lora    18,874,368  0.0108%  75.5 MB     r·(in + out) a target: 192·(4·12288 + 12288·4)',
+      'gradients    37.7 MB   2·trained = 2·18874368',
+      'lowrank does not train models of type gpt2',
+      'storage of 1,000 tasks: 349.2 TB as a model each',
+    ]) {
+      expect(text).toContain(part);
+    }
+  });
+
+  it('fits a narrow terminal, and lists all methods', async () => {
+    const lines = await shown({ model: 'demo', allMethods: true }, 60);
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(60);
+    for (const method of ['lora', 'vera', 'bitfit', 'prompt']) expect(lines).toContain(method);
+    expect(lines.join(' ')).toContain('memory of a run of lowrank on the CPU');
+  });
+});
