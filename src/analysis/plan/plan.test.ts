@@ -125,6 +125,8 @@ describe('the figures of the LoRA paper', () => {
     expect(countMethod(gpt3, 'prompt', { numVirtualTokens: 264 }).trainable.value).toBe(3_244_032);
     const layer = paperBaseline(gpt3, { kind: 'prefix-layer', prefixTokens: 8, infixTokens: 8 });
     expect(layer.value).toBe(96 * 12_288 * 16);
+    // Table 4 prints 14.2M for all biases: docs/plan.md.
+    expect(countMethod(gpt3, 'bitfit').trainable.value).toBe(12_988_416);
     expect(countMethod(gpt3, 'prefix', { numVirtualTokens: 16 }).trainable.value).toBe(2 * layer.value);
   });
 
