@@ -109,7 +109,7 @@ async function inspectGguf(
   }
   const config = parseModelConfig(path, (await configOf(gguf, 'float32')).config);
   const infos = [...gguf.tensors.values()];
-  return describeModel({ path, format: 'gguf', config, ...describe(config), infos }, options);
+  return describeModel({ path, format: 'gguf', ...describe(config), infos }, options);
 }
 
 interface Described extends Pick<ModelInspection, 'path' | 'format' | 'config'> {

@@ -4,7 +4,7 @@ import { UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import { add, layerNorm, matmul, relu, silu, tanh } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Site } from '../models/model.js';
+import type { Role, Site } from '../models/model.js';
 import { snakeKeys } from './keys.js';
 import { type Method, type MethodCard, siteTensor, type Trainable } from './method.js';
 import { type Start, uniformStart } from './starts.js';
@@ -31,8 +31,8 @@ interface Kind {
   name: string;
   peftType: `LOWRANK_${string}`;
   card: Pick<MethodCard, 'title' | 'paper' | 'parameters'>;
-  /** Last names of the layers that an adapter stands behind. */
-  behind: readonly string[];
+  /** What the layers do that an adapter stands behind. */
+  behind: readonly Role[];
   /** Whether it begins with a LayerNorm of its own. */
   normalizes: boolean;
 }
@@ -62,8 +62,9 @@ export function bottleneckMethod({
     parse,
 
     select(c, { sites }) {
-      const targets = sites.filter((s) => behind.some((end) => s.name.endsWith(`.${end}`)));
-      if (targets.length === 0) throw new UserError(`${name} needs layers called ${behind.join(' or ')}`);
+      const targets = sites.filter(({ role }) => behind.includes(role));
+      if (targets.length === 0)
+        throw new UserError(`${name} stands behind ${behind.join(' and ')}, and the model has none`);
       return targets.flatMap((site) => layers(c, site, normalizes));
     },
 

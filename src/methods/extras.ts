@@ -85,7 +85,7 @@ function rowsOf(
   return own.map(([end, rows]): Trainable => {
     const refuse = (why: string) => new UserError(`trainable_token_indices of "${end}": ${why}`);
     const site = siteOf(end);
-    if (!site || (site.kind === 'linear' && site.name !== 'lm_head')) {
+    if (!site || (site.kind === 'linear' && site.role !== 'head')) {
       throw refuse('there are embed_tokens and lm_head');
     }
     const sharing = sites.filter((s) => s.name === site.name || s.tiedTo === site.name);

@@ -9,6 +9,6 @@ export const houlsby = bottleneckMethod({
     paper: 'arXiv:1902.00751',
     parameters: '2·(2·d·r + r + d) a layer',
   },
-  behind: ['o_proj', 'down_proj'],
+  behind: ['attention.o', 'mlp.down'],
   normalizes: false,
 });

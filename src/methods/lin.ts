@@ -9,6 +9,6 @@ export const lin = bottleneckMethod({
     paper: 'arXiv:2004.03829',
     parameters: '2·d·r + r + d and 2·d a layer',
   },
-  behind: ['down_proj'],
+  behind: ['mlp.down'],
   normalizes: true,
 });

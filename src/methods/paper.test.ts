@@ -15,10 +15,12 @@ function attention(
   d: number,
 ): Pick<Parameters<typeof lora.select>[1], 'sites' | 'parameters'> {
   const sites = Array.from({ length: layers }, (_, layer) =>
-    ['q_proj', 'k_proj', 'v_proj', 'o_proj'].map(
-      (module): Site => ({
-        name: `model.layers.${layer}.self_attn.${module}`,
+    (['q', 'k', 'v', 'o'] as const).map(
+      (part): Site => ({
+        name: `model.layers.${layer}.self_attn.${part}_proj`,
         kind: 'linear',
+        role: `attention.${part}`,
+        layer,
         in: d,
         out: d,
         bias: false,
@@ -67,7 +69,7 @@ describe('trainable parameters of the LoRA paper', () => {
     const { sites, parameters } = attention(layers, d);
     const mlp = Array.from({ length: layers }, (_, layer): Site => {
       const name = `model.layers.${layer}.mlp.down_proj`;
-      return { name, kind: 'linear', in: 4 * d, out: d, bias: false };
+      return { name, kind: 'linear', role: 'mlp.down', layer, in: 4 * d, out: d, bias: false };
     });
     return { sites: [...sites, ...mlp], parameters };
   };
@@ -78,6 +80,7 @@ describe('trainable parameters of the LoRA paper', () => {
     const embedding: Site = {
       name: 'model.embed_tokens',
       kind: 'embedding',
+      role: 'embedding',
       in: 50_257,
       out: 12_288,
       bias: false,

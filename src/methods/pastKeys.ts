@@ -4,7 +4,9 @@ import type { HostTensor } from '../base/tensor.js';
 import { f32 } from '../base/tensor.js';
 import { input, reshape, slice, transpose } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { DecoderConfig, KeyValue, Stream } from '../models/model.js';
+import type { CacheLayout } from '../models/architecture.js';
+import type { KeyValue, Stream } from '../models/model.js';
+import { tableName } from '../models/stream.js';
 import type { Adapter } from './adapter.js';
 
 /** Positions that an adapter puts before every sequence. */
@@ -14,10 +16,10 @@ export function prefixLength(adapter: Adapter | undefined): number {
 
 /**
  * The stream behind an adapter's prefix, whose inputs are added to `params`; `stream` itself where there is none. Its
- * mask then has columns for the prefix before the others.
+ * masks then have columns for the prefix before the others.
  */
 export function behindPrefix(
-  c: DecoderConfig,
+  c: CacheLayout,
   adapter: Adapter | undefined,
   stream: Stream,
   params: Map<string, Tensor>,
@@ -34,16 +36,18 @@ export function behindPrefix(
     { length: c.layers },
     (_, layer): KeyValue => ({ k: part(2 * layer), v: part(2 * layer + 1) }),
   );
-  const [batch, one, queries, keys] = stream.mask.shape;
+  const masks = stream.masks.map(({ shape: [batch, one, queries, keys] }, i) =>
+    input(tableName('mask', i), 'float32', [batch, one, queries, addDims(length, keys)]),
+  );
   return {
     ...stream,
-    mask: input('mask', 'float32', [batch, one, queries, addDims(length, keys)]),
+    masks,
     cache: { past: (layer) => past[layer], present: () => {} },
   };
 }
 
 /** The prefix as what a decoding step would have added: k.0, v.0, … of [1, kvHeads, positions, headDim]. */
-export function prefixRows(c: DecoderConfig, adapter: Adapter): Record<string, HostTensor> {
+export function prefixRows(c: CacheLayout, adapter: Adapter): Record<string, HostTensor> {
   const all = adapter.method.prefix!.values(adapter.config, adapter.values).data;
   const length = prefixLength(adapter);
   const { kvHeads, headDim, layers } = c;

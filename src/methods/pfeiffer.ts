@@ -9,6 +9,6 @@ export const pfeiffer = bottleneckMethod({
     paper: 'arXiv:2005.00247',
     parameters: '2·d·r + r + d a layer',
   },
-  behind: ['down_proj'],
+  behind: ['mlp.down'],
   normalizes: false,
 });

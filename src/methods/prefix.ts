@@ -68,9 +68,8 @@ export const prefix: Method<PrefixConfig> = {
   },
 
   select(c, { sites }) {
-    const keys = sites.filter((s) => s.name.endsWith('.k_proj'));
-    if (keys.length === 0)
-      throw new UserError('prefix needs layers with keys (k_proj), and the model has none');
+    const keys = sites.filter((s) => s.role === 'attention.k');
+    if (keys.length === 0) throw new UserError('prefix needs layers with keys, and the model has none');
     const width = keys[0].out;
     const all = 2 * keys.length * width;
     const tokens = c.numVirtualTokens;

@@ -13,7 +13,6 @@ export interface PromptConfig {
 }
 
 const options = z.strictObject({ num_virtual_tokens: virtualTokens });
-const SITE = 'model.embed_tokens';
 const SAVED = 'prompt_embeddings';
 
 /**
@@ -38,8 +37,8 @@ export const prompt: Method<PromptConfig> = {
   },
 
   select({ numVirtualTokens }, { sites }) {
-    const site = sites.find((s) => s.name === SITE);
-    if (!site) throw new UserError(`prompt needs an embedding called ${SITE}, and the model has none`);
+    const site = sites.find(({ role }) => role === 'embedding');
+    if (!site) throw new UserError('prompt needs an embedding of tokens, and the model has none');
     const size = numVirtualTokens * site.out;
     // As PyTorch starts an embedding.
     return [siteTensor(site, SAVED, [numVirtualTokens, site.out], normalStart(size))];

@@ -1,6 +1,6 @@
 import { nearest, UserError } from '../base/errors.js';
 import { layerNumber, type NameTest, savedModule, wholeName } from '../formats/peftPatterns.js';
-import type { Site } from '../models/model.js';
+import type { Role, Site } from '../models/model.js';
 
 /** PEFT's `target_modules`: a list of names, a regular expression for whole names, or "all-linear". */
 export type TargetModules = string | readonly string[];
@@ -50,7 +50,7 @@ export function selectTargets(c: TargetChoice, sites: readonly Site[], kinds?: r
 }
 
 /** Whether PEFT adapts a site of that name, by its configuration: a name in a list need not be one of the model's. */
-export function targetTest(c: TargetChoice): (site: Pick<Site, 'name' | 'kind'>) => boolean {
+export function targetTest(c: TargetChoice): (site: TargetName) => boolean {
   const [named, kept] = [namedBy(c.targetModules), keepTest(c)];
   return (site) => named(site) && kept(site.name);
 }
@@ -103,8 +103,11 @@ const byName =
   (name) =>
     name === target || name.endsWith(`.${target}`);
 
-function namedBy(target: TargetModules): (site: Pick<Site, 'name' | 'kind'>) => boolean {
-  if (target === 'all-linear') return ({ kind, name }) => kind === 'linear' && name !== 'lm_head';
+/** What a target is told by; a role that is not known is none that matters. */
+type TargetName = Pick<Site, 'name' | 'kind'> & { role?: Role };
+
+function namedBy(target: TargetModules): (site: TargetName) => boolean {
+  if (target === 'all-linear') return ({ kind, role }) => kind === 'linear' && role !== 'head';
   const tests = typeof target === 'string' ? [wholeName('target_modules', target)] : target.map(byName);
   return ({ name }) => tests.some((test) => test(name));
 }

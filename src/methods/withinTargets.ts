@@ -25,7 +25,12 @@ export function withinTargets(
   const isNamed = targetTest(choiceOf(config));
   const held = adapterSites(tensors);
   const embedding = held.find((name) => tensors.has(adapterKey(name, 'lora_embedding_A')));
-  const isTarget = (name: string) => isNamed({ name, kind: name === embedding ? 'embedding' : 'linear' });
+  const isTarget = (name: string) =>
+    isNamed(
+      name === embedding
+        ? { name, kind: 'embedding', role: 'embedding' }
+        : { name, kind: 'linear', ...(isEmbeddingName(name) && { role: 'head' }) },
+    );
   // The head of a tied pair is adapted with its embedding, by whose name it goes.
   const isTied = (name: string) =>
     config.peft_type === 'LORA' &&

@@ -8,16 +8,14 @@ import { weightDType } from '../formats/safetensors.js';
 import { cast, weight } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { parseModelConfig } from './index.js';
-import type { DecoderConfig } from './model.js';
 import { findQuantized, type QuantizedTensor, quantizedWeight, withQuantized } from './quantized.js';
-import { describe, type Outline } from './shape.js';
+import { type Described, describe } from './shape.js';
 import { refuseMoreLayers, settleHead, unusedNotice, withPrefix } from './weights.js';
 
 /** A pre-trained model on disk: nothing of its weights is in memory. */
-export interface BaseModel extends Outline {
+export interface BaseModel extends Described {
   /** Absolute path of the Hugging Face folder. */
   folder: string;
-  config: DecoderConfig;
   /** Its tensors; read() dequantizes those that lie quantized, which are not among `tensors`. */
   checkpoint: Checkpoint;
   /** Matrices that lie quantized, by checkpoint name. */
@@ -45,12 +43,13 @@ export interface OpenOptions {
  */
 export async function openModel(folder: string, { onNotice }: OpenOptions = {}): Promise<BaseModel> {
   const place = join(folder, 'config.json');
-  const parsed = parseModelConfig(place, await readJson(place, z.unknown()));
+  const configured = describe(parseModelConfig(place, await readJson(place, z.unknown())));
   const found = await openCheckpoint(folder);
-  refuseMoreLayers(place, parsed, found);
-  const named = withPrefix(found, describe(parsed).parameters);
-  const { config, checkpoint: stored, notice } = await settleHead(parsed, named);
-  const { sites, parameters } = describe(config);
+  refuseMoreLayers(place, configured.network, found);
+  const named = withPrefix(found, configured);
+  const { config, checkpoint: stored, notice } = await settleHead(configured.network, named);
+  const described = describe(config);
+  const { parameters } = described;
   const quantized = findQuantized(stored, parameters);
   const checkpoint = withQuantized(stored, quantized);
   for (const [name, shape] of parameters) {
@@ -70,7 +69,7 @@ export async function openModel(folder: string, { onNotice }: OpenOptions = {}):
   for (const told of [notice, unusedNotice(checkpoint, parameters)]) if (told) onNotice?.(told);
   const files = [...new Set([...stored.tensors.values()].map((t) => t.file))];
   const weightsFolder = commonFolder(await Promise.all(files.map((f) => realpath(f))));
-  return { folder: stored.folder, config, checkpoint, quantized, weightsFolder, sites, parameters };
+  return { folder: stored.folder, checkpoint, quantized, weightsFolder, ...described };
 }
 
 /**

@@ -1,9 +1,11 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
+import type { Architecture } from './architecture.js';
+import { decoderNetwork } from './decoder.js';
 import { type ClassDefaults, classDefaults } from './defaults.js';
 import { refuseForeignWeights } from './foreignWeights.js';
-import type { Architecture, DecoderConfig } from './model.js';
+import type { DecoderConfig } from './model.js';
 import { parseRope, ropeKeys } from './ropeConfig.js';
 
 /** More than any model has; what asks for more would build graphs for ever. */
@@ -49,6 +51,7 @@ export function decoderArchitecture(
 ): Architecture {
   return {
     modelType,
+    network: decoderNetwork,
     parse(place, config) {
       refuseForeignWeights(place, config);
       const given = checkJson(place, config, schema);

@@ -1,7 +1,7 @@
 /** Models that are only counted here, GPT-2, BERT, RoBERTa and DeBERTa: their shapes by their config.json. */
 import * as z from 'zod';
 import { checkJson } from '../formats/io/json.js';
-import type { DecoderConfig, Site } from './model.js';
+import type { DecoderConfig, Role, Site } from './model.js';
 import type { Outline } from './shape.js';
 
 /** More than any model has; what asks for more would list matrices for ever. */
@@ -91,7 +91,7 @@ function encoder(modelType: string, types: number, c: z.output<typeof bertKeys>)
   plain('model.embed_types.weight', [c.type_vocab_size ?? types, d]);
   norm('model.embed_norm', d);
   for (let layer = 0; layer < c.num_hidden_layers; layer++) encoderBlock(linear, norm, layer, c);
-  linear('pooler.dense', d, d);
+  linear('pooler.dense', 'pooler', d, d);
   return collect(encoderSizes(modelType, c));
 }
 
@@ -113,8 +113,10 @@ function deberta(c: z.output<typeof debertaKeys>): CountedModel {
   const ways = relative && !(c.share_att_key ?? false) ? String(c.pos_att_type ?? '') : '';
   for (let layer = 0; layer < c.num_hidden_layers; layer++) {
     encoderBlock(linear, norm, layer, c);
-    if (ways.includes('c2p')) linear(`model.layers.${layer}.self_attn.pos_key_proj`, d, d);
-    if (ways.includes('p2c')) linear(`model.layers.${layer}.self_attn.pos_query_proj`, d, d);
+    if (ways.includes('c2p'))
+      linear(`model.layers.${layer}.self_attn.pos_key_proj`, 'attention.pos_k', d, d, layer);
+    if (ways.includes('p2c'))
+      linear(`model.layers.${layer}.self_attn.pos_query_proj`, 'attention.pos_q', d, d, layer);
   }
   if (relative) {
     const furthest =
@@ -160,9 +162,10 @@ function encoderBlock(
 /** The six matrices of a layer, each with a bias. */
 function block(linear: Collector['linear'], layer: number, d: number, inner: number): void {
   const at = `model.layers.${layer}`;
-  for (const name of ['q', 'k', 'v', 'o']) linear(`${at}.self_attn.${name}_proj`, d, d);
-  linear(`${at}.mlp.up_proj`, d, inner);
-  linear(`${at}.mlp.down_proj`, inner, d);
+  for (const name of ['q', 'k', 'v', 'o'] as const)
+    linear(`${at}.self_attn.${name}_proj`, `attention.${name}`, d, d, layer);
+  linear(`${at}.mlp.up_proj`, 'mlp.up', d, inner, layer);
+  linear(`${at}.mlp.down_proj`, 'mlp.down', inner, d, layer);
 }
 
 /** Notes a model's matrices and other parameters one by one. */
@@ -172,13 +175,21 @@ function collector() {
   const plain = (name: string, shape: readonly number[]) => parameters.set(name, shape);
   return {
     plain,
-    linear(name: string, inputs: number, out: number): void {
-      sites.push({ name, kind: 'linear', in: inputs, out, bias: true });
+    linear(name: string, role: Role, inputs: number, out: number, layer?: number): void {
+      sites.push({
+        name,
+        kind: 'linear',
+        role,
+        in: inputs,
+        out,
+        bias: true,
+        ...(layer !== undefined && { layer }),
+      });
       plain(`${name}.weight`, [out, inputs]);
       plain(`${name}.bias`, [out]);
     },
     embedding(name: string, rows: number, width: number): void {
-      sites.push({ name, kind: 'embedding', in: rows, out: width, bias: false });
+      sites.push({ name, kind: 'embedding', role: 'embedding', in: rows, out: width, bias: false });
       plain(`${name}.weight`, [rows, width]);
     },
     norm(name: string, width: number): void {

@@ -13,14 +13,34 @@ import {
   transpose,
 } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
+import type { Network, NetworkNames } from './architecture.js';
 import type { DecoderConfig, KeyValue, Sites, Stream } from './model.js';
 
-/**
- * The decoder of the Llama family. Result: hidden states after the last norm, [batch·seq, hidden].
- * Activations are kept as matrices [tokens, width], so that every product is one plain GEMM. `boundary` is told what
- * enters each layer, and what leaves the last: all that connects one with the next.
- */
-export function decoder(
+/** The network of a decoder of the Llama family. */
+export function decoderNetwork(c: DecoderConfig): Network {
+  return {
+    config: c,
+    stream: {
+      groups: c.heads / c.kvHeads,
+      windows: [c.slidingWindow],
+      rotaries: [{ rope: c.rope, dim: c.headDim }],
+    },
+    cache: { layers: c.layers, kvHeads: c.kvHeads, headDim: c.headDim },
+    names: NAMES,
+    forward: (sites, stream, boundary) => forward(c, sites, stream, boundary),
+    lmHead: (sites, hidden) => lmHead(c, sites, hidden),
+  };
+}
+
+const NAMES: NetworkNames = {
+  prefix: 'model.',
+  layers: 'model.layers.',
+  head: 'lm_head',
+  embedding: 'model.embed_tokens',
+};
+
+/** Activations are kept as matrices [tokens, width], so that every product is one plain GEMM. */
+function forward(
   c: DecoderConfig,
   sites: Sites,
   stream: Stream,
@@ -30,35 +50,41 @@ export function decoder(
   const norm = (name: string, x: Tensor) =>
     rmsNorm(x, sites.param(`${name}.weight`, [c.hiddenSize]), c.rmsNormEps);
 
-  const embedded = sites.embedding('model.embed_tokens', stream.ids, { in: c.vocabSize, out: c.hiddenSize });
+  const embedded = sites.embedding(NAMES.embedding, stream.ids, {
+    in: c.vocabSize,
+    out: c.hiddenSize,
+    role: 'embedding',
+  });
   let x = reshape(embedded, [mulDims(batch, seq), c.hiddenSize]);
   for (let layer = 0; layer < c.layers; layer++) {
-    const at = `model.layers.${layer}`;
+    const at = `${NAMES.layers}${layer}`;
     boundary(x);
     x = add(x, attention(c, sites, stream, layer, norm(`${at}.input_layernorm`, x)));
-    x = add(x, mlp(c, sites, `${at}.mlp`, norm(`${at}.post_attention_layernorm`, x)));
+    x = add(x, mlp(c, sites, layer, norm(`${at}.post_attention_layernorm`, x)));
   }
   boundary(x);
   return norm('model.norm', x);
 }
 
-/** Logits over the vocabulary for rows of hidden states: [n, hidden] to [n, vocab]. */
-export function lmHead(c: DecoderConfig, sites: Sites, hidden: Tensor): Tensor {
-  const shape = { in: c.hiddenSize, out: c.vocabSize };
+function lmHead(c: DecoderConfig, sites: Sites, hidden: Tensor): Tensor {
+  const shape = { in: c.hiddenSize, out: c.vocabSize, role: 'head' } as const;
   return c.tieWordEmbeddings
-    ? sites.tiedLinear('lm_head', 'model.embed_tokens', hidden, shape)
-    : sites.linear('lm_head', hidden, shape);
+    ? sites.tiedLinear(NAMES.head, NAMES.embedding, hidden, shape)
+    : sites.linear(NAMES.head, hidden, shape);
 }
 
 /** SwiGLU feed-forward (Shazeer, arXiv:2002.05202): down(silu(gate(x)) ∘ up(x)). */
-function mlp(c: DecoderConfig, sites: Sites, at: string, x: Tensor): Tensor {
-  const wide = { in: c.hiddenSize, out: c.intermediateSize, bias: c.bias.mlp };
-  const gate = sites.linear(`${at}.gate_proj`, x, wide);
-  const up = sites.linear(`${at}.up_proj`, x, wide);
+function mlp(c: DecoderConfig, sites: Sites, layer: number, x: Tensor): Tensor {
+  const at = `${NAMES.layers}${layer}.mlp`;
+  const wide = { in: c.hiddenSize, out: c.intermediateSize, bias: c.bias.mlp, layer };
+  const gate = sites.linear(`${at}.gate_proj`, x, { ...wide, role: 'mlp.gate' });
+  const up = sites.linear(`${at}.up_proj`, x, { ...wide, role: 'mlp.up' });
   return sites.linear(`${at}.down_proj`, mul(silu(gate), up), {
     in: c.intermediateSize,
     out: c.hiddenSize,
     bias: c.bias.mlp,
+    layer,
+    role: 'mlp.down',
   });
 }
 
@@ -67,27 +93,35 @@ function mlp(c: DecoderConfig, sites: Sites, at: string, x: Tensor): Tensor {
  * stacked as rows, so that no key or value is ever repeated: q [batch, kv, groups·seq, d].
  */
 function attention(c: DecoderConfig, sites: Sites, s: Stream, layer: number, x: Tensor): Tensor {
-  const at = `model.layers.${layer}.self_attn`;
+  const at = `${NAMES.layers}${layer}.self_attn`;
   const [batch, seq] = s.ids.shape;
   const groups = c.heads / c.kvHeads;
-  const project = (name: string, heads: number): Tensor => {
-    const shape = { in: c.hiddenSize, out: heads * c.headDim, bias: c.bias.qkv };
+  const [{ cos, sin }] = s.rotaries;
+  const project = (name: 'q' | 'k' | 'v', heads: number): Tensor => {
+    const role = `attention.${name}` as const;
+    const shape = { in: c.hiddenSize, out: heads * c.headDim, bias: c.bias.qkv, layer, role };
     let y = reshape(sites.linear(`${at}.${name}_proj`, x, shape), [batch, seq, heads, c.headDim]);
     if (c.qkNorm && name !== 'v') {
       y = rmsNorm(y, sites.param(`${at}.${name}_norm.weight`, [c.headDim]), c.rmsNormEps);
     }
     y = transpose(y, [0, 2, 1, 3]);
-    return name === 'v' ? y : rope(y, s.positions, s.cos, s.sin);
+    return name === 'v' ? y : rope(y, s.positions, cos, sin);
   };
 
   const q = reshape(project('q', c.heads), [batch, c.kvHeads, mulDims(groups, seq), c.headDim]);
   const added: KeyValue = { k: project('k', c.kvHeads), v: project('v', c.kvHeads) };
   s.cache?.present(layer, added);
-  const heads = attend(q, s.mask, 1 / Math.sqrt(c.headDim), added, s.cache?.past(layer));
+  const heads = attend(q, s.masks[0], 1 / Math.sqrt(c.headDim), added, s.cache?.past(layer));
 
   const rows = transpose(reshape(heads, [batch, c.heads, seq, c.headDim]), [0, 2, 1, 3]);
   const flat = reshape(rows, [mulDims(batch, seq), c.heads * c.headDim]);
-  return sites.linear(`${at}.o_proj`, flat, { in: c.heads * c.headDim, out: c.hiddenSize, bias: c.bias.o });
+  return sites.linear(`${at}.o_proj`, flat, {
+    in: c.heads * c.headDim,
+    out: c.hiddenSize,
+    bias: c.bias.o,
+    layer,
+    role: 'attention.o',
+  });
 }
 
 /**

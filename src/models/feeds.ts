@@ -1,7 +1,8 @@
 import { f32, type HostTensor } from '../base/tensor.js';
 import type { Feeds } from '../graph/runtime/session.js';
-import type { DecoderConfig } from './model.js';
+import type { StreamSpec } from './architecture.js';
 import { ropeTables } from './rope.js';
+import { tableName } from './stream.js';
 
 /** Score of a position that may not be seen; far below any real one, and finite, so that no row is NaN. */
 export const HIDDEN = -1e9;
@@ -16,19 +17,29 @@ export interface Rows {
   starts?: Int32Array;
 }
 
+/** Tables by the names of the inputs that they feed. */
+type Tables = Record<string, HostTensor>;
+
 /**
- * What a whole-sequence graph needs beside its ids, kept between steps: positions, causal mask and rotary
- * tables for the lengths met so far.
+ * What the graphs of a network need beside ids, kept between steps: positions, masks and rotary tables for the
+ * lengths met so far.
  */
 export class SequenceFeeds {
-  private tables: { cos: HostTensor; sin: HostTensor; positions: number } | undefined;
-  private readonly masks = new Map<number, HostTensor>();
+  private rotary: { tables: Tables; positions: number } | undefined;
+  private readonly masks = new Map<number, Tables>();
+  /** Names of the feeds that are made here and not needed by anybody else: they may be lent to the engine. */
+  readonly lendable: readonly string[];
 
   constructor(
-    private readonly config: DecoderConfig,
+    private readonly spec: StreamSpec,
     /** Positions before every sequence that each of its own sees: those of trained keys. */
     private readonly prefix = 0,
-  ) {}
+  ) {
+    this.lendable = [
+      ...spec.windows.map((_, i) => tableName('mask', i)),
+      ...spec.rotaries.flatMap((_, i) => [tableName('cos', i), tableName('sin', i)]),
+    ];
+  }
 
   /** Feeds for rows that are one example each, or for packed ones: positions restart, and nothing sees across. */
   feeds({ rows, length, ids, starts }: Rows): Feeds {
@@ -36,62 +47,81 @@ export class SequenceFeeds {
     const positions = BigInt64Array.from({ length: rows * length }, (_, at) =>
       BigInt(this.prefix + position(at)),
     );
-    const { cos, sin } = this.rope(this.prefix + length);
     return {
       ids: { dtype: 'int32', dims: [rows, length], data: ids },
       positions: { dtype: 'int64', dims: [rows, length], data: positions },
-      mask: starts ? this.packedMask(rows, length, starts) : this.mask(length),
-      cos,
-      sin,
+      ...(starts ? this.packedMasks(rows, length, starts) : this.causalMasks(length)),
+      ...this.rotaryTables(this.prefix + length),
     };
   }
 
-  /** Names of the feeds that are made here and not needed by anybody else: they may be lent to the engine. */
-  static readonly lendable: readonly string[] = ['mask', 'cos', 'sin'];
+  /** Feeds of `ids` that come after `start` positions, for which a cache has `room`. */
+  decodingFeeds(ids: readonly number[], start: number, room: number): Feeds {
+    const { groups } = this.spec;
+    const n = ids.length;
+    return {
+      ids: { dtype: 'int32', dims: [1, n], data: Int32Array.from(ids) },
+      positions: {
+        dtype: 'int64',
+        dims: [1, n],
+        data: BigInt64Array.from({ length: n }, (_, i) => BigInt(start + i)),
+      },
+      ...this.masksOf((window) =>
+        f32(decodingMask(groups, n, start, room, window), [1, 1, groups * n, room + n]),
+      ),
+      ...this.rotaryTables(start + n),
+    };
+  }
 
   /** Rotary tables for at least `positions` positions. */
-  rope(positions: number): { cos: HostTensor; sin: HostTensor } {
-    if (!this.tables || this.tables.positions < positions) {
-      const { headDim, rope } = this.config;
+  private rotaryTables(positions: number): Tables {
+    if (!this.rotary || this.rotary.positions < positions) {
       const size = Math.max(64, 2 ** Math.ceil(Math.log2(positions)));
-      const { cos, sin } = ropeTables(rope, headDim, size);
-      const dims = [size, headDim / 2];
-      this.tables = { cos: f32(cos, dims), sin: f32(sin, dims), positions: size };
+      const tables: Tables = {};
+      for (const [i, { rope, dim }] of this.spec.rotaries.entries()) {
+        const { cos, sin } = ropeTables(rope, dim, size);
+        tables[tableName('cos', i)] = f32(cos, [size, dim / 2]);
+        tables[tableName('sin', i)] = f32(sin, [size, dim / 2]);
+      }
+      this.rotary = { tables, positions: size };
     }
-    return this.tables;
+    return this.rotary.tables;
   }
 
-  private mask(length: number): HostTensor {
-    let mask = this.masks.get(length);
-    if (!mask) {
-      const groups = this.config.heads / this.config.kvHeads;
+  /** A mask for each window. */
+  private masksOf(make: (window: number | null) => HostTensor): Tables {
+    return Object.fromEntries(this.spec.windows.map((window, i) => [tableName('mask', i), make(window)]));
+  }
+
+  private causalMasks(length: number): Tables {
+    let masks = this.masks.get(length);
+    if (!masks) {
+      const { groups } = this.spec;
       const keys = this.prefix + length;
-      const data = new Float32Array(groups * length * keys);
-      fillCausalMask(data, groups, length, this.config.slidingWindow, undefined, this.prefix);
-      mask = f32(data, [1, 1, groups * length, keys]);
+      masks = this.masksOf((window) => {
+        const data = new Float32Array(groups * length * keys);
+        fillCausalMask(data, groups, length, window, undefined, this.prefix);
+        return f32(data, [1, 1, groups * length, keys]);
+      });
       // Lengths vary little within a run; a few masks are worth keeping, all of them are not.
       if (this.masks.size >= 16) this.masks.clear();
-      this.masks.set(length, mask);
+      this.masks.set(length, masks);
     }
-    return mask;
+    return masks;
   }
-  private packedMask(rows: number, length: number, starts: Int32Array): HostTensor {
-    const groups = this.config.heads / this.config.kvHeads;
+
+  private packedMasks(rows: number, length: number, starts: Int32Array): Tables {
+    const { groups } = this.spec;
     const keys = this.prefix + length;
     const size = groups * length * keys;
-    const data = new Float32Array(rows * size);
-    for (let row = 0; row < rows; row++) {
-      const own = starts.subarray(row * length, (row + 1) * length);
-      fillCausalMask(
-        data.subarray(row * size, (row + 1) * size),
-        groups,
-        length,
-        this.config.slidingWindow,
-        own,
-        this.prefix,
-      );
-    }
-    return f32(data, [rows, 1, groups * length, keys]);
+    return this.masksOf((window) => {
+      const data = new Float32Array(rows * size);
+      for (let row = 0; row < rows; row++) {
+        const own = starts.subarray(row * length, (row + 1) * length);
+        fillCausalMask(data.subarray(row * size, (row + 1) * size), groups, length, window, own, this.prefix);
+      }
+      return f32(data, [rows, 1, groups * length, keys]);
+    });
   }
 }
 
@@ -118,4 +148,27 @@ export function fillCausalMask(
     row.fill(0, prefix + first, prefix + i + 1);
   }
   for (let g = 1; g < groups; g++) data.copyWithin(g * length * keys, 0, length * keys);
+}
+
+/**
+ * Mask [groups·n, room + n] of n new queries at positions from `start`. Keys: the cache's room, filled up to `start`, then
+ * the new ones.
+ */
+function decodingMask(
+  groups: number,
+  n: number,
+  start: number,
+  room: number,
+  window: number | null,
+): Float32Array {
+  const keys = room + n;
+  const mask = new Float32Array(groups * n * keys).fill(HIDDEN);
+  for (let i = 0; i < n; i++) {
+    const row = mask.subarray(i * keys, (i + 1) * keys);
+    const first = window === null ? 0 : Math.max(0, start + i - window + 1);
+    row.fill(0, Math.min(first, start), start);
+    row.fill(0, room + Math.max(0, first - start), room + i + 1);
+  }
+  for (let g = 1; g < groups; g++) mask.copyWithin(g * n * keys, 0, n * keys);
+  return mask;
 }

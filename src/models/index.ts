@@ -1,9 +1,10 @@
 import * as z from 'zod';
 import { nearest, UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
+import type { Architecture, Network } from './architecture.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
-import type { Architecture, DecoderConfig } from './model.js';
+import type { DecoderConfig } from './model.js';
 import { qwen2 } from './qwen2.js';
 import { qwen3 } from './qwen3.js';
 
@@ -23,4 +24,9 @@ export function parseModelConfig(place: string, config: unknown): DecoderConfig 
     );
   }
   return architecture.parse(place, config);
+}
+
+/** The network of a configuration that parseModelConfig gave. */
+export function networkOf(config: DecoderConfig): Network {
+  return architectures[config.modelType].network(config);
 }

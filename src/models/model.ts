@@ -1,10 +1,31 @@
 import type { Tensor } from '../graph/tensor.js';
 
+/** What sites do, alike in every network. */
+export const ROLES = [
+  'attention.q',
+  'attention.k',
+  'attention.v',
+  'attention.o',
+  'attention.pos_k',
+  'attention.pos_q',
+  'mlp.gate',
+  'mlp.up',
+  'mlp.down',
+  'embedding',
+  'pooler',
+  'head',
+] as const;
+export type Role = (typeof ROLES)[number];
+
 /** Where a layer of the model sits, as a graph is built: what `target_modules` can name. */
 export interface Site {
   /** Checkpoint name without `.weight`: model.layers.0.self_attn.q_proj */
   readonly name: string;
   readonly kind: 'linear' | 'embedding';
+  /** What it does in the network. */
+  readonly role: Role;
+  /** Number of the layer that it is in, from 0; absent outside of layers. */
+  readonly layer?: number;
   /** Input size k (vocabulary size of an embedding). */
   readonly in: number;
   /** Output size d. */
@@ -14,7 +35,8 @@ export interface Site {
   readonly tiedTo?: string;
 }
 
-export type LinearShape = Pick<Site, 'in' | 'out'> & { bias?: boolean };
+export type LinearShape = Pick<Site, 'in' | 'out' | 'role' | 'layer'> & { bias?: boolean };
+export type EmbeddingShape = Pick<Site, 'in' | 'out' | 'role'>;
 
 /**
  * What a model asks for by checkpoint name. The base answers with frozen weights; a method wraps it and
@@ -24,7 +46,7 @@ export interface Sites {
   /** x·Wᵀ + b. x: [tokens, in]; result [tokens, out]. */
   linear(name: string, x: Tensor, shape: LinearShape): Tensor;
   /** Rows of an embedding. ids: int32 [batch, seq]; result [batch, seq, out]. */
-  embedding(name: string, ids: Tensor, shape: { in: number; out: number }): Tensor;
+  embedding(name: string, ids: Tensor, shape: EmbeddingShape): Tensor;
   /** x·Eᵀ with the matrix of the embedding `tiedTo`, under the name of the LM head. */
   tiedLinear(name: string, tiedTo: string, x: Tensor, shape: LinearShape): Tensor;
   /** A parameter used as it is: a norm's gain. */
@@ -37,17 +59,16 @@ export interface KeyValue {
   v: Tensor;
 }
 
-/** What flows through a decoder. */
+/** What flows through a network. */
 export interface Stream {
   /** int32 [batch, seq] */
   ids: Tensor;
   /** int64 [batch, seq] */
   positions: Tensor;
-  /** Added to attention scores: [1 or batch, 1, groups·seq, keys], 0 or very negative. */
-  mask: Tensor;
-  /** Rotary tables: [positions, headDim/2] */
-  cos: Tensor;
-  sin: Tensor;
+  /** Added to attention scores, one for each window: [1 or batch, 1, groups·seq, keys], 0 or very negative. */
+  masks: readonly Tensor[];
+  /** Rotary tables, each [positions, dim/2]. */
+  rotaries: readonly { cos: Tensor; sin: Tensor }[];
   /** For decoding: what earlier calls left, and where to put what this one adds. */
   cache?: {
     past(layer: number): KeyValue;
@@ -90,11 +111,4 @@ export interface DecoderConfig {
   bias: { qkv: boolean; o: boolean; mlp: boolean };
   /** RMSNorm over each head of q and k before rotation (Qwen3). */
   qkNorm: boolean;
-}
-
-/** One entry of the architecture table: how to read a config.json of this `model_type`. */
-export interface Architecture {
-  readonly modelType: string;
-  /** Throws UserError, prefixed with `place`, on a config that it cannot run faithfully. */
-  parse(place: string, config: unknown): DecoderConfig;
 }

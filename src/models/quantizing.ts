@@ -65,7 +65,7 @@ export function quantizedEntries(
 
 /** The sites whose matrices are quantized, by the names of these. */
 function quantizedSites(sites: readonly Site[]): Map<string, Site> {
-  const layers = sites.filter((s) => s.kind === 'linear' && s.name !== 'lm_head');
+  const layers = sites.filter((s) => s.kind === 'linear' && s.role !== 'head');
   return new Map(layers.map((s) => [`${s.name}.weight`, s]));
 }
 

@@ -5,7 +5,11 @@ import type { Site } from './model.js';
  * Refuses a rank beyond the smaller side of a site's matrix, for a start that takes as many directions out of it. `what` is
  * what the rank is called. Throws UserError.
  */
-export function checkRank(what: string, r: number, { name, in: width, out }: Site): void {
+export function checkRank(
+  what: string,
+  r: number,
+  { name, in: width, out }: Pick<Site, 'name' | 'in' | 'out'>,
+): void {
   const most = Math.min(width, out);
   if (r <= most) return;
   throw new UserError(

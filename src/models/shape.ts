@@ -2,8 +2,10 @@
 import { sizeOf } from '../base/tensor.js';
 import { add, gather, input, matmul } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import { decoder, lmHead } from './decoder.js';
-import type { DecoderConfig, LinearShape, Site, Sites, Stream } from './model.js';
+import type { Network } from './architecture.js';
+import { networkOf } from './index.js';
+import type { DecoderConfig, EmbeddingShape, LinearShape, Site, Sites } from './model.js';
+import { trainingStream } from './stream.js';
 
 /** What can be adapted of a model, and all that it computes with. */
 export interface Outline {
@@ -13,8 +15,15 @@ export interface Outline {
   parameters: ReadonlyMap<string, readonly number[]>;
 }
 
-/** Sites and parameters of a model by its shape alone, without a file: builds the graph and notes what it asks for. */
-export function describe(config: DecoderConfig): Outline {
+/** A model without weights. */
+export interface Described extends Outline {
+  config: DecoderConfig;
+  network: Network;
+}
+
+/** A model by its configuration alone, without a file: builds the graph and notes what it asks for. */
+export function describe(config: DecoderConfig): Described {
+  const network = networkOf(config);
   const sites: Site[] = [];
   const parameters = new Map<string, readonly number[]>();
   const recorder = new BaseSites(
@@ -24,8 +33,8 @@ export function describe(config: DecoderConfig): Outline {
     },
     (site) => sites.push(site),
   );
-  lmHead(config, recorder, decoder(config, recorder, trainingStream(config)));
-  return { sites, parameters };
+  network.lmHead(recorder, network.forward(recorder, trainingStream(network)));
+  return { config, network, sites, parameters };
 }
 
 /** Numbers in all of a model's tensors. */
@@ -46,39 +55,24 @@ export class BaseSites implements Sites {
   ) {}
 
   linear(name: string, x: Tensor, shape: LinearShape): Tensor {
-    const bias = shape.bias ?? false;
-    this.visit({ name, kind: 'linear', in: shape.in, out: shape.out, bias });
+    const { bias = false } = shape;
+    this.visit({ name, kind: 'linear', ...shape, bias });
     const y = matmul(x, this.parameter(`${name}.weight`, [shape.out, shape.in]), { transB: true });
     return bias ? add(y, this.parameter(`${name}.bias`, [shape.out])) : y;
   }
 
   tiedLinear(name: string, tiedTo: string, x: Tensor, shape: LinearShape): Tensor {
-    this.visit({ name, kind: 'linear', in: shape.in, out: shape.out, bias: false, tiedTo });
+    this.visit({ name, kind: 'linear', ...shape, bias: false, tiedTo });
     const matrix = this.parameter(`${tiedTo}.weight`, [shape.out, shape.in], `${name}.weight`);
     return matmul(x, matrix, { transB: true });
   }
 
-  embedding(name: string, ids: Tensor, shape: { in: number; out: number }): Tensor {
-    this.visit({ name, kind: 'embedding', in: shape.in, out: shape.out, bias: false });
+  embedding(name: string, ids: Tensor, shape: EmbeddingShape): Tensor {
+    this.visit({ name, kind: 'embedding', ...shape, bias: false });
     return gather(this.parameter(`${name}.weight`, [shape.in, shape.out]), ids);
   }
 
   param(name: string, shape: readonly number[]): Tensor {
     return this.parameter(name, shape);
   }
-}
-
-/**
- * Inputs of a whole-sequence pass: sizes `batch` and `seq` are symbolic. Packed rows have a mask each, others share one.
- */
-export function trainingStream(c: DecoderConfig, packed = false): Stream {
-  const groups = c.heads / c.kvHeads;
-  const keys = groups === 1 ? 'seq' : `${groups}*seq`;
-  return {
-    ids: input('ids', 'int32', ['batch', 'seq']),
-    positions: input('positions', 'int64', ['batch', 'seq']),
-    mask: input('mask', 'float32', [packed ? 'batch' : 1, 1, keys, 'seq']),
-    cos: input('cos', 'float32', ['table', c.headDim / 2]),
-    sin: input('sin', 'float32', ['table', c.headDim / 2]),
-  };
 }

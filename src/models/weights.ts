@@ -3,22 +3,25 @@ import { UserError } from '../base/errors.js';
 import { type Checkpoint, checkpointOf } from '../formats/checkpoint.js';
 import { quantFormats } from '../formats/quant/index.js';
 import { equalTensors, type TensorInfo } from '../formats/safetensors.js';
+import type { Network } from './architecture.js';
 import type { DecoderConfig } from './model.js';
-
-const HEAD = 'lm_head.weight';
-const EMBEDDING = 'model.embed_tokens.weight';
-/** What the checkpoint of a decoder without a head leaves out of its names. */
-const PREFIX = 'model.';
+import type { Described } from './shape.js';
 
 type Parameters = ReadonlyMap<string, readonly number[]>;
 
 /** Throws UserError where config.json asks for more layers than the checkpoint has anything of. */
 export function refuseMoreLayers(
   place: string,
-  { layers }: DecoderConfig,
+  { config: { layers }, names }: Network,
   { folder, tensors }: Checkpoint,
 ): void {
-  const found = new Set([...tensors.keys()].map((name) => /(?:^|\.)layers\.(\d+)\./.exec(name)?.[1]));
+  const ways = [names.layers, names.layers.slice(names.prefix.length)];
+  const found = new Set(
+    [...tensors.keys()].map((name) => {
+      const before = ways.find((way) => name.startsWith(way));
+      return before && /^\d+(?=\.)/.exec(name.slice(before.length))?.[0];
+    }),
+  );
   found.delete(undefined);
   if (layers <= found.size) return;
   throw new UserError(
@@ -26,14 +29,15 @@ export function refuseMoreLayers(
   );
 }
 
-/** A checkpoint by the names of `parameters`: one of the decoder alone lacks the prefix of its tensors. */
-export function withPrefix(checkpoint: Checkpoint, parameters: Parameters): Checkpoint {
+/** A checkpoint by the names of the model's parameters: one without a head may lack the prefix of its tensors. */
+export function withPrefix(checkpoint: Checkpoint, { network, parameters }: Described): Checkpoint {
   const { tensors } = checkpoint;
+  const { prefix } = network.names;
   const known = (name: string) =>
     parameters.has(name) ||
     quantFormats.some((f) => name.endsWith(`.${f}`) && parameters.has(name.slice(0, -f.length - 1)));
   const renamed = [...tensors.values()].map((info): TensorInfo => {
-    const name = `${PREFIX}${info.name}`;
+    const name = `${prefix}${info.name}`;
     const missing = !known(info.name) && known(name) && !tensors.has(name);
     return missing ? { ...info, name } : info;
   });
@@ -45,12 +49,13 @@ export function withPrefix(checkpoint: Checkpoint, parameters: Parameters): Chec
  * checkpoint has one of the two or both alike; its own, where it has two that differ.
  */
 export async function settleHead(
-  config: DecoderConfig,
+  { config, names }: Network,
   checkpoint: Checkpoint,
 ): Promise<{ config: DecoderConfig; checkpoint: Checkpoint; notice?: string }> {
-  const head = checkpoint.tensors.get(HEAD);
+  const [headName, embeddingName] = [`${names.head}.weight`, `${names.embedding}.weight`];
+  const head = checkpoint.tensors.get(headName);
   if (!config.tieWordEmbeddings || !head) return { config, checkpoint };
-  const embedding = checkpoint.tensors.get(EMBEDDING);
+  const embedding = checkpoint.tensors.get(embeddingName);
   if (embedding && !(await equalTensors(embedding, head))) {
     const notice =
       `${checkpoint.folder}: config.json ties the LM head to the embeddings, and the weights have another matrix for ` +
@@ -58,8 +63,8 @@ export async function settleHead(
     return { config: { ...config, tieWordEmbeddings: false }, checkpoint, notice };
   }
   const tensors = new Map(checkpoint.tensors);
-  tensors.delete(HEAD);
-  if (!embedding) tensors.set(EMBEDDING, { ...head, name: EMBEDDING });
+  tensors.delete(headName);
+  if (!embedding) tensors.set(embeddingName, { ...head, name: embeddingName });
   return { config, checkpoint: checkpointOf(checkpoint.folder, tensors) };
 }
 

@@ -1,6 +1,6 @@
 import { type F32Tensor, f32 } from '../base/tensor.js';
 import type { Feeds } from '../graph/runtime/session.js';
-import type { DecoderConfig } from '../models/model.js';
+import type { CacheLayout } from '../models/architecture.js';
 
 /** Room is added in steps of this many positions, doubling. */
 const FIRST_CAPACITY = 64;
@@ -15,8 +15,8 @@ export class KvCache {
   private capacity = 0;
   private readonly tensors: F32Tensor[];
 
-  constructor(private readonly config: DecoderConfig) {
-    this.tensors = Array.from({ length: 2 * config.layers }, () => this.empty(0));
+  constructor(private readonly layout: CacheLayout) {
+    this.tensors = Array.from({ length: 2 * layout.layers }, () => this.empty(0));
   }
 
   /** Positions that the feeds have room for; those past `length` hold zeros and must be masked. */
@@ -30,7 +30,7 @@ export class KvCache {
   }
 
   feeds(): Feeds {
-    return Object.fromEntries(KvCache.names(this.config.layers).map((name, i) => [name, this.tensors[i]]));
+    return Object.fromEntries(KvCache.names(this.layout.layers).map((name, i) => [name, this.tensors[i]]));
   }
 
   /** Makes sure that `extra` more positions fit. */
@@ -39,7 +39,7 @@ export class KvCache {
     if (needed <= this.capacity) return;
     let capacity = Math.max(this.capacity, FIRST_CAPACITY);
     while (capacity < needed) capacity *= 2;
-    const { kvHeads, headDim } = this.config;
+    const { kvHeads, headDim } = this.layout;
     for (const [i, old] of this.tensors.entries()) {
       const grown = this.empty(capacity);
       for (let h = 0; h < kvHeads; h++) {
@@ -54,7 +54,7 @@ export class KvCache {
   /** Writes what a step added: outputs k.0, v.0, … of [1, kvHeads, count, headDim]. */
   append(outputs: Feeds, count: number): void {
     this.reserve(count);
-    const { kvHeads, headDim, layers } = this.config;
+    const { kvHeads, headDim, layers } = this.layout;
     for (let i = 0; i < 2 * layers; i++) {
       const added = outputs[`${i % 2 ? 'v' : 'k'}.${i >> 1}`].data as Float32Array;
       for (let h = 0; h < kvHeads; h++) {
@@ -68,7 +68,7 @@ export class KvCache {
   }
 
   private empty(capacity: number): F32Tensor {
-    const { kvHeads, headDim } = this.config;
+    const { kvHeads, headDim } = this.layout;
     return f32(new Float32Array(kvHeads * capacity * headDim), [1, kvHeads, capacity, headDim]);
   }
 }

@@ -1,7 +1,6 @@
-import { addDims, mulDims } from '../base/dims.js';
 import type { UserError } from '../base/errors.js';
 import { countNonFinite } from '../base/finite.js';
-import { type F32Tensor, f32 } from '../base/tensor.js';
+import type { F32Tensor } from '../base/tensor.js';
 import { type CompiledGraph, compile } from '../graph/emit.js';
 import type { Device } from '../graph/op.js';
 import { gather, input } from '../graph/ops/index.js';
@@ -13,9 +12,8 @@ import { nonFiniteError } from '../methods/nonFinite.js';
 import { prefixLength, prefixRows } from '../methods/pastKeys.js';
 import { virtualCount, virtualFeeds } from '../methods/virtualTokens.js';
 import type { BaseModel } from '../models/base.js';
-import { decoder, lmHead } from '../models/decoder.js';
-import { HIDDEN, SequenceFeeds } from '../models/feeds.js';
-import type { DecoderConfig, KeyValue, Stream } from '../models/model.js';
+import { SequenceFeeds } from '../models/feeds.js';
+import { decodingStream } from '../models/stream.js';
 import { KvCache } from './cache.js';
 
 /** What is computed with: a base, alone or with an adapter, kept apart or merged into the matrices. */
@@ -41,7 +39,7 @@ export class Decoder {
     private made: Active,
     private readonly options: SessionOptions = {},
   ) {
-    this.sequence = new SequenceFeeds(made.base.config);
+    this.sequence = new SequenceFeeds(made.base.network.stream);
     this.graph = decodeGraph(made, options.device);
   }
 
@@ -125,10 +123,10 @@ export class DecodeStep {
 
   /** A cache to begin with: empty, or with the prefix of the adapter. */
   newCache(): KvCache {
-    const { config } = this.base;
-    const cache = new KvCache(config);
+    const layout = this.base.network.cache;
+    const cache = new KvCache(layout);
     const length = prefixLength(this.adapter);
-    if (length > 0) cache.append(prefixRows(config, this.adapter!), length);
+    if (length > 0) cache.append(prefixRows(layout, this.adapter!), length);
     return cache;
   }
 
@@ -140,22 +138,9 @@ export class DecodeStep {
     const virtual = virtualCount(this.adapter);
     const before = cache.length === 0 ? virtual : 0;
     const ids = [...Array<number>(before).fill(0), ...given];
-    const { heads, kvHeads, slidingWindow } = this.base.config;
-    const groups = heads / kvHeads;
     const n = ids.length;
-    const start = cache.length;
-    const mask = decodingMask(groups, n, start, cache.room, slidingWindow);
-    const { cos, sin } = this.sequence.rope(start + n);
     const feeds: Feeds = {
-      ids: { dtype: 'int32', dims: [1, n], data: Int32Array.from(ids) },
-      positions: {
-        dtype: 'int64',
-        dims: [1, n],
-        data: BigInt64Array.from({ length: n }, (_, i) => BigInt(start + i)),
-      },
-      mask: f32(mask, [1, 1, groups * n, cache.room + n]),
-      cos,
-      sin,
+      ...this.sequence.decodingFeeds(ids, cache.length, cache.room),
       last: { dtype: 'int32', dims: [1], data: Int32Array.of(n - 1) },
       ...virtualFeeds(
         virtual,
@@ -164,7 +149,7 @@ export class DecodeStep {
       ),
       ...cache.feeds(),
     };
-    const lent = ['mask', 'cos', 'sin', ...KvCache.names(this.base.config.layers)];
+    const lent = [...this.sequence.lendable, ...KvCache.names(this.base.network.cache.layers)];
     const outputs = await this.session.run(feeds, lent, this.held);
     cache.append(outputs, n);
     const logits = outputs.logits.data as Float32Array;
@@ -194,15 +179,15 @@ interface DecodeGraph {
 }
 
 function decodeGraph({ base, adapter, merged }: Active, device: Device | undefined): DecodeGraph {
-  const { config } = base;
+  const { network } = base;
   const served = { ...base, serving: true };
   const { sites, params } =
     adapter && merged
       ? { sites: mergedSites(served, adapter), params: new Map<string, Tensor>() }
       : adaptedSites(served, adapter, false);
-  const { stream, present } = decodingStream(config);
-  const hidden = decoder(config, sites, stream);
-  const logits = lmHead(config, sites, gather(hidden, input('last', 'int32', [1])));
+  const { stream, present } = decodingStream(network);
+  const hidden = network.forward(sites, stream);
+  const logits = network.lmHead(sites, gather(hidden, input('last', 'int32', [1])));
   const outputs: Record<string, Tensor> = { logits };
   present.forEach(({ k, v }, layer) => {
     outputs[`k.${layer}`] = k;
@@ -225,47 +210,4 @@ function haveEqualValues(a: Adapter, b: Adapter): boolean {
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);
-}
-
-/** Inputs of a decoding step; sizes `seq` (new tokens) and `past` (the cache's room) are symbolic. */
-function decodingStream(c: DecoderConfig): { stream: Stream; present: KeyValue[] } {
-  const present: KeyValue[] = [];
-  const cached = (name: string) => input(name, 'float32', ['batch', c.kvHeads, 'past', c.headDim]);
-  const stream: Stream = {
-    ids: input('ids', 'int32', ['batch', 'seq']),
-    positions: input('positions', 'int64', ['batch', 'seq']),
-    mask: input('mask', 'float32', [1, 1, mulDims(c.heads / c.kvHeads, 'seq'), addDims('past', 'seq')]),
-    cos: input('cos', 'float32', ['table', c.headDim / 2]),
-    sin: input('sin', 'float32', ['table', c.headDim / 2]),
-    cache: {
-      past: (layer) => ({ k: cached(`past.k.${layer}`), v: cached(`past.v.${layer}`) }),
-      present: (layer, added) => {
-        present[layer] = added;
-      },
-    },
-  };
-  return { stream, present };
-}
-
-/**
- * Mask [groups·n, room + n] of n new queries at positions from `start`. Keys: the cache's room, filled up to `start`, then
- * the new ones.
- */
-function decodingMask(
-  groups: number,
-  n: number,
-  start: number,
-  room: number,
-  window: number | null,
-): Float32Array {
-  const keys = room + n;
-  const mask = new Float32Array(groups * n * keys).fill(HIDDEN);
-  for (let i = 0; i < n; i++) {
-    const row = mask.subarray(i * keys, (i + 1) * keys);
-    const first = window === null ? 0 : Math.max(0, start + i - window + 1);
-    row.fill(0, Math.min(first, start), start);
-    row.fill(0, room + Math.max(0, first - start), room + i + 1);
-  }
-  for (let g = 1; g < groups; g++) mask.copyWithin(g * n * keys, 0, n * keys);
-  return mask;
 }

@@ -11,6 +11,7 @@ describe('ranks by explained variance', () => {
   const site = (name: string, width = 8, out = 8): Site => ({
     name,
     kind: 'linear',
+    role: 'attention.q',
     in: width,
     out,
     bias: false,

@@ -7,10 +7,9 @@ import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/s
 import type { Tensor } from '../graph/tensor.js';
 import { adaptedSites } from '../methods/adapter.js';
 import type { BaseModel } from '../models/base.js';
-import { decoder, lmHead } from '../models/decoder.js';
 import { SequenceFeeds } from '../models/feeds.js';
 import type { Site, Sites } from '../models/model.js';
-import { trainingStream } from '../models/shape.js';
+import { trainingStream } from '../models/stream.js';
 import type { MicroBatch } from './data/batches.js';
 
 /** Of the vectors x that enter some sites, over the tokens seen. */
@@ -48,7 +47,8 @@ function recorded(model: BaseModel, sites: readonly Site[]): Map<Tensor, Site[]>
     embedding: (name, ids, shape) => base.embedding(name, ids, shape),
     param: (name, shape) => base.param(name, shape),
   };
-  lmHead(model.config, recorder, decoder(model.config, recorder, trainingStream(model.config)));
+  const { network } = model;
+  network.lmHead(recorder, network.forward(recorder, trainingStream(network)));
   return inputs;
 }
 
@@ -65,7 +65,7 @@ export class InputMoments {
     /** Of each input: a site that it enters. */
     private readonly entered: readonly Site[],
   ) {
-    this.sequence = new SequenceFeeds(model.config);
+    this.sequence = new SequenceFeeds(model.network.stream);
     this.inputs = entered.map(({ in: size }) => ({
       tokens: 0,
       mean: new Float64Array(size),
@@ -114,7 +114,7 @@ export class InputMoments {
     const used = Object.fromEntries(Object.entries(feeds).filter(([name]) => asked.has(name)));
     const found = await this.session.run(
       used,
-      SequenceFeeds.lendable.filter((name) => asked.has(name)),
+      this.sequence.lendable.filter((name) => asked.has(name)),
     );
     for (const [i, moments] of this.inputs.entries()) {
       const mean = found[`mean.${i}`].data as Float32Array;

@@ -10,9 +10,8 @@ import { nonFiniteError } from '../methods/nonFinite.js';
 import { behindPrefix, prefixLength } from '../methods/pastKeys.js';
 import { virtualCount, virtualFeeds, withVirtualTokens } from '../methods/virtualTokens.js';
 import type { BaseModel } from '../models/base.js';
-import { decoder, lmHead } from '../models/decoder.js';
 import { SequenceFeeds } from '../models/feeds.js';
-import { trainingStream } from '../models/shape.js';
+import { trainingStream } from '../models/stream.js';
 import type { MicroBatch } from './data/batches.js';
 import { type DropoutKey, DropoutMasks } from './dropout.js';
 
@@ -39,12 +38,13 @@ function lossGraph(
 ): LossGraph {
   const { sites, params, dropout } = adaptedSites(model, adapter, training);
   const boundaries: Tensor[] = [];
-  const stream = behindPrefix(model.config, adapter, trainingStream(model.config, packed), params);
-  const hidden = decoder(model.config, sites, stream, (x) => boundaries.push(x));
+  const { network } = model;
+  const stream = behindPrefix(network.cache, adapter, trainingStream(network, packed), params);
+  const hidden = network.forward(sites, stream, (x) => boundaries.push(x));
   const rows = input('rows', 'int32', ['targets']);
   const targets = input('targetIds', 'int32', ['targets']);
   const scale = input('scale', 'float32', []);
-  const logits = lmHead(model.config, sites, gather(hidden, rows));
+  const logits = network.lmHead(sites, gather(hidden, rows));
   const losses = crossEntropy(logits, targets);
   return { loss: mul(sum(losses, 0), scale), losses, scale, logits, boundaries, params, dropout };
 }
@@ -69,7 +69,7 @@ abstract class Step {
     protected readonly adapter: Adapter | undefined,
     private readonly params: readonly string[],
   ) {
-    this.sequence = new SequenceFeeds(model.config, prefixLength(adapter));
+    this.sequence = new SequenceFeeds(model.network.stream, prefixLength(adapter));
   }
 
   protected async feedAndRun(given: MicroBatch, scale: number, extra: Feeds = {}): Promise<Feeds> {
@@ -84,7 +84,7 @@ abstract class Step {
       ...extra,
     };
     for (const name of this.params) feeds[name] = this.adapter!.values.get(name)!;
-    return this.session.run(feeds, [...SequenceFeeds.lendable, ...this.params]);
+    return this.session.run(feeds, [...this.sequence.lendable, ...this.params]);
   }
 
   /** What to throw where the loss is NaN or infinite. */

@@ -144,7 +144,7 @@ export function paperBaseline(
 
 /** A whole matrix against its low-rank update: d·k, r·(d + k), and how many times fewer. */
 export function matrixCounts(d: number, k: number, r: number): { full: Figure; lora: Figure; times: number } {
-  checkRank('r', r, { name: 'the matrix', kind: 'linear', in: k, out: d, bias: false });
+  checkRank('r', r, { name: 'the matrix', in: k, out: d });
   const [full, lora] = [d * k, r * (d + k)];
   return {
     full: { value: full, formula: 'd·k', numbers: `${d}·${k}` },

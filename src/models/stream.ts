@@ -1,0 +1,47 @@
+/** The inputs of a network's graphs: what flows through it, as `StreamSpec` asks. */
+import { addDims, type Dim, mulDims } from '../base/dims.js';
+import { input } from '../graph/ops/index.js';
+import type { Network, StreamSpec } from './architecture.js';
+import type { KeyValue, Stream } from './model.js';
+
+/** Names of the inputs of the table at `place`. The first has the plain name. */
+export const tableName = (name: string, place: number): string => (place === 0 ? name : `${name}.${place}`);
+
+/**
+ * Inputs of a whole-sequence pass: sizes `batch` and `seq` are symbolic. Packed rows have a mask each, others share one.
+ */
+export function trainingStream({ stream }: Network, packed = false): Stream {
+  return streamOf(stream, packed ? 'batch' : 1, 'seq');
+}
+
+/** Inputs of a decoding step; sizes `seq` (new tokens) and `past` (the cache's room) are symbolic. */
+export function decodingStream({ stream, cache }: Network): { stream: Stream; present: KeyValue[] } {
+  const present: KeyValue[] = [];
+  const cached = (name: string) => input(name, 'float32', ['batch', cache.kvHeads, 'past', cache.headDim]);
+  return {
+    stream: {
+      ...streamOf(stream, 1, addDims('past', 'seq')),
+      cache: {
+        past: (layer) => ({ k: cached(`past.k.${layer}`), v: cached(`past.v.${layer}`) }),
+        present: (layer, added) => {
+          present[layer] = added;
+        },
+      },
+    },
+    present,
+  };
+}
+
+function streamOf({ groups, windows, rotaries }: StreamSpec, batch: Dim, keys: Dim): Stream {
+  return {
+    ids: input('ids', 'int32', ['batch', 'seq']),
+    positions: input('positions', 'int64', ['batch', 'seq']),
+    masks: windows.map((_, i) =>
+      input(tableName('mask', i), 'float32', [batch, 1, mulDims(groups, 'seq'), keys]),
+    ),
+    rotaries: rotaries.map(({ dim }, i) => ({
+      cos: input(tableName('cos', i), 'float32', ['table', dim / 2]),
+      sin: input(tableName('sin', i), 'float32', ['table', dim / 2]),
+    })),
+  };
+}
