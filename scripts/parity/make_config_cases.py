@@ -30,7 +30,9 @@ import fixtures as fx
 import reference as ref
 
 TARGET = fx.GOLDEN / "fixtures-configs"
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+MODEL_TYPES = (
+    "llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "phi3", "gemma", "gemma2", "gemma3_text"
+)
 KEYS = (
     "vocab_size",
     "hidden_size",
@@ -48,6 +50,16 @@ KEYS = (
     "sliding_window",
     "use_sliding_window",
     "max_window_layers",
+    "original_max_position_embeddings",
+    "hidden_activation",
+    "no_rope_layer_interval",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "attention_multiplier",
+    "logits_scaling",
+    "query_pre_attn_scalar",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
 )
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 IDS = [3, 17, 5, 5, 20, 11, 30, 2, 9, 14, 26, 7, 3, 17, 8, 1, 29, 4, 12, 21, 6, 19, 25, 10]
@@ -62,6 +74,9 @@ TINY = {
     "max_position_embeddings": 512,
     "tie_word_embeddings": False,
 }
+
+"""Classes whose own padding token is beyond the tiny vocabulary."""
+PADDED = ("smollm3", "olmo2", "phi3")
 
 Tensors = dict[str, dict]
 
@@ -127,6 +142,8 @@ def more(name: str, shape: list[int]) -> Callable[[Tensors], Tensors]:
 
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0, 1.1, 1.3, 2.0], "long_factor": [1.0, 2.0, 4.0, 8.0]}
 TIED = {"tie_word_embeddings": True}
 MIXED = ["full_attention", "sliding_attention"]
 SLIDING = ["sliding_attention", "sliding_attention"]
@@ -208,6 +225,85 @@ CASES = {
         "qwen2", {"num_attention_heads": 4}, drop=("num_key_value_heads",), made_with={"num_key_value_heads": 4}
     ),
     "heads: qwen2, num_key_value_heads null": Case("qwen2", {"num_key_value_heads": None}),
+    "rope: yarn": Case("llama", {"rope_scaling": YARN}),
+    "rope: yarn without a factor": Case(
+        "llama", {"rope_scaling": YARN | {"factor": None, "original_max_position_embeddings": 8}}
+    ),
+    "rope: yarn, all its keys": Case(
+        "qwen2",
+        {"rope_scaling": YARN | {"beta_fast": 4, "beta_slow": 0.5, "mscale": 0.7, "mscale_all_dim": 0.4, "truncate": False}},
+    ),
+    "rope: yarn, a factor of attention": Case("llama", {"rope_scaling": YARN | {"attention_factor": 1.5}}),
+    "rope: dynamic, short": Case("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 3.0}}),
+    "rope: dynamic, long": Case(
+        "llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 3.0}, "max_position_embeddings": 10}
+    ),
+    "rope: longrope, short": Case("llama", {"rope_scaling": LONGROPE | {"original_max_position_embeddings": 64}}),
+    "rope: longrope, long": Case("llama", {"rope_scaling": LONGROPE | {"original_max_position_embeddings": 16}}),
+    "rope: longrope with a factor": Case(
+        "llama", {"rope_scaling": LONGROPE | {"original_max_position_embeddings": 16, "factor": 2.0}}
+    ),
+    "smollm3": Case("smollm3", {"num_hidden_layers": 4, "sliding_window": 4}),
+    "smollm3: windows": Case(
+        "smollm3", {"num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 4, "no_rope_layer_interval": 2}
+    ),
+    "smollm3: a list of layers": Case("smollm3", {"no_rope_layers": [0, 1]}),
+    "smollm3: too short a list": Case("smollm3", {"no_rope_layers": [0]}, made_with={}),
+    "granite": Case(
+        "granite",
+        {"embedding_multiplier": 3.0, "residual_multiplier": 0.4, "attention_multiplier": 0.2, "logits_scaling": 1.7},
+    ),
+    "granite: no factors": Case("granite", {"attention_bias": True, "mlp_bias": True}),
+    "olmo2": Case("olmo2", {}),
+    "olmo2: attention_bias": Case("olmo2", {"attention_bias": True}),
+    "phi3": Case("phi3", {}),
+    "phi3: window": Case("phi3", {"sliding_window": 4}),
+    "phi3: longrope on a part of each head": Case(
+        "phi3",
+        {
+            "partial_rotary_factor": 0.5,
+            "original_max_position_embeddings": 16,
+            "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1], "long_factor": [2.0, 5.0]},
+        },
+    ),
+    "phi3: su": Case(
+        "phi3", {"rope_scaling": {"type": "su", "original_max_position_embeddings": 16, "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 3.0, 4.0, 5.0]}}
+    ),
+    "gemma": Case("gemma", {"head_dim": 16}),
+    "gemma: gelu of old": Case("gemma", {"head_dim": 8, "hidden_act": "gelu"} | TIED),
+    "gemma2": Case("gemma2", {"head_dim": 16, "sliding_window": 4, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 2.0}),
+    "gemma2: no bounds": Case(
+        "gemma2",
+        {"head_dim": 8, "attn_logit_softcapping": None, "final_logit_softcapping": None, "layer_types": FULL} | TIED,
+    ),
+    "gemma2: bounded logits": Case("gemma2", {"head_dim": 8, "sliding_window": 4, "final_logit_softcapping": 1.0}),
+    "gemma3_text": Case(
+        "gemma3_text", {"num_hidden_layers": 7, "head_dim": 16, "sliding_window": 4, "query_pre_attn_scalar": 8} | TIED
+    ),
+    "gemma3_text: keys of old": Case(
+        "gemma3_text",
+        {
+            "head_dim": 8,
+            "sliding_window": 4,
+            "sliding_window_pattern": 2,
+            "rope_theta": 500.0,
+            "rope_local_base_freq": 50.0,
+            "rope_scaling": LINEAR,
+        },
+    ),
+    "gemma3_text: rope_parameters by layer type": Case(
+        "gemma3_text",
+        {
+            "head_dim": 8,
+            "sliding_window": 4,
+            "layer_types": MIXED,
+            "rope_parameters": {
+                "full_attention": LINEAR | {"rope_theta": 500.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+            },
+        },
+    ),
+    "gemma3_text: bidirectional": Case("gemma3_text", {"head_dim": 8, "use_bidirectional_attention": True}),
     "act: swish": Case("llama", {"hidden_act": "swish"}),
     "act: gelu": Case("llama", {"hidden_act": "gelu"}),
     "eps: 0": Case("llama", {"rms_norm_eps": 0.0}),
@@ -266,7 +362,9 @@ def loss_of(config: dict, tensors: Tensors) -> float | None:
 def defaults_of(model_type: str) -> dict:
     kept = CONFIG_MAPPING[model_type]
     fields = {name: f.default for name, f in kept.__dataclass_fields__.items()}
-    return {key: fields[key] for key in KEYS if key in fields} | {"rope_theta": kept.default_theta}
+    theta = kept.default_theta
+    known = {key: fields[key] for key in KEYS if key in fields}
+    return known | {"rope_theta": theta["global"] if isinstance(theta, dict) else theta}
 
 
 def main() -> None:
@@ -275,9 +373,10 @@ def main() -> None:
     ref.write_json(TARGET / "defaults.json", {name: defaults_of(name) for name in MODEL_TYPES})
     cases, checkpoints = {}, []
     for name, case in CASES.items():
-        config = {"model_type": case.type} | TINY | case.keys
+        small = TINY | ({"pad_token_id": 0} if case.type in PADDED else {})
+        config = {"model_type": case.type} | small | case.keys
         config = {key: value for key, value in config.items() if key not in case.drop}
-        made = {"model_type": case.type} | TINY | (case.keys if case.made_with is None else case.made_with)
+        made = {"model_type": case.type} | small | (case.keys if case.made_with is None else case.made_with)
         if case.drop and case.made_with is None:
             made = {key: value for key, value in made.items() if key not in case.drop}
         for key in ("layer_types", "rope_parameters", "rope_scaling", "rope_theta"):

@@ -24,7 +24,22 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    Phi3Config,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
 
 import fixtures as fx
 import reference as ref
@@ -137,6 +152,90 @@ CASES = {
         Qwen3Config(
             **TINY | {"intermediate_size": 40}, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True
         )
+    ),
+    # A window on the second layer only.
+    "qwen2-windows": Case(
+        Qwen2Config(
+            **TINY,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            use_sliding_window=True,
+            sliding_window=4,
+            max_window_layers=1,
+        ),
+        misread={"layer_types": ["full_attention", "full_attention"]},
+    ),
+    # Rotary embeddings on all layers but the second.
+    "smollm3": Case(
+        SmolLM3Config(
+            **TINY, num_key_value_heads=2, no_rope_layer_interval=2, tie_word_embeddings=True, pad_token_id=0
+        ),
+        misread={"no_rope_layers": [1, 1]},
+    ),
+    # Factors on embeddings, scores, residual sums and logits.
+    "granite": Case(
+        GraniteConfig(
+            **TINY,
+            num_key_value_heads=2,
+            embedding_multiplier=3.0,
+            residual_multiplier=0.5,
+            attention_multiplier=0.2,
+            logits_scaling=0.25,
+            tie_word_embeddings=False,
+        ),
+        misread={"logits_scaling": 1.0},
+    ),
+    # Norms behind attention and MLP, and over all of q and of k.
+    "olmo2": Case(Olmo2Config(**TINY, num_key_value_heads=2, tie_word_embeddings=False, pad_token_id=0)),
+    # One matrix for q, k, v, and one for gate and up; half of each head rotated, by factors for long texts.
+    "phi3": Case(
+        Phi3Config(
+            **TINY,
+            num_key_value_heads=2,
+            tie_word_embeddings=False,
+            pad_token_id=0,
+            original_max_position_embeddings=8,
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "partial_rotary_factor": 0.5,
+                "short_factor": [1.0, 1.5],
+                "long_factor": [1.0, 3.0],
+            },
+        ),
+    ),
+    # Embeddings times the root of the width, gains less one, GELU by tanh, heads wider than hidden_size / heads.
+    "gemma": Case(GemmaConfig(**TINY, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True)),
+    # Norms before and behind, a window on every second layer, scores and logits bounded.
+    "gemma2": Case(
+        Gemma2Config(
+            **TINY,
+            num_key_value_heads=2,
+            head_dim=16,
+            sliding_window=6,
+            query_pre_attn_scalar=8,
+            attn_logit_softcapping=5.0,
+            final_logit_softcapping=4.0,
+            tie_word_embeddings=True,
+        ),
+        misread={"final_logit_softcapping": None},
+    ),
+    # A window with a rotary embedding of its own on the first layer.
+    "gemma3_text": Case(
+        Gemma3TextConfig(
+            **TINY,
+            num_key_value_heads=2,
+            head_dim=16,
+            sliding_window=6,
+            query_pre_attn_scalar=8,
+            layer_types=["sliding_attention", "full_attention"],
+            rope_parameters={
+                "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+                "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5000.0},
+            },
+            tie_word_embeddings=True,
+        ),
+        misread={"layer_types": ["full_attention", "full_attention"]},
     ),
 }
 

@@ -49,7 +49,7 @@ export async function writeMergedGguf(
   const { config, folder } = model;
   const architecture = llamaCppName(folder, config, 'models of type');
   const { bias, qkNorm } = ARCHITECTURES[architecture];
-  if (config.bias.qkv !== bias || config.bias.o || config.bias.mlp || config.qkNorm !== qkNorm) {
+  if (config.bias.qkv !== bias || config.bias.o || config.bias.mlp || (config.qkNorm !== null) !== qkNorm) {
     throw new UserError(
       `${folder}: its biases are other than those of ${config.modelType} in llama.cpp, so it is not written as GGUF`,
     );
@@ -65,8 +65,8 @@ export async function writeMergedGguf(
       ...ggufDims({ ...config, vocabSize }, tied),
       max_position_embeddings: config.maxPositions,
       rms_norm_eps: config.rmsNormEps,
-      rope_theta: config.rope.theta,
-      rope_scaling: scalingOf(config.rope),
+      rope_theta: config.ropes[0].theta,
+      rope_scaling: scalingOf(folder, config.ropes[0]),
     },
     read: (name) => byName.get(name)!.values(),
   };
@@ -75,12 +75,13 @@ export async function writeMergedGguf(
 
 /** What to tell of a model that llama.cpp computes otherwise; undefined where it does not. */
 export function ggufNotice({ folder, config }: BaseModel): string | undefined {
-  const { slidingWindow: window, maxPositions } = config;
-  if (window === null || window >= maxPositions) return undefined;
+  const { attention, maxPositions } = config;
+  const window = Math.min(...attention.map((layer) => layer.window ?? Number.POSITIVE_INFINITY));
+  if (window >= maxPositions) return undefined;
   return `${folder}: llama.cpp has no sliding window for ${config.modelType}: texts of more than ${window} tokens come out otherwise there`;
 }
 
-function scalingOf({ scaling }: RopeConfig): GgufModel['config']['rope_scaling'] {
+function scalingOf(folder: string, { scaling }: RopeConfig): GgufModel['config']['rope_scaling'] {
   switch (scaling.type) {
     case 'default':
       return null;
@@ -94,5 +95,7 @@ function scalingOf({ scaling }: RopeConfig): GgufModel['config']['rope_scaling']
         high_freq_factor: scaling.highFreqFactor,
         original_max_position_embeddings: scaling.originalMaxPositions,
       };
+    default:
+      throw new UserError(`${folder}: rotary embeddings of type ${scaling.type} are not written as GGUF`);
   }
 }

@@ -1,30 +1,24 @@
 import { describe, expect, it } from 'vitest';
 import { Rng } from '../base/rng.js';
 import { peftLoraConfig } from '../formats/peftConfig.js';
-import type { DecoderConfig } from '../models/model.js';
+import { parseModelConfig } from '../models/index.js';
 import { describe as shapeOf } from '../models/shape.js';
 import { full } from './full.js';
 import { methodNamed, methods } from './index.js';
 import { type LoraConfig, lora } from './lora.js';
 import { matchTargets, selectTargets, type TargetChoice } from './targets.js';
 
-const config: DecoderConfig = {
-  modelType: 'llama',
-  vocabSize: 50,
-  hiddenSize: 16,
-  intermediateSize: 24,
-  layers: 2,
-  heads: 4,
-  kvHeads: 2,
-  headDim: 4,
-  rmsNormEps: 1e-5,
-  maxPositions: 64,
-  tieWordEmbeddings: true,
-  rope: { theta: 1e4, scaling: { type: 'default' } },
-  slidingWindow: null,
-  bias: { qkv: false, o: false, mlp: false },
-  qkNorm: false,
-};
+const config = parseModelConfig('config.json', {
+  model_type: 'llama',
+  vocab_size: 50,
+  hidden_size: 16,
+  intermediate_size: 24,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  max_position_embeddings: 64,
+  tie_word_embeddings: true,
+});
 const model = shapeOf(config);
 const names = (target: string | string[]) => matchTargets(target, model.sites).map((s) => s.name);
 

@@ -8,8 +8,8 @@ export interface StreamSpec {
   readonly groups: number;
   /** A mask each: how many positions back a query sees, itself included; null: all of them. */
   readonly windows: readonly (number | null)[];
-  /** A pair of tables each, of `dim` rotated dimensions. */
-  readonly rotaries: readonly { readonly rope: RopeConfig; readonly dim: number }[];
+  /** Rotary embeddings, a pair of tables each. */
+  readonly ropes: readonly RopeConfig[];
 }
 
 /** What is kept of each position between decoding steps: a key and a value a layer, [kvHeads, headDim]. */

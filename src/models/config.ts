@@ -2,11 +2,12 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import type { Architecture } from './architecture.js';
+import { ACTIVATIONS, type Activation, isActivation } from './blocks/activation.js';
 import { decoderNetwork } from './decoder.js';
 import { type ClassDefaults, classDefaults } from './defaults.js';
 import { refuseForeignWeights } from './foreignWeights.js';
-import type { DecoderConfig } from './model.js';
-import { parseRope, ropeKeys } from './ropeConfig.js';
+import type { DecoderConfig, LayerAttention } from './model.js';
+import { parseRope, type RopeDefaults, ropeKeys } from './ropeConfig.js';
 
 /** More than any model has; what asks for more would build graphs for ever. */
 const MAX_LAYERS = 1024;
@@ -14,6 +15,8 @@ const MAX_LAYERS = 1024;
 const size = z.int().positive();
 /** The largest float32: the engine computes in these. */
 const MAX_F32 = 3.4e38;
+
+const finite = z.number().max(MAX_F32);
 
 /** The keys of config.json that the Llama family shares. Absent is not null: it means the class's own default. */
 const schema = z.looseObject({
@@ -35,19 +38,49 @@ const schema = z.looseObject({
   use_sliding_window: z.boolean().optional(),
   max_window_layers: z.int().nonnegative().optional(),
   layer_types: z.array(z.string()).nullish(),
+  hidden_activation: z.string().nullish(),
+  no_rope_layers: z.array(z.int()).nullish(),
+  no_rope_layer_interval: size.optional(),
+  embedding_multiplier: finite.optional(),
+  residual_multiplier: finite.optional(),
+  attention_multiplier: finite.optional(),
+  logits_scaling: finite.positive().optional(),
+  query_pre_attn_scalar: finite.positive().optional(),
+  attn_logit_softcapping: finite.positive().nullish(),
+  final_logit_softcapping: finite.positive().nullish(),
+  sliding_window_pattern: size.optional(),
+  rope_local_base_freq: finite.positive().optional(),
+  use_bidirectional_attention: z.boolean().nullish(),
   ...ropeKeys,
 });
 
 /** A parsed config.json, what it leaves out filled in. */
 export type RawConfig = z.output<typeof schema> & ClassDefaults;
 
-/** What an architecture adds to the shared keys. */
-export type Traits = Pick<DecoderConfig, 'bias' | 'qkNorm' | 'slidingWindow'>;
+/** What an architecture may be other in than Llama. */
+export type Traits = Partial<
+  Pick<
+    DecoderConfig,
+    | 'bias'
+    | 'qkNorm'
+    | 'norms'
+    | 'normOffset'
+    | 'fused'
+    | 'scales'
+    | 'softcaps'
+    | 'activation'
+    | 'ropes'
+    | 'attention'
+  >
+>;
+
+/** Sizes that traits may hang on. */
+export type Heads = Pick<DecoderConfig, 'heads' | 'kvHeads' | 'headDim'>;
 
 /** An architecture of the Llama family; `traits` says where it departs from Llama. */
 export function decoderArchitecture(
   modelType: keyof typeof classDefaults,
-  traits: (raw: RawConfig, place: string) => Traits,
+  traits: (raw: RawConfig, place: string, heads: Heads) => Traits = () => ({}),
 ): Architecture {
   return {
     modelType,
@@ -57,32 +90,46 @@ export function decoderArchitecture(
       const given = checkJson(place, config, schema);
       const named = Object.entries(given).filter(([, value]) => value !== undefined);
       const raw = { ...classDefaults[modelType], ...Object.fromEntries(named) } as RawConfig;
-      if (!ACTIVATIONS.has(raw.hidden_act)) {
-        throw new UserError(
-          `${place}: key "hidden_act": only "silu" (or "swish", its other name) is supported, found "${raw.hidden_act}"`,
-        );
-      }
-      const { heads, kvHeads, headDim } = headsOf(place, raw);
+      const heads = headsOf(place, raw);
+      const layers = raw.num_hidden_layers;
+      const own = traits(raw, place, heads);
       return {
         modelType,
         vocabSize: raw.vocab_size,
         hiddenSize: raw.hidden_size,
         intermediateSize: raw.intermediate_size,
-        layers: raw.num_hidden_layers,
-        heads,
-        kvHeads,
-        headDim,
+        layers,
+        ...heads,
         rmsNormEps: raw.rms_norm_eps,
         maxPositions: raw.max_position_embeddings,
         tieWordEmbeddings: raw.tie_word_embeddings,
-        rope: parseRope(place, raw, raw),
-        ...traits(raw, place),
+        bias: { qkv: false, o: false, mlp: false },
+        qkNorm: null,
+        norms: 'before',
+        normOffset: 0,
+        fused: false,
+        scales: { embedding: 1, residual: 1, attention: 1 / Math.sqrt(heads.headDim), logits: 1 },
+        softcaps: { attention: null, logits: null },
+        activation: own.activation ?? activationOf(place, 'hidden_act', raw.hidden_act!),
+        ropes: own.ropes ?? [parseRope(place, raw, ropeDefaults(raw), heads.headDim)],
+        attention: Array.from({ length: layers }, () => ({ window: null, rope: 0 })),
+        ...own,
       };
     },
   };
 }
 
-const ACTIVATIONS: ReadonlySet<string> = new Set(['silu', 'swish']);
+/** What rotary embeddings have where their own keys are left out. */
+function ropeDefaults({ rope_theta, max_position_embeddings }: RawConfig): RopeDefaults {
+  return { rope_theta, max_position_embeddings };
+}
+
+/** The activation that a key names. Throws UserError where there is none of that name. */
+export function activationOf(place: string, key: string, name: string): Activation {
+  if (isActivation(name)) return name;
+  const known = Object.keys(ACTIVATIONS).join(', ');
+  throw new UserError(`${place}: key "${key}": "${name}" is not supported, expected one of ${known}`);
+}
 
 function headsOf(place: string, raw: RawConfig): Pick<DecoderConfig, 'heads' | 'kvHeads' | 'headDim'> {
   const heads = raw.num_attention_heads;
@@ -98,27 +145,18 @@ function headsOf(place: string, raw: RawConfig): Pick<DecoderConfig, 'heads' | '
     );
   }
   const headDim = raw.head_dim ?? raw.hidden_size / heads;
-  if (headDim % 2 !== 0) {
-    throw new UserError(
-      `${place}: the heads have ${headDim} dimensions, and rotary embeddings need an even number`,
-    );
-  }
   return { heads, kvHeads, headDim };
 }
 
 /** Layers that see all that is before them, and layers that see a window. */
 const [FULL, SLIDING] = ['full_attention', 'sliding_attention'];
 
-/**
- * The window of every layer, or null where no layer has one, from `layer_types`, or where there are none from the kind of
- * each layer by its number. Throws UserError where some layers have a window and some have not.
- */
-export function windowOf(
+/** Which layers see a window only, by `layer_types`, or where there are none by `isSliding` of a layer's number. */
+function slidingLayers(
   place: string,
   { layer_types: types, num_hidden_layers: layers }: RawConfig,
-  window: number | null,
   isSliding: (layer: number) => boolean,
-): number | null {
+): boolean[] {
   if (types && types.length !== layers) {
     throw new UserError(
       `${place}: key "layer_types" has ${types.length} entries, and num_hidden_layers is ${layers}`,
@@ -130,23 +168,30 @@ export function windowOf(
       `${place}: key "layer_types": "${other}" is not supported, expected ${FULL} or ${SLIDING}`,
     );
   }
-  const sliding = Array.from({ length: layers }, (_, i) => (types ? types[i] === SLIDING : isSliding(i)));
-  if (!sliding.includes(true)) return null;
-  if (sliding.includes(false)) {
-    const key = types ? 'layer_types' : 'max_window_layers';
-    throw new UserError(
-      `${place}: key "${key}": sliding windows on some layers only are not supported, just on all or none`,
-    );
-  }
-  if (window === null) {
-    throw new UserError(`${place}: key "layer_types" asks for ${SLIDING}, and there is no sliding_window`);
-  }
-  return window;
+  return Array.from({ length: layers }, (_, i) => (types ? types[i] === SLIDING : isSliding(i)));
 }
 
-/** As windowOf, by the keys of Qwen: from layer `max_window_layers` on, where `use_sliding_window` turns them on. */
-export function qwenWindow(place: string, raw: RawConfig): number | null {
+/**
+ * How each layer attends: some with a `window`, as slidingLayers has it. Throws UserError where layers are to have one and
+ * there is none.
+ */
+export function windowed(
+  place: string,
+  raw: RawConfig,
+  window: number | null,
+  isSliding: (layer: number) => boolean,
+): (LayerAttention & { sliding: boolean })[] {
+  return slidingLayers(place, raw, isSliding).map((sliding) => {
+    if (sliding && window === null) {
+      throw new UserError(`${place}: key "layer_types" asks for ${SLIDING}, and there is no sliding_window`);
+    }
+    return { sliding, window: sliding ? window : null, rope: 0 };
+  });
+}
+
+/** As `windowed`, by the keys of Qwen: from layer `max_window_layers` on, where `use_sliding_window` turns them on. */
+export function qwenWindows(place: string, raw: RawConfig): LayerAttention[] {
   const window = raw.use_sliding_window ? (raw.sliding_window ?? null) : null;
   const first = raw.max_window_layers ?? 0;
-  return windowOf(place, raw, window, (layer) => window !== null && layer >= first);
+  return windowed(place, raw, window, (layer) => window !== null && layer >= first);
 }

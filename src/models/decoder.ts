@@ -1,20 +1,17 @@
 import { mulDims } from '../base/dims.js';
-import {
-  add,
-  concat,
-  matmul,
-  mul,
-  reshape,
-  rmsNorm,
-  rope,
-  silu,
-  softmax,
-  split,
-  transpose,
-} from '../graph/ops/index.js';
+import { add, mul, reshape, rmsNorm, scalar, split, transpose } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Network, NetworkNames } from './architecture.js';
+import { attend, capped, rotated } from './blocks/attention.js';
+import { gatedMlp } from './blocks/mlp.js';
 import type { DecoderConfig, KeyValue, Sites, Stream } from './model.js';
+
+const NAMES: NetworkNames = {
+  prefix: 'model.',
+  layers: 'model.layers.',
+  head: 'lm_head',
+  embedding: 'model.embed_tokens',
+};
 
 /** The network of a decoder of the Llama family. */
 export function decoderNetwork(c: DecoderConfig): Network {
@@ -22,8 +19,8 @@ export function decoderNetwork(c: DecoderConfig): Network {
     config: c,
     stream: {
       groups: c.heads / c.kvHeads,
-      windows: [c.slidingWindow],
-      rotaries: [{ rope: c.rope, dim: c.headDim }],
+      windows: windowsOf(c),
+      ropes: c.ropes,
     },
     cache: { layers: c.layers, kvHeads: c.kvHeads, headDim: c.headDim },
     names: NAMES,
@@ -32,12 +29,10 @@ export function decoderNetwork(c: DecoderConfig): Network {
   };
 }
 
-const NAMES: NetworkNames = {
-  prefix: 'model.',
-  layers: 'model.layers.',
-  head: 'lm_head',
-  embedding: 'model.embed_tokens',
-};
+/** The windows that its layers have, each once. */
+function windowsOf({ attention }: DecoderConfig): (number | null)[] {
+  return [...new Set(attention.map(({ window }) => window))];
+}
 
 /** Activations are kept as matrices [tokens, width], so that every product is one plain GEMM. */
 function forward(
@@ -47,75 +42,108 @@ function forward(
   boundary: (x: Tensor) => void = () => {},
 ): Tensor {
   const [batch, seq] = stream.ids.shape;
-  const norm = (name: string, x: Tensor) =>
-    rmsNorm(x, sites.param(`${name}.weight`, [c.hiddenSize]), c.rmsNormEps);
-
   const embedded = sites.embedding(NAMES.embedding, stream.ids, {
     in: c.vocabSize,
     out: c.hiddenSize,
     role: 'embedding',
   });
-  let x = reshape(embedded, [mulDims(batch, seq), c.hiddenSize]);
+  let x = scaled(reshape(embedded, [mulDims(batch, seq), c.hiddenSize]), c.scales.embedding);
   for (let layer = 0; layer < c.layers; layer++) {
-    const at = `${NAMES.layers}${layer}`;
+    const [attentionNorms, mlpNorms] = layerNorms(c, `${NAMES.layers}${layer}`);
     boundary(x);
-    x = add(x, attention(c, sites, stream, layer, norm(`${at}.input_layernorm`, x)));
-    x = add(x, mlp(c, sites, layer, norm(`${at}.post_attention_layernorm`, x)));
+    x = residual(c, sites, attentionNorms, x, (y) => attention(c, sites, stream, layer, y));
+    x = residual(c, sites, mlpNorms, x, (y) => gatedMlp(sites, mlpOf(c, layer), y));
   }
   boundary(x);
-  return norm('model.norm', x);
+  return norm(c, sites, 'model.norm', x);
 }
 
+/** Logits over the vocabulary for rows of hidden states: [n, hidden] to [n, vocab]. */
 function lmHead(c: DecoderConfig, sites: Sites, hidden: Tensor): Tensor {
   const shape = { in: c.hiddenSize, out: c.vocabSize, role: 'head' } as const;
-  return c.tieWordEmbeddings
+  const logits = c.tieWordEmbeddings
     ? sites.tiedLinear(NAMES.head, NAMES.embedding, hidden, shape)
     : sites.linear(NAMES.head, hidden, shape);
+  return capped(scaled(logits, c.scales.logits), c.softcaps.logits);
 }
 
-/** SwiGLU feed-forward (Shazeer, arXiv:2002.05202): down(silu(gate(x)) ∘ up(x)). */
-function mlp(c: DecoderConfig, sites: Sites, layer: number, x: Tensor): Tensor {
-  const at = `${NAMES.layers}${layer}.mlp`;
-  const wide = { in: c.hiddenSize, out: c.intermediateSize, bias: c.bias.mlp, layer };
-  const gate = sites.linear(`${at}.gate_proj`, x, { ...wide, role: 'mlp.gate' });
-  const up = sites.linear(`${at}.up_proj`, x, { ...wide, role: 'mlp.up' });
-  return sites.linear(`${at}.down_proj`, mul(silu(gate), up), {
-    in: c.intermediateSize,
-    out: c.hiddenSize,
-    bias: c.bias.mlp,
-    layer,
-    role: 'mlp.down',
+/** Checkpoint names of the norms before and behind a block; absent where there is none. */
+interface BlockNorms {
+  before?: string;
+  behind?: string;
+}
+
+/** Those of attention and of the MLP. As they stand before one or behind the other, `post_attention_layernorm` is either. */
+function layerNorms({ norms }: DecoderConfig, at: string): [BlockNorms, BlockNorms] {
+  const names = (before: string, behind: string): BlockNorms => ({
+    ...(norms !== 'behind' && { before: `${at}.${before}` }),
+    ...(norms !== 'before' && { behind: `${at}.${behind}` }),
   });
+  return [
+    names('input_layernorm', 'post_attention_layernorm'),
+    names(
+      norms === 'both' ? 'pre_feedforward_layernorm' : 'post_attention_layernorm',
+      'post_feedforward_layernorm',
+    ),
+  ];
 }
 
-/**
- * Grouped-query attention (Ainslie et al., arXiv:2305.13245). The query heads that share a key head are
- * stacked as rows, so that no key or value is ever repeated: q [batch, kv, groups·seq, d].
- */
+function residual(
+  c: DecoderConfig,
+  sites: Sites,
+  { before, behind }: BlockNorms,
+  x: Tensor,
+  block: (x: Tensor) => Tensor,
+): Tensor {
+  const y = block(before ? norm(c, sites, before, x) : x);
+  return add(x, scaled(behind ? norm(c, sites, behind, y) : y, c.scales.residual));
+}
+
+/** RMSNorm over the last axis, or over `width` of it. */
+function norm(c: DecoderConfig, sites: Sites, name: string, x: Tensor, width = c.hiddenSize): Tensor {
+  const gain = sites.param(`${name}.weight`, [width]);
+  return rmsNorm(x, c.normOffset === 0 ? gain : add(gain, scalar(c.normOffset)), c.rmsNormEps);
+}
+
+function scaled(x: Tensor, factor: number): Tensor {
+  return factor === 1 ? x : mul(x, scalar(factor));
+}
+
+function mlpOf(c: DecoderConfig, layer: number) {
+  return {
+    at: `${NAMES.layers}${layer}.mlp`,
+    layer,
+    hidden: c.hiddenSize,
+    inner: c.intermediateSize,
+    bias: c.bias.mlp,
+    activation: c.activation,
+    fused: c.fused,
+  };
+}
+
+/** Attention of a layer. x: [batch·seq, hidden]. */
 function attention(c: DecoderConfig, sites: Sites, s: Stream, layer: number, x: Tensor): Tensor {
   const at = `${NAMES.layers}${layer}.self_attn`;
+  const { window, rope } = c.attention[layer];
   const [batch, seq] = s.ids.shape;
-  const groups = c.heads / c.kvHeads;
-  const [{ cos, sin }] = s.rotaries;
-  const project = (name: 'q' | 'k' | 'v', heads: number): Tensor => {
-    const role = `attention.${name}` as const;
-    const shape = { in: c.hiddenSize, out: heads * c.headDim, bias: c.bias.qkv, layer, role };
-    let y = reshape(sites.linear(`${at}.${name}_proj`, x, shape), [batch, seq, heads, c.headDim]);
-    if (c.qkNorm && name !== 'v') {
-      y = rmsNorm(y, sites.param(`${at}.${name}_norm.weight`, [c.headDim]), c.rmsNormEps);
-    }
-    y = transpose(y, [0, 2, 1, 3]);
-    return name === 'v' ? y : rope(y, s.positions, cos, sin);
+  const [qRows, kRows, vRows] = projections(c, sites, at, layer, x);
+  const prepared = (name: 'q' | 'k', rows: Tensor, heads: number): Tensor => {
+    const named = (y: Tensor, width: number) => norm(c, sites, `${at}.${name}_norm`, y, width);
+    const whole = c.qkNorm === 'all' ? named(rows, heads * c.headDim) : rows;
+    const split = reshape(whole, [batch, seq, heads, c.headDim]);
+    const y = transpose(c.qkNorm === 'head' ? named(split, c.headDim) : split, [0, 2, 1, 3]);
+    return rope === null ? y : rotated(y, s.positions, s.rotaries[rope], c.ropes[rope].dim);
   };
-
-  const q = reshape(project('q', c.heads), [batch, c.kvHeads, mulDims(groups, seq), c.headDim]);
-  const added: KeyValue = { k: project('k', c.kvHeads), v: project('v', c.kvHeads) };
+  const q = prepared('q', qRows, c.heads);
+  const added: KeyValue = {
+    k: prepared('k', kRows, c.kvHeads),
+    v: transpose(reshape(vRows, [batch, seq, c.kvHeads, c.headDim]), [0, 2, 1, 3]),
+  };
   s.cache?.present(layer, added);
-  const heads = attend(q, s.masks[0], 1 / Math.sqrt(c.headDim), added, s.cache?.past(layer));
-
-  const rows = transpose(reshape(heads, [batch, c.heads, seq, c.headDim]), [0, 2, 1, 3]);
-  const flat = reshape(rows, [mulDims(batch, seq), c.heads * c.headDim]);
-  return sites.linear(`${at}.o_proj`, flat, {
+  const mask = s.masks[windowsOf(c).indexOf(window)];
+  const scoring = { scale: c.scales.attention, softcap: c.softcaps.attention };
+  const rows = attend(c, scoring, q, mask, added, s.cache?.past(layer));
+  return sites.linear(`${at}.o_proj`, rows, {
     in: c.heads * c.headDim,
     out: c.hiddenSize,
     bias: c.bias.o,
@@ -124,15 +152,21 @@ function attention(c: DecoderConfig, sites: Sites, s: Stream, layer: number, x: 
   });
 }
 
-/**
- * softmax(scale·q·Kᵀ + mask)·V, where K and V are what the cache holds followed by what is new. Past and
- * new are multiplied apart, so the cache is read but never copied.
- */
-function attend(q: Tensor, mask: Tensor, scale: number, added: KeyValue, past?: KeyValue): Tensor {
-  const scores = (k: Tensor) => matmul(q, k, { transB: true, alpha: scale });
-  if (!past) return matmul(softmax(add(scores(added.k), mask)), added.v);
-  const sizes = [past.k.shape[2], added.k.shape[2]];
-  const weights = softmax(add(concat([scores(past.k), scores(added.k)], 3), mask));
-  const [before, now] = split(weights, 3, sizes);
-  return add(matmul(before, past.v), matmul(now, added.v));
+/** Queries, keys and values: [batch·seq, heads·headDim] each. */
+function projections(
+  c: DecoderConfig,
+  sites: Sites,
+  at: string,
+  layer: number,
+  x: Tensor,
+): readonly Tensor[] {
+  const widths = [c.heads, c.kvHeads, c.kvHeads].map((heads) => heads * c.headDim);
+  const shape = { in: c.hiddenSize, bias: c.bias.qkv, layer };
+  if (c.fused) {
+    const out = widths.reduce((a, b) => a + b);
+    return split(sites.linear(`${at}.qkv_proj`, x, { ...shape, out, role: 'attention.qkv' }), 1, widths);
+  }
+  return (['q', 'k', 'v'] as const).map((name, i) =>
+    sites.linear(`${at}.${name}_proj`, x, { ...shape, out: widths[i], role: `attention.${name}` }),
+  );
 }

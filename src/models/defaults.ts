@@ -11,7 +11,8 @@ export interface ClassDefaults {
   num_key_value_heads: number | null;
   /** null or absent: hidden_size / num_attention_heads. */
   head_dim?: number | null;
-  hidden_act: string;
+  hidden_act?: string;
+  hidden_activation?: string;
   rms_norm_eps: number;
   max_position_embeddings: number;
   tie_word_embeddings: boolean;
@@ -21,6 +22,15 @@ export interface ClassDefaults {
   sliding_window?: number | null;
   use_sliding_window?: boolean;
   max_window_layers?: number;
+  original_max_position_embeddings?: number;
+  no_rope_layer_interval?: number;
+  embedding_multiplier?: number;
+  residual_multiplier?: number;
+  attention_multiplier?: number;
+  logits_scaling?: number;
+  query_pre_attn_scalar?: number;
+  attn_logit_softcapping?: number | null;
+  final_logit_softcapping?: number | null;
 }
 
 const llama = {
@@ -75,8 +85,120 @@ const qwen2 = {
 
 const qwen3 = { ...qwen2, head_dim: 128, attention_bias: false };
 
+const smollm3 = {
+  vocab_size: 128_256,
+  hidden_size: 2048,
+  intermediate_size: 11_008,
+  num_hidden_layers: 36,
+  num_attention_heads: 16,
+  num_key_value_heads: 4,
+  hidden_act: 'silu',
+  rms_norm_eps: 1e-6,
+  max_position_embeddings: 32_768,
+  tie_word_embeddings: true,
+  rope_theta: 2_000_000,
+  attention_bias: false,
+  mlp_bias: false,
+  use_sliding_window: false,
+  sliding_window: null,
+  no_rope_layer_interval: 4,
+};
+
+const { head_dim: _, ...granite } = {
+  ...llama,
+  embedding_multiplier: 1,
+  residual_multiplier: 1,
+  attention_multiplier: 1,
+  logits_scaling: 1,
+};
+
+const olmo2 = {
+  vocab_size: 50_304,
+  hidden_size: 4096,
+  intermediate_size: 11_008,
+  num_hidden_layers: 32,
+  num_attention_heads: 32,
+  num_key_value_heads: null,
+  hidden_act: 'silu',
+  rms_norm_eps: 1e-5,
+  max_position_embeddings: 2048,
+  tie_word_embeddings: false,
+  rope_theta: 10_000,
+  attention_bias: false,
+};
+
+const phi3 = {
+  vocab_size: 32_064,
+  hidden_size: 3072,
+  intermediate_size: 8192,
+  num_hidden_layers: 32,
+  num_attention_heads: 32,
+  num_key_value_heads: null,
+  hidden_act: 'silu',
+  rms_norm_eps: 1e-5,
+  max_position_embeddings: 4096,
+  original_max_position_embeddings: 4096,
+  tie_word_embeddings: false,
+  rope_theta: 10_000,
+  sliding_window: null,
+};
+
+const gemma = {
+  vocab_size: 256_000,
+  hidden_size: 3072,
+  intermediate_size: 24_576,
+  num_hidden_layers: 28,
+  num_attention_heads: 16,
+  num_key_value_heads: 16,
+  head_dim: 256,
+  hidden_act: 'gelu_pytorch_tanh',
+  rms_norm_eps: 1e-6,
+  max_position_embeddings: 8192,
+  tie_word_embeddings: true,
+  rope_theta: 10_000,
+  attention_bias: false,
+};
+
+const gemma2 = {
+  vocab_size: 256_000,
+  hidden_size: 2304,
+  intermediate_size: 9216,
+  num_hidden_layers: 26,
+  num_attention_heads: 8,
+  num_key_value_heads: 4,
+  head_dim: 256,
+  hidden_activation: 'gelu_pytorch_tanh',
+  rms_norm_eps: 1e-6,
+  max_position_embeddings: 8192,
+  tie_word_embeddings: true,
+  rope_theta: 10_000,
+  attention_bias: false,
+  sliding_window: 4096,
+  query_pre_attn_scalar: 256,
+  attn_logit_softcapping: 50,
+  final_logit_softcapping: 30,
+};
+
+const gemma3_text = {
+  ...gemma2,
+  vocab_size: 262_208,
+  max_position_embeddings: 131_072,
+  rope_theta: 1_000_000,
+  attn_logit_softcapping: null,
+  final_logit_softcapping: null,
+};
+
 /** By `model_type`; test/golden/configs.test.ts compares them with the classes of transformers. */
-export const classDefaults = { llama, mistral, qwen2, qwen3 } as const satisfies Record<
-  string,
-  ClassDefaults
->;
+export const classDefaults = {
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  smollm3,
+  granite,
+  olmo2,
+  phi3,
+  gemma,
+  gemma2,
+  gemma3_text,
+} as const satisfies Record<string, ClassDefaults>;

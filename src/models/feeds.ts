@@ -1,7 +1,7 @@
 import { f32, type HostTensor } from '../base/tensor.js';
 import type { Feeds } from '../graph/runtime/session.js';
 import type { StreamSpec } from './architecture.js';
-import { ropeTables } from './rope.js';
+import { lengthsLike, ropeTables } from './rope.js';
 import { tableName } from './stream.js';
 
 /** Score of a position that may not be seen; far below any real one, and finite, so that no row is NaN. */
@@ -25,7 +25,8 @@ type Tables = Record<string, HostTensor>;
  * lengths met so far.
  */
 export class SequenceFeeds {
-  private rotary: { tables: Tables; positions: number } | undefined;
+  /** The tables last made, and the lengths that they are for. */
+  private rotary: { tables: Tables; from: number; to: number } | undefined;
   private readonly masks = new Map<number, Tables>();
   /** Names of the feeds that are made here and not needed by anybody else: they may be lent to the engine. */
   readonly lendable: readonly string[];
@@ -37,7 +38,7 @@ export class SequenceFeeds {
   ) {
     this.lendable = [
       ...spec.windows.map((_, i) => tableName('mask', i)),
-      ...spec.rotaries.flatMap((_, i) => [tableName('cos', i), tableName('sin', i)]),
+      ...spec.ropes.flatMap((_, i) => [tableName('cos', i), tableName('sin', i)]),
     ];
   }
 
@@ -73,19 +74,23 @@ export class SequenceFeeds {
     };
   }
 
-  /** Rotary tables for at least `positions` positions. */
-  private rotaryTables(positions: number): Tables {
-    if (!this.rotary || this.rotary.positions < positions) {
-      const size = Math.max(64, 2 ** Math.ceil(Math.log2(positions)));
-      const tables: Tables = {};
-      for (const [i, { rope, dim }] of this.spec.rotaries.entries()) {
-        const { cos, sin } = ropeTables(rope, dim, size);
-        tables[tableName('cos', i)] = f32(cos, [size, dim / 2]);
-        tables[tableName('sin', i)] = f32(sin, [size, dim / 2]);
-      }
-      this.rotary = { tables, positions: size };
+  /** Rotary tables for a sequence of `length` positions. */
+  private rotaryTables(length: number): Tables {
+    const kept = this.rotary;
+    if (kept && kept.from <= length && length <= kept.to) return kept.tables;
+    const { ropes } = this.spec;
+    const ranges = ropes.map((rope) => lengthsLike(rope, length));
+    const from = Math.max(1, ...ranges.map(([first]) => first));
+    // Room for longer ones that have the same frequencies.
+    const to = Math.min(Math.max(64, 2 ** Math.ceil(Math.log2(length))), ...ranges.map(([, last]) => last));
+    const tables: Tables = {};
+    for (const [i, rope] of ropes.entries()) {
+      const { cos, sin } = ropeTables(rope, length, to);
+      tables[tableName('cos', i)] = f32(cos, [to, rope.dim / 2]);
+      tables[tableName('sin', i)] = f32(sin, [to, rope.dim / 2]);
     }
-    return this.rotary.tables;
+    this.rotary = { tables, from, to };
+    return tables;
   }
 
   /** A mask for each window. */

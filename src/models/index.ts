@@ -2,14 +2,33 @@ import * as z from 'zod';
 import { nearest, UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import type { Architecture, Network } from './architecture.js';
+import { gemma } from './gemma.js';
+import { gemma2 } from './gemma2.js';
+import { gemma3_text } from './gemma3_text.js';
+import { granite } from './granite.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
 import type { DecoderConfig } from './model.js';
+import { olmo2 } from './olmo2.js';
+import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
 import { qwen3 } from './qwen3.js';
+import { smollm3 } from './smollm3.js';
 
 /** Every architecture, by the `model_type` of config.json. */
-export const architectures: Record<string, Architecture> = { llama, mistral, qwen2, qwen3 };
+export const architectures: Record<string, Architecture> = {
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  smollm3,
+  granite,
+  olmo2,
+  phi3,
+  gemma,
+  gemma2,
+  gemma3_text,
+};
 
 /** Reads a parsed config.json by its `model_type`. `place` names the file in errors. */
 export function parseModelConfig(place: string, config: unknown): DecoderConfig {

@@ -1,11 +1,7 @@
-import { decoderArchitecture, windowOf } from './config.js';
+import { decoderArchitecture, windowed } from './config.js';
 
 /** Mistral 7B and its like: Llama with a sliding attention window, by layer where `layer_types` are given (Ministral). */
 export const mistral = decoderArchitecture('mistral', (raw, place) => {
   const window = raw.sliding_window ?? null;
-  return {
-    bias: { qkv: false, o: false, mlp: false },
-    qkNorm: false,
-    slidingWindow: windowOf(place, raw, window, () => window !== null),
-  };
+  return { attention: windowed(place, raw, window, () => window !== null) };
 });

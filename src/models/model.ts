@@ -1,4 +1,5 @@
 import type { Tensor } from '../graph/tensor.js';
+import type { Activation } from './blocks/activation.js';
 
 /** What sites do, alike in every network. */
 export const ROLES = [
@@ -6,10 +7,12 @@ export const ROLES = [
   'attention.k',
   'attention.v',
   'attention.o',
+  'attention.qkv',
   'attention.pos_k',
   'attention.pos_q',
   'mlp.gate',
   'mlp.up',
+  'mlp.gate_up',
   'mlp.down',
   'embedding',
   'pooler',
@@ -76,19 +79,49 @@ export interface Stream {
   };
 }
 
-/** Rotary embedding parameters, as config.json has them (rope_theta, rope_scaling or rope_parameters). */
+/** How the frequencies of a rotary embedding are scaled, as config.json has it (rope_scaling or rope_parameters). */
+export type RopeScaling =
+  | { type: 'default' }
+  | { type: 'linear'; factor: number }
+  | { type: 'dynamic'; factor: number; maxPositions: number }
+  | {
+      type: 'llama3';
+      factor: number;
+      lowFreqFactor: number;
+      highFreqFactor: number;
+      originalMaxPositions: number;
+    }
+  | {
+      type: 'yarn';
+      factor: number;
+      attentionFactor: number;
+      betaFast: number;
+      betaSlow: number;
+      truncate: boolean;
+      originalMaxPositions: number;
+    }
+  | {
+      type: 'longrope';
+      shortFactors: readonly number[];
+      longFactors: readonly number[];
+      attentionFactor: number;
+      originalMaxPositions: number;
+    };
+
+/** A rotary embedding. */
 export interface RopeConfig {
   theta: number;
-  scaling:
-    | { type: 'default' }
-    | { type: 'linear'; factor: number }
-    | {
-        type: 'llama3';
-        factor: number;
-        lowFreqFactor: number;
-        highFreqFactor: number;
-        originalMaxPositions: number;
-      };
+  /** How many dimensions of each head it turns, the first ones. */
+  dim: number;
+  scaling: RopeScaling;
+}
+
+/** How one layer attends. */
+export interface LayerAttention {
+  /** Each position sees only this many positions back, itself included; null: all. */
+  readonly window: number | null;
+  /** Which of the network's rotary embeddings turns queries and keys; null: none. */
+  readonly rope: number | null;
 }
 
 /** A decoder-only transformer of the Llama family, as its file under src/models describes it. */
@@ -105,10 +138,21 @@ export interface DecoderConfig {
   /** Longest sequence the model was made for. */
   maxPositions: number;
   tieWordEmbeddings: boolean;
-  rope: RopeConfig;
-  /** Each position sees only this many positions back, itself included. */
-  slidingWindow: number | null;
   bias: { qkv: boolean; o: boolean; mlp: boolean };
-  /** RMSNorm over each head of q and k before rotation (Qwen3). */
-  qkNorm: boolean;
+  activation: Activation;
+  ropes: readonly RopeConfig[];
+  /** Of each layer. */
+  attention: readonly LayerAttention[];
+  /** RMSNorm of q and k before rotation: over each head (Qwen3), or over all of them (OLMo 2). */
+  qkNorm: 'head' | 'all' | null;
+  /** Where a layer's norms stand: before attention and MLP, behind them, or both (Gemma 2). */
+  norms: 'before' | 'behind' | 'both';
+  /** What is added to the gains of norms that the checkpoint has: Gemma keeps w − 1. */
+  normOffset: 0 | 1;
+  /** One matrix for q, k and v, and one for gate and up (Phi-3). */
+  fused: boolean;
+  /** Factors: of the embeddings, of what attention and MLP add, of q·kᵀ, of the logits. */
+  scales: { embedding: number; residual: number; attention: number; logits: number };
+  /** Bounds by tanh of attention's scores and of the logits (Gemma 2); null: none. */
+  softcaps: { attention: number | null; logits: number | null };
 }

@@ -28,17 +28,20 @@ describe('config.json', () => {
   it.each([
     [
       { ...llama, model_type: 'lama' },
-      'c: key "model_type": "lama" is not supported, expected one of llama, mistral, qwen2, qwen3 (did you mean "llama"?)',
+      'c: key "model_type": "lama" is not supported, expected one of llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, phi3, gemma, gemma2, gemma3_text (did you mean "llama"?)',
     ],
     [{ ...llama, hidden_size: 'x' }, 'c: key "hidden_size": expected number'],
     [
       { ...llama, num_key_value_heads: 4 },
       'c: key "num_key_value_heads": 4 does not divide num_attention_heads, 9',
     ],
-    [{ ...llama, hidden_act: 'gelu' }, 'c: key "hidden_act": only "silu" (or "swish", its other name)'],
+    [{ ...llama, hidden_act: 'gelo' }, 'c: key "hidden_act": "gelo" is not supported, expected one of silu, swish, '],
     [{ ...llama, num_hidden_layers: 1e9 }, 'c: key "num_hidden_layers"'],
     [{ ...llama, rms_norm_eps: 1e308 }, 'c: key "rms_norm_eps"'],
-    [{ ...llama, head_dim: 7 }, 'c: the heads have 7 dimensions, and rotary embeddings need an even number'],
+    [
+      { ...llama, head_dim: 7 },
+      'c: key "rope_parameters": 7 of the 7 dimensions of a head would be rotated, and rotary embeddings need an even number',
+    ],
     [
       { ...llama, quantization_config: { quant_method: 'gptq', bits: 4 } },
       'c: key "quantization_config": the weights were quantized by GPTQ, which is not read',
@@ -52,16 +55,20 @@ describe('config.json', () => {
       'c: key "quantization": the weights were quantized by mlx, which is not read',
     ],
     [
-      { ...llama, rope_scaling: { rope_type: 'yarn', factor: 2 } },
-      'c: key "rope_scaling.rope_type": "yarn" is not supported, expected default, linear or llama3',
+      { ...llama, rope_scaling: { rope_type: 'spiral', factor: 2 } },
+      'c: key "rope_scaling.rope_type": "spiral" is not supported, expected default, linear, dynamic, llama3, yarn or longrope',
     ],
     [
       { ...llama, rope_scaling: { rope_type: 'llama3', factor: 2 } },
       'c: key "rope_scaling.low_freq_factor" is missing; rope type "llama3" needs it',
     ],
     [
-      { ...llama, model_type: 'qwen3', use_sliding_window: true },
-      'c: key "max_window_layers": sliding windows on some layers only are not supported',
+      { ...llama, rope_scaling: { rope_type: 'longrope', short_factor: [1], long_factor: [2] } },
+      'c: key "rope_scaling.short_factor" has 1 factors, and',
+    ],
+    [
+      { ...llama, partial_rotary_factor: 0.01 },
+      'partial_rotary_factor": rotating a part of each head only is not supported for this model_type',
     ],
     [[], 'c: expected object'],
   ])('refuses %#', (config, message) => {
@@ -71,8 +78,9 @@ describe('config.json', () => {
 
 describe('rotary frequencies', () => {
   it('scale linearly, or as Llama 3.1 does by wavelength', () => {
-    const plain = inverseFrequencies({ theta: 10_000, scaling: { type: 'default' } }, 64);
-    const linear = inverseFrequencies({ theta: 10_000, scaling: { type: 'linear', factor: 4 } }, 64);
+    const rope = { theta: 10_000, dim: 64 };
+    const plain = inverseFrequencies({ ...rope, scaling: { type: 'default' } }, 8);
+    const linear = inverseFrequencies({ ...rope, scaling: { type: 'linear', factor: 4 } }, 8);
     plain.forEach((f, i) => expect(linear[i]).toBeCloseTo(f / 4, 10));
     const scaling = {
       type: 'llama3',
@@ -81,7 +89,7 @@ describe('rotary frequencies', () => {
       highFreqFactor: 4,
       originalMaxPositions: 64,
     } as const;
-    const llama3 = inverseFrequencies({ theta: 10_000, scaling }, 64);
+    const llama3 = inverseFrequencies({ ...rope, scaling }, 8);
     expect(llama3[0]).toBe(plain[0]);
     expect(llama3[31]).toBeCloseTo(plain[31] / 8, 12);
   });

@@ -1,8 +1,7 @@
-import { decoderArchitecture, qwenWindow } from './config.js';
+import { decoderArchitecture, qwenWindows } from './config.js';
 
 /** Qwen2 and Qwen2.5: Llama with biases on q, k and v. */
 export const qwen2 = decoderArchitecture('qwen2', (raw, place) => ({
   bias: { qkv: true, o: false, mlp: false },
-  qkNorm: false,
-  slidingWindow: qwenWindow(place, raw),
+  attention: qwenWindows(place, raw),
 }));

@@ -1,11 +1,11 @@
-import { decoderArchitecture, qwenWindow } from './config.js';
+import { decoderArchitecture, qwenWindows } from './config.js';
 
 /** Qwen3 (dense): Llama with RMSNorm on each head of q and k. */
 export const qwen3 = decoderArchitecture('qwen3', (raw, place) => {
   const { attention_bias = false } = raw;
   return {
     bias: { qkv: attention_bias, o: attention_bias, mlp: false },
-    qkNorm: true,
-    slidingWindow: qwenWindow(place, raw),
+    qkNorm: 'head',
+    attention: qwenWindows(place, raw),
   };
 });

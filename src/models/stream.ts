@@ -32,14 +32,14 @@ export function decodingStream({ stream, cache }: Network): { stream: Stream; pr
   };
 }
 
-function streamOf({ groups, windows, rotaries }: StreamSpec, batch: Dim, keys: Dim): Stream {
+function streamOf({ groups, windows, ropes }: StreamSpec, batch: Dim, keys: Dim): Stream {
   return {
     ids: input('ids', 'int32', ['batch', 'seq']),
     positions: input('positions', 'int64', ['batch', 'seq']),
     masks: windows.map((_, i) =>
       input(tableName('mask', i), 'float32', [batch, 1, mulDims(groups, 'seq'), keys]),
     ),
-    rotaries: rotaries.map(({ dim }, i) => ({
+    rotaries: ropes.map(({ dim }, i) => ({
       cos: input(tableName('cos', i), 'float32', ['table', dim / 2]),
       sin: input(tableName('sin', i), 'float32', ['table', dim / 2]),
     })),

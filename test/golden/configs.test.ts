@@ -41,10 +41,9 @@ const cases = Object.entries(file)
 
 /** What transformers computes and this program refuses, with the reason that it gives. */
 const REFUSED: Record<string, string> = {
-  'rope: partial beside': 'key "partial_rotary_factor": rotating a part of each head only is not supported',
-  'window: mistral, layer_types mixed': 'key "layer_types": sliding windows on some layers only',
-  'window: qwen2, one layer': 'key "max_window_layers": sliding windows on some layers only',
-  'act: gelu': 'key "hidden_act": only "silu" (or "swish", its other name) is supported, found "gelu"',
+  'rope: partial beside': 'partial_rotary_factor": rotating a part of each head only is not supported',
+  'gemma3_text: bidirectional':
+    'key "use_bidirectional_attention": such a model is an encoder, and not supported',
 };
 /** What transformers does not run for reasons of its own, and what the reading of the keys has a plain answer to. */
 const BEYOND = [

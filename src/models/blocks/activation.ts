@@ -1,0 +1,18 @@
+import { gelu, relu, silu } from '../../graph/ops/index.js';
+import type { Tensor } from '../../graph/tensor.js';
+
+/** Nonlinearities by the names that config.json has for them (transformers' ACT2FN). */
+export const ACTIVATIONS = {
+  silu,
+  swish: silu,
+  relu,
+  gelu: (x: Tensor) => gelu(x, 'none'),
+  gelu_new: (x: Tensor) => gelu(x, 'tanh'),
+  gelu_fast: (x: Tensor) => gelu(x, 'tanh'),
+  gelu_pytorch_tanh: (x: Tensor) => gelu(x, 'tanh'),
+} as const satisfies Record<string, (x: Tensor) => Tensor>;
+export type Activation = keyof typeof ACTIVATIONS;
+
+export function isActivation(name: string): name is Activation {
+  return Object.hasOwn(ACTIVATIONS, name);
+}

@@ -1,0 +1,55 @@
+import { UserError } from '../base/errors.js';
+import { activationOf, decoderArchitecture, type RawConfig, windowed } from './config.js';
+import { gemmaTraits } from './gemma.js';
+import type { RopeConfig } from './model.js';
+import { type RopeParameters, ropeOf } from './ropeConfig.js';
+
+/** What the rotary embedding of windows turns by, where config.json does not say. */
+const LOCAL_THETA = 10_000;
+const [FULL, SLIDING] = [0, 1];
+
+/** Gemma 3, the text model: as Gemma 2 without bounds, with q and k normed by head, and a rotary embedding of its own for windows. */
+export const gemma3_text = decoderArchitecture('gemma3_text', (raw, place, { headDim }) => {
+  if (raw.use_bidirectional_attention) {
+    throw new UserError(
+      `${place}: key "use_bidirectional_attention": such a model is an encoder, and not supported`,
+    );
+  }
+  const pattern = raw.sliding_window_pattern ?? 6;
+  const layers = windowed(place, raw, raw.sliding_window ?? null, (layer) => (layer + 1) % pattern !== 0);
+  return {
+    ...gemmaTraits(raw),
+    qkNorm: 'head',
+    norms: 'both',
+    activation: activationOf(place, 'hidden_activation', raw.hidden_activation!),
+    ropes: ropesOf(place, raw, headDim),
+    attention: layers.map(({ sliding, window }) => ({ window, rope: sliding ? SLIDING : FULL })),
+    softcaps: {
+      attention: raw.attn_logit_softcapping ?? null,
+      logits: raw.final_logit_softcapping ?? null,
+    },
+  };
+});
+
+/** That of all positions, and that of windows: in `rope_parameters` by kind of layer, or by the keys of before. */
+function ropesOf(place: string, raw: RawConfig, headDim: number): RopeConfig[] {
+  const kinds = raw.rope_parameters ?? {};
+  const defaults = (theta: number) => ({
+    rope_theta: theta,
+    max_position_embeddings: raw.max_position_embeddings,
+  });
+  const given = (kind: 'full_attention' | 'sliding_attention') => (kinds[kind] ?? {}) as RopeParameters;
+  const full = { ...given('full_attention'), ...raw.rope_scaling };
+  const beside = { partial_rotary_factor: raw.partial_rotary_factor };
+  const at = (kind: string) => `${place}: key "rope_parameters.${kind}`;
+  return [
+    ropeOf(at('full_attention'), full, beside, defaults(raw.rope_theta), headDim),
+    ropeOf(
+      at('sliding_attention'),
+      given('sliding_attention'),
+      beside,
+      defaults(raw.rope_local_base_freq ?? LOCAL_THETA),
+      headDim,
+    ),
+  ];
+}
