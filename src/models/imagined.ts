@@ -18,11 +18,12 @@ const STORED: Readonly<Record<StoredDType, { dtype: SafetensorsDType; bytes: num
  * named. Nothing of it can be read or run.
  */
 export function imaginedModel(config: DecoderConfig, dtype: StoredDType, format?: QuantFormat): BaseModel {
-  const { sites, parameters } = describe(config);
+  const described = describe(config);
+  const { sites, parameters } = described;
   const file = 'model.safetensors';
   const stored = STORED[dtype];
   const layers = new Set(
-    sites.filter((s) => s.kind === 'linear' && s.name !== 'lm_head').map((s) => `${s.name}.weight`),
+    sites.filter((s) => s.kind === 'linear' && s.role !== 'head').map((s) => `${s.name}.weight`),
   );
   const tensors = new Map<string, TensorInfo>();
   const quantized = new Map<string, QuantizedTensor>();
@@ -39,10 +40,8 @@ export function imaginedModel(config: DecoderConfig, dtype: StoredDType, format?
   }
   const read = () => Promise.reject(new Error('there is only the shape of this model'));
   return {
+    ...described,
     folder: '',
-    config,
-    sites,
-    parameters,
     quantized,
     weightsFolder: '',
     checkpoint: { folder: '', tensors, read },

@@ -35,7 +35,10 @@ describe('config.json', () => {
       { ...llama, num_key_value_heads: 4 },
       'c: key "num_key_value_heads": 4 does not divide num_attention_heads, 9',
     ],
-    [{ ...llama, hidden_act: 'gelo' }, 'c: key "hidden_act": "gelo" is not supported, expected one of silu, swish, '],
+    [
+      { ...llama, hidden_act: 'gelo' },
+      'c: key "hidden_act": "gelo" is not supported, expected one of silu, swish, ',
+    ],
     [{ ...llama, num_hidden_layers: 1e9 }, 'c: key "num_hidden_layers"'],
     [{ ...llama, rms_norm_eps: 1e308 }, 'c: key "rms_norm_eps"'],
     [
