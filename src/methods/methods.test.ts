@@ -268,7 +268,7 @@ describe('adapters in folders of their own form', () => {
       'needs layers with keys',
     );
     expect(() => methods.lin.select(methods.lin.parse('c', {}), bare)).toThrow(
-      'lin needs layers called down_proj',
+      'lin stands behind mlp.down, and the model has none',
     );
   });
 });
