@@ -40,15 +40,14 @@ export function runCurvesSvg(
   title: string,
   theme?: Theme,
 ): string {
-  const series = runs.flatMap(({ name, curves: { train, heldOut } }, look): LineSeries[] => [
-    ...(train.length === 0
-      ? []
-      : [{ name: `${name}, training`, points: smoothTrainLoss({ train }).map(pointOf), look }]),
-    ...(heldOut.length === 0
-      ? []
-      : [{ name: `${name}, held out`, points: heldOut.map(pointOf), look, dots: true, line: false }]),
+  const shown = runs.filter(({ curves: { train, heldOut } }) => train.length + heldOut.length > 0);
+  const series = shown.flatMap(({ name, curves: { train, heldOut } }, look): LineSeries[] => [
+    { name, points: smoothTrainLoss({ train }).map(pointOf), look },
+    ...(heldOut.length === 0 ? [] : [{ points: heldOut.map(pointOf), look, dots: true, line: false }]),
   ]);
-  return lineChart({ title, ...AXES, series }, theme);
+  const heldOut = shown.some(({ curves }) => curves.heldOut.length > 0);
+  const subtitle = `lines: training loss without its noise${heldOut ? '; marks: held-out loss' : ''}`;
+  return lineChart({ title, subtitle, ...AXES, series }, theme);
 }
 
 function pointOf({ step, loss }: LossPoint): Point {

@@ -116,9 +116,12 @@ describe('the picture of several runs', () => {
       ],
       'runs',
     );
-    for (const name of ['one, training', 'one, held out', 'two, training'])
-      expect(svg).toContain(`>${name}<`);
-    expect(svg).not.toContain('none,');
+    for (const name of ['one', 'two']) expect(svg).toContain(`>${name}<`);
+    expect(svg).toContain('lines: training loss without its noise; marks: held-out loss');
+    expect(svg).toContain('one, marks: 1 at step 2.');
+    // The mark of the held-out loss, and on the sample of its run.
+    expect(svg.match(/class="mark halo"/g)).toHaveLength(2);
+    expect(svg).not.toContain('>none<');
     expect(
       new Set([...svg.matchAll(/class="curve"[^>]* stroke="([^"]*)"/g)].map(([, stroke]) => stroke)).size,
     ).toBe(2);

@@ -34,10 +34,11 @@ export async function writeLrReport(folder: string, found: LrFound, record: obje
 /** Draws the losses over the learning rate, on a logarithmic axis, and where the smooth one falls fastest. */
 export function lrSvg({ points, smooth, steepest }: LrFound): string {
   const at = points.findIndex(({ learningRate }) => learningRate === steepest);
+  const [low, high] = [Math.min(...smooth), Math.min(Math.max(...smooth), CEILING * smooth[0])];
   return lineChart({
     title: 'learning-rate test',
     x: { label: 'learning rate', log: true },
-    y: { label: 'loss', from: Math.min(...smooth), to: Math.min(Math.max(...smooth), CEILING * smooth[0]) },
+    y: { label: 'loss', from: low - (high - low) / 20, to: high },
     series: [
       {
         name: 'loss of each step',

@@ -77,7 +77,7 @@ export function figure({
   )}\n`;
 }
 
-const KEY = 28;
+const KEY = 38;
 const KEY_GAP = 6;
 const ROW = 20;
 
@@ -129,7 +129,7 @@ export function curve(pixels: readonly (readonly [number, number])[], look: Look
     fill: 'none',
     stroke: look.colour,
     'stroke-width': faint ? 1 : 2,
-    'stroke-opacity': faint ? 0.35 : undefined,
+    'stroke-opacity': faint ? 0.5 : undefined,
     'stroke-dasharray': faint ? undefined : look.dash,
     'stroke-linejoin': 'round',
     d: path ?? '',

@@ -45,12 +45,12 @@ export function lineChart({ series, ...chart }: LineChart, theme: Theme = 'auto'
     theme,
     xs: [...seen(points).map(([x]) => x), ...bands.map(([x]) => x)],
     ys: [...seen(points).map(([, y]) => y), ...bands.flatMap(([, low, high]) => [low, high])],
-    legend: series.flatMap((one, i) => legendOf(one, i)),
+    legend: series.flatMap((_, i) => legendOf(series, i)),
     told: `Line chart of ${axisWords(chart.y)} over ${axisWords(chart.x)}. ${series
-      .map(({ name, points: own }, i) =>
-        name === undefined && i > 0 ? '' : seriesWords(name, seen(own), chart.x.label),
-      )
-      .filter((words) => words !== '')
+      .flatMap(({ points: own }, i) => {
+        const name = nameOf(series, i);
+        return name === undefined && i > 0 ? [] : [seriesWords(name, seen(own), chart.x.label)];
+      })
       .join(' ')}`,
     marks: (frame) => {
       const shown = series.map((one) => pixelsOf(thinned(seen(one.points)), frame));
@@ -72,10 +72,30 @@ export function lineChart({ series, ...chart }: LineChart, theme: Theme = 'auto'
   });
 }
 
-function legendOf({ name, look, faint, dots, line = true }: LineSeries, i: number): LegendEntry[] {
+function lookAt(series: readonly LineSeries[], i: number): number {
+  return series[i].look ?? i;
+}
+
+/** What a curve is called in words: marks without a name by that of their curve. */
+function nameOf(series: readonly LineSeries[], i: number): string | undefined {
+  const { name, dots } = series[i];
+  if (name !== undefined || !dots) return name;
+  const curve = series.find(
+    (other, at) => other.name !== undefined && lookAt(series, at) === lookAt(series, i),
+  );
+  return curve && `${curve.name}, marks`;
+}
+
+/** Marks without a name belong to the curve whose look they share, and are shown on its sample. */
+function legendOf(series: readonly LineSeries[], i: number): LegendEntry[] {
+  const { name, faint, line = true } = series[i];
   if (name === undefined) return [];
-  const kind = !line ? 'points' : faint ? 'faint' : dots ? 'line' : 'dashes';
-  return [{ name, look: lookOf(look ?? i), kind }];
+  const marked = series.some(
+    (other, at) =>
+      other.dots && lookAt(series, at) === lookAt(series, i) && (at === i || other.name === undefined),
+  );
+  const kind = !line ? 'points' : faint ? 'faint' : marked ? 'line' : 'dashes';
+  return [{ name, look: lookOf(lookAt(series, i)), kind }];
 }
 
 function isShown([x, y]: Point, chart: { x: Axis; y: Axis }): boolean {
