@@ -89,7 +89,7 @@ export const lab: CommandSpec = {
     const held = base.data === undefined || evalData !== undefined ? { evalData } : { evalSplit: 0.1 };
     const own = { base: { ...base, ...held }, seeds };
     const grid = withOverrides(await openGrid(path), own);
-    const runs = chosenRuns(await planGrid(grid, new Sources(locating(terminal))), only);
+    const runs = chosenRuns(grid, await planGrid(grid, new Sources(locating(terminal))), only);
     if (options.dryRun) return tellPlan(grid, runs, terminal);
     if (output === undefined) throw new UsageError('--output is missing (see --help)');
     const flags = toFlags({ ...shape, ...ownShape }, { ...given, grid: undefined, json: undefined });
@@ -117,10 +117,16 @@ function tellPlan({ title }: Grid, runs: readonly PlannedRun[], terminal: Termin
   if (terminal.json) return exitCodes.ok;
   const facts = [...new Set(runs.flatMap((run) => Object.keys(run.facts)))];
   const rows = runs.map((run) => [run.name, ...facts.map((name) => run.facts[name] ?? '-')]);
-  const head = ['run', ...facts.map((name) => kindNamed(runs[0].kind).metrics[name]?.title ?? name)];
+  const head = ['run', ...facts.map((name) => titleOf(runs, name))];
   terminal.say(`${title}: ${counted(runs.length, 'run')}`);
   for (const line of tableOrList([head, ...rows], columnsOf(terminal))) terminal.say(line);
   return exitCodes.ok;
+}
+
+/** What a figure that is known before is called. */
+function titleOf(runs: readonly PlannedRun[], name: string): string {
+  const cards = runs.flatMap(({ kind }) => kindNamed(kind).metrics[name] ?? []);
+  return cards[0]?.title ?? name;
 }
 
 async function runGrid(
@@ -163,7 +169,7 @@ function tellEnd({ failed, left }: LabEnd, output: string, command: string, term
     terminal.say(`stopped with ${counted(left, 'run')} to do; to go on: ${command}`);
     return exitCodes.interrupted;
   }
-  terminal.say(`results   ${output} (lowrank runs ${shellWord(`${output}/runs`)} compares the curves)`);
+  terminal.say(`results   ${output}; as CSV: ${asTyped(`lowrank lab --output ${shellWord(output)} --export csv`)}`);
   if (failed === 0) return exitCodes.ok;
   terminal.say(`${counted(failed, 'run')} failed; to try again: ${command}`);
   return exitCodes.failed;

@@ -53,7 +53,8 @@ export class LabProgress {
     const count = `${String(before + ended).padStart(String(all).length)}/${all}`;
     const { name, kind } = event.run;
     if (event.kind === 'failed') return `${count}  ${name}  failed: ${event.message}`;
-    const [metric] = this.record.tables[0].metrics;
+    // A run that others need is of another kind than the tables.
+    const metric = kind === this.record.kind ? this.record.tables[0].metrics[0] : 'heldOut';
     const value = event.result.metrics[metric];
     const card = kindNamed(kind).metrics[metric];
     const figure = value === undefined || !card ? '' : `  ${card.title} ${value.toFixed(card.digits ?? 0)}`;

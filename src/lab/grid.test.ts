@@ -199,7 +199,7 @@ ${tables.replace('rows: r', 'rows: weights')}`;
 
   it('is run in part where values are chosen', async () => {
     const runs = await plan(whole);
-    const names = (...only: string[]) => chosenRuns(runs, only).map(({ name }) => name);
+    const names = (...only: string[]) => chosenRuns(parse(whole), runs, only).map(({ name }) => name);
     expect(names()).toHaveLength(4);
     expect(names('r=2')).toEqual(['seed=0, r=2', 'seed=1, r=2']);
     expect(names('r=2', 'seed=1')).toEqual(['seed=1, r=2']);

@@ -4,7 +4,7 @@ import { UserError } from '../base/errors.js';
 import { camelCase } from '../base/names.js';
 import { methodNamed } from '../methods/index.js';
 import type { Axis, Budget, Grid } from './grid.js';
-import { kindNamed } from './kinds/index.js';
+import { type KindName, kindNamed } from './kinds/index.js';
 import type { PlannedRun } from './run.js';
 import type { Sources } from './sources.js';
 
@@ -45,26 +45,51 @@ function withSeeds(axes: readonly Axis[], seeds: readonly number[]): Axis[] {
  * options do not go together, naming the run, or two runs are the same.
  */
 export async function planGrid(grid: Grid, sources: Sources): Promise<PlannedRun[]> {
-  const kind = kindNamed(grid.kind);
   const budget = grid.budget && (await budgetOf(grid, grid.budget, sources));
-  const runs: PlannedRun[] = [];
-  const byId = new Map<string, string>();
+  const planned = new Planned(sources);
   for (const { name, labels, options: chosen } of combinations(grid.axes)) {
     try {
       const merged = { ...grid.base, ...chosen };
       const options = budget ? await withinBudget(merged, budget, sources) : merged;
-      const { identity, facts } = await kind.resolve(options, sources);
-      const id = idOf([grid.kind, identity]);
-      const same = byId.get(id);
-      if (same !== undefined) throw new UserError(`it is the same as the run "${same}"`);
-      byId.set(id, name);
-      runs.push({ id, name, kind: grid.kind, labels, options, needs: [], facts });
+      const needs: string[] = [];
+      for (const needed of kindNamed(grid.kind).needs?.(options) ?? [])
+        if (needed) needs.push((await planned.add('train', `training for ${name}`, {}, needed, [])).id);
+      const { id } = await planned.add(grid.kind, name, labels, options, needs);
+      const before = planned.names.get(id);
+      if (before !== undefined) throw new UserError(`it is the same as the run "${before}"`);
+      planned.names.set(id, name);
     } catch (error) {
       if (error instanceof UserError) throw new UserError(`${grid.name}, run "${name}": ${error.message}`);
       throw error;
     }
   }
-  return runs;
+  return planned.runs;
+}
+
+/** Runs in their order, each once. */
+class Planned {
+  readonly runs: PlannedRun[] = [];
+  /** Of the runs that a grid asks for itself. */
+  readonly names = new Map<string, string>();
+
+  constructor(private readonly sources: Sources) {}
+
+  /** The run of these options: a new one, or the one that is there. */
+  async add(
+    kind: KindName,
+    name: string,
+    labels: Readonly<Record<string, string>>,
+    options: Readonly<Record<string, unknown>>,
+    needs: readonly string[],
+  ): Promise<PlannedRun> {
+    const { identity, facts } = await kindNamed(kind).resolve(options, this.sources);
+    const id = idOf([kind, identity]);
+    const known = this.runs.find((run) => run.id === id);
+    if (known) return known;
+    const run = { id, name, kind, labels, options, needs, facts };
+    this.runs.push(run);
+    return run;
+  }
 }
 
 interface Combination {
@@ -153,22 +178,29 @@ async function parametersWith(options: Readonly<Record<string, unknown>>, source
   return sources.trainableOf(options.model, method.name, config);
 }
 
-/** The runs whose labels are as `only` says: "r=8"; of one axis any of its values, of several axes all. */
-export function chosenRuns(runs: readonly PlannedRun[], only: readonly string[]): PlannedRun[] {
+/** The runs whose labels are as `only` says, and those that they need: "r=8"; of one axis any of its values, of several axes all. */
+export function chosenRuns(grid: Grid, runs: readonly PlannedRun[], only: readonly string[]): PlannedRun[] {
+  if (only.length === 0) return [...runs];
   const wanted = new Map<string, string[]>();
   for (const text of only) {
     const at = text.indexOf('=');
-    const axis = camelCase(text.slice(0, Math.max(0, at)));
-    const axes = Object.keys(runs[0]?.labels ?? {});
-    if (!axes.includes(axis))
+    const name = camelCase(text.slice(0, Math.max(0, at)));
+    const axis = grid.axes.find((one) => one.name === name);
+    if (!axis) {
+      const names = grid.axes.map((one) => one.name);
       throw new UserError(
-        `--only ${text}: expected an axis and a value, as ${axes[0] ?? 'r'}=…; the axes are ${axes.join(', ')}`,
+        `--only ${text}: expected an axis and a value, as ${names[0] ?? 'r'}=…; the axes are ${names.join(', ')}`,
       );
+    }
     const label = text.slice(at + 1);
-    const labels = [...new Set(runs.map((run) => run.labels[axis]))];
+    const labels = axis.settings.map((setting) => setting.label);
     if (!labels.includes(label))
-      throw new UserError(`--only ${text}: the axis "${axis}" has the values ${labels.join(', ')}`);
-    wanted.set(axis, [...(wanted.get(axis) ?? []), label]);
+      throw new UserError(`--only ${text}: the axis "${name}" has the values ${labels.join(', ')}`);
+    wanted.set(name, [...(wanted.get(name) ?? []), label]);
   }
-  return runs.filter(({ labels }) => [...wanted].every(([axis, values]) => values.includes(labels[axis])));
+  const chosen = runs.filter(({ labels }) =>
+    [...wanted].every(([axis, values]) => values.includes(labels[axis])),
+  );
+  const needed = new Set(chosen.flatMap(({ needs }) => needs));
+  return runs.filter((run) => chosen.includes(run) || needed.has(run.id));
 }

@@ -2,20 +2,18 @@
 import { createHash } from 'node:crypto';
 import { basename, extname, join } from 'node:path';
 import { inspect } from '../api/inspect.js';
-import { demoData, type LocateOptions, resolveModelFolder } from '../api/locate.js';
+import { type LocateOptions, resolveModelFolder } from '../api/locate.js';
 import { dataIdentities, type FileIdentity, modelIdentity } from '../api/provenance.js';
 import { UserError } from '../base/errors.js';
 import { Rng } from '../base/rng.js';
+import { exists } from '../formats/io/node.js';
 import { makeOnce, writeStreamAtomic } from '../formats/io/write.js';
 import { trainableCount } from '../methods/counts.js';
 import { methodNamed } from '../methods/index.js';
+import type { DecoderConfig } from '../models/model.js';
 import { describe, type Outline } from '../models/shape.js';
 import { type Row, streamRows } from '../train/data/rows.js';
-
-/** Rows that ship with the package: in a grid their name stands for both files. */
-export const namedData: Readonly<Record<string, { data: string[]; evalData: string[] }>> = {
-  demo: { data: [join(demoData, 'train.jsonl')], evalData: [join(demoData, 'heldout.jsonl')] },
-};
+import { namedRows } from './rows/named.js';
 
 /** What a run's options say of its rows, names replaced by files. */
 export interface RowSources {
@@ -27,10 +25,11 @@ export interface RowSources {
 }
 
 /** The sources of rows in a run's options. Throws UserError where there are none. */
-export function rowSourcesOf(options: Readonly<Record<string, unknown>>): RowSources {
+export async function rowSourcesOf(options: Readonly<Record<string, unknown>>): Promise<RowSources> {
   const { data, evalData, evalSplit, rows } = options;
   if (data === undefined) throw new UserError('the option "data" is missing');
-  const named = typeof data === 'string' && Object.hasOwn(namedData, data) ? namedData[data] : undefined;
+  const isNamed = typeof data === 'string' && Object.hasOwn(namedRows, data) && !(await exists(data));
+  const named = isNamed ? await namedRows[data]() : undefined;
   const held = evalData === undefined ? undefined : ([evalData].flat() as string[]);
   return {
     data: named?.data ?? ([data].flat() as string[]),
@@ -42,6 +41,7 @@ export function rowSourcesOf(options: Readonly<Record<string, unknown>>): RowSou
 
 /** Looks models and data up, each once. */
 export class Sources {
+  private readonly configs = new Map<string, Promise<DecoderConfig>>();
   private readonly shapes = new Map<string, Promise<Outline>>();
   private readonly models = new Map<string, Promise<FileIdentity[]>>();
   private readonly files = new Map<string, Promise<FileIdentity[]>>();
@@ -49,13 +49,18 @@ export class Sources {
 
   constructor(private readonly locating: LocateOptions = {}) {}
 
-  /** A model's layers and tensors by its shape. */
-  shapeOf(model: string): Promise<Outline> {
-    return once(this.shapes, model, async () => {
+  /** A model's configuration. */
+  configOf(model: string): Promise<DecoderConfig> {
+    return once(this.configs, model, async () => {
       const found = await inspect(model, this.locating);
       if (found.kind !== 'model') throw new UserError(`${model} is an adapter, expected a model`);
-      return describe(found.config);
+      return found.config;
     });
+  }
+
+  /** A model's layers and tensors by its shape. */
+  shapeOf(model: string): Promise<Outline> {
+    return once(this.shapes, model, async () => describe(await this.configOf(model)));
   }
 
   /** Parameters that a method would train on a model. Throws UserError where it fits nothing. */

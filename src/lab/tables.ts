@@ -44,7 +44,8 @@ function tableOf(record: LabRecord, spec: TableSpec, ended: ReadonlyMap<string, 
     : metrics.map((metric) => ({ title: cards[metric].title, metric, label: undefined }));
   const rows = rowLabels(spec.rows.map(labelsOf)).map((label) => {
     const inRow = record.runs.filter(
-      ({ labels }) => spec.rows.map((axis) => labels[axis]).join(', ') === label,
+      ({ kind, labels }) =>
+        kind === record.kind && spec.rows.map((axis) => labels[axis]).join(', ') === label,
     );
     const cells = columns.map((column) => {
       const runs = inRow.filter(({ labels }) => !across || labels[across] === column.label);
@@ -107,7 +108,9 @@ export function markdownOf(table: ResultTable): string {
 /** Every run that ended as a line of CSV: its values on the axes, how it ended, its figures. */
 export function csvOf(record: LabRecord, stored: readonly StoredRun[]): string {
   const axes = record.axes.map(({ name }) => name);
-  const metrics = Object.keys(kindNamed(record.kind).metrics).filter((name) =>
+  const kinds = [...new Set(record.runs.map(({ kind }) => kind))];
+  const named = kinds.flatMap((kind) => Object.keys(kindNamed(kind).metrics));
+  const metrics = [...new Set(named)].filter((name) =>
     stored.some((run) => run.status === 'done' && name in run.metrics),
   );
   const ended = new Map(stored.map((run) => [run.id, run]));
@@ -116,7 +119,7 @@ export function csvOf(record: LabRecord, stored: readonly StoredRun[]): string {
     if (!run) return [];
     const figures = metrics.map((name) => (run.status === 'done' ? (run.metrics[name] ?? '') : ''));
     const error = run.status === 'failed' ? run.error : '';
-    return [[id, kind, ...axes.map((axis) => labels[axis]), run.status, ...figures, error]];
+    return [[id, kind, ...axes.map((axis) => labels[axis] ?? ''), run.status, ...figures, error]];
   });
   const head = ['run', 'kind', ...axes, 'status', ...metrics, 'error'];
   return [head, ...rows].map((cells) => `${cells.map(csvCell).join(',')}\r\n`).join('');

@@ -6,6 +6,7 @@ import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/s
 import type { Tensor } from '../graph/tensor.js';
 import { gradients } from '../graph/vjp.js';
 import { type AdaptedSites, type Adapter, adaptedSites } from '../methods/adapter.js';
+import { mergedSites } from '../methods/merged.js';
 import { nonFiniteError } from '../methods/nonFinite.js';
 import { behindPrefix, prefixLength } from '../methods/pastKeys.js';
 import { virtualCount, virtualFeeds, withVirtualTokens } from '../methods/virtualTokens.js';
@@ -33,10 +34,12 @@ interface LossGraph {
 function lossGraph(
   model: BaseModel,
   adapter: Adapter | undefined,
-  training: boolean,
-  packed: boolean | undefined,
+  { training, packed, merged }: { training: boolean; packed?: boolean; merged?: boolean },
 ): LossGraph {
-  const { sites, params, dropout } = adaptedSites(model, adapter, training);
+  const { sites, params, dropout }: AdaptedSites =
+    merged && adapter
+      ? { sites: mergedSites(model, adapter), params: new Map(), dropout: new Map() }
+      : adaptedSites(model, adapter, training);
   const boundaries: Tensor[] = [];
   const { network } = model;
   const stream = behindPrefix(network.cache, adapter, trainingStream(network, packed), params);
@@ -114,7 +117,7 @@ export function trainGraph(
   params: ReadonlyMap<string, Tensor>;
   dropout: AdaptedSites['dropout'];
 } {
-  const { loss, losses, scale, boundaries, params, dropout } = lossGraph(model, adapter, true, packed);
+  const { loss, losses, scale, boundaries, params, dropout } = lossGraph(model, adapter, { training: true, packed });
   const frozen = new Set(adapter.trainables.filter((t) => t.requiresGrad === false).map((t) => t.name));
   const trained = [...params].filter(([name]) => !frozen.has(name));
   const grads = gradients(
@@ -130,7 +133,7 @@ export function trainGraph(
 
 /** What evaluation computes, as a graph that is not compiled yet. */
 export function evaluationGraph(model: BaseModel, adapter: Adapter): Tensor[] {
-  const { loss, losses } = lossGraph(model, adapter, false, false);
+  const { loss, losses } = lossGraph(model, adapter, { training: false });
   return [loss, losses];
 }
 
@@ -187,14 +190,15 @@ export class TrainStep extends Step {
 
 /** The same loss without gradients or dropout: evaluation, and logits for tests. */
 export class LossStep extends Step {
+  /** With `merged` the adapter is in the model's own matrices. Throws UserError where its method cannot merge. */
   static async create(
     runtime: Runtime,
     model: BaseModel,
     adapter: Adapter | undefined,
-    options: StepOptions & { logits?: boolean } = {},
+    { merged, logits, ...options }: StepOptions & { logits?: boolean; merged?: boolean } = {},
   ): Promise<LossStep> {
-    const g = lossGraph(model, adapter, false, options.packed);
-    const outputs = { loss: g.loss, losses: g.losses, ...(options.logits && { logits: g.logits }) };
+    const g = lossGraph(model, adapter, { training: false, packed: options.packed, merged });
+    const outputs = { loss: g.loss, losses: g.losses, ...(logits && { logits: g.logits }) };
     const graph = compile(outputs, options.device);
     const session = await runtime.load(graph, { ...options, weightsFolder: model.weightsFolder });
     return new LossStep(session, model, adapter, [...g.params.keys()]);

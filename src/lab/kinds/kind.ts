@@ -23,7 +23,7 @@ export interface RunPlace {
   lab: string;
   /** The run's own folder in it. */
   folder: string;
-  /** Folder of a run that it needs, by id. */
+  /** Folder of a run that it needs, by id: `needs` of the run has them in the order of the kind's `needs`. */
   folderOf(id: string): string;
   /** Threads, where the options say nothing. */
   threads: number | undefined;
@@ -39,6 +39,8 @@ export interface RunKind {
   readonly metrics: Readonly<Record<string, MetricCard>>;
   /** Checks options as a whole. Throws UserError where they do not go together, or do not fit model and data. */
   resolve(options: Readonly<Record<string, unknown>>, sources: Sources): Promise<ResolvedRun>;
+  /** Options of the runs of training that have to be done before; absent: none. */
+  needs?(options: Readonly<Record<string, unknown>>): (Readonly<Record<string, unknown>> | undefined)[];
   /** Runs it to its end, from where it was stopped. Throws UserError where it cannot. */
   execute(run: PlannedRun, place: RunPlace): Promise<RunResult>;
 }

@@ -44,13 +44,14 @@ export const train: RunKind = {
     trainLoss: { title: 'training loss', digits: 4 },
     trainable: { title: 'parameters trained' },
     share: { title: 'share of the model, %', digits: 3 },
+    r: { title: 'r' },
     steps: { title: 'steps' },
     tokens: { title: 'tokens' },
     seconds: { title: 'seconds', digits: 1 },
   },
 
   async resolve(options, sources) {
-    const { rows: wanted, ...rows } = rowSourcesOf(options);
+    const { rows: wanted, ...rows } = await rowSourcesOf(options);
     const job = jobOf(options, { ...rows, output: 'output' });
     const count = await sources.rowsOf(rows.data);
     if (wanted !== undefined && wanted > count) throw tooFewRows(rows.data, count, wanted);
@@ -69,7 +70,7 @@ export const train: RunKind = {
     const { folder, signal } = place;
     const before = (await exists(join(folder, RUN_FILE))) ? await readRun(folder) : undefined;
     if (before?.status === 'complete') return resultOf(folder);
-    const { rows: wanted, ...rows } = rowSourcesOf(run.options);
+    const { rows: wanted, ...rows } = await rowSourcesOf(run.options);
     const data =
       wanted === undefined ? rows.data : [await subsetOf(rows.data, wanted, join(place.lab, 'rows'))];
     const given = { ...rows, data, output: folder, threads: run.options.threads ?? place.threads };
@@ -134,7 +135,8 @@ async function factsOf(
   const steps = stepsOf(seen, filledByRows(job.train, seen, methodNamed(job.method)));
   // What an adapter or the data decide is not known before.
   if (job.adapter !== undefined || job.ranks || job.eva) return { steps };
-  return { steps, trainable: await sources.trainableOf(job.model, job.method, job.methodOptions) };
+  const trainable = await sources.trainableOf(job.model, job.method, job.methodOptions);
+  return { steps, trainable };
 }
 
 function heldOutOf(split: number, rows: number): number {
@@ -144,6 +146,7 @@ function heldOutOf(split: number, rows: number): number {
 /** What a complete run's folder says. */
 async function resultOf(folder: string): Promise<RunResult> {
   const record = await readRun(folder);
+  const { r } = record.options;
   const { steps, seconds, tokens, heldOut, warnings } = resultSchema.parse(record.result);
   const { total, trainable } = parametersSchema.parse(record.model);
   const curves = curvesOf(await readMetrics(folder));
@@ -157,6 +160,7 @@ async function resultOf(folder: string): Promise<RunResult> {
       ...withTrainLoss(trainLossAt(curves, steps)),
       trainable,
       share: (100 * trainable) / total,
+      ...(typeof r === 'number' && { r }),
       steps,
       tokens,
       seconds,
