@@ -1,8 +1,10 @@
 import * as z from 'zod';
 import { rowFiles } from '../api/job.js';
+import { savePicture } from '../api/picture.js';
 import type { Grid } from '../lab/grid.js';
 import { kindNamed } from '../lab/kinds/index.js';
 import { Lab, type LabRecord, readLab } from '../lab/lab.js';
+import { pictureOf } from '../lab/pictures.js';
 import { chosenRuns, planGrid, withOverrides } from '../lab/plan.js';
 import { openGrid, readyGrids } from '../lab/ready.js';
 import type { PlannedRun } from '../lab/run.js';
@@ -57,6 +59,10 @@ const shape = {
     .describe(
       'print what is in --output, and run nothing: runs as CSV, everything as JSON, the tables as Markdown',
     ),
+  picture: text
+    .meta({ valueName: 'file' })
+    .optional()
+    .describe('draw the first table of what is in --output, as SVG or PNG by the name, and run nothing'),
   json: jsonOption,
 };
 const positional = ['grid'];
@@ -78,9 +84,12 @@ export const lab: CommandSpec = {
   ],
   async run(given, terminal) {
     const { grid: path, output, only = [], ...options } = parseOptions(z.object(shape), given, positional);
-    if (options.export !== undefined) {
-      if (output === undefined) throw new UsageError('--export prints a lab: name its folder with --output');
-      return exportLab(output, options.export, terminal);
+    const asked =
+      options.export !== undefined ? '--export' : options.picture !== undefined ? '--picture' : undefined;
+    if (asked !== undefined) {
+      if (output === undefined) throw new UsageError(`${asked} is of a lab: name its folder with --output`);
+      if (options.picture !== undefined) return drawLab(output, options.picture, terminal);
+      return exportLab(output, options.export!, terminal);
     }
     if (path === undefined) return listGrids(terminal);
     const { seeds, evalData, ...base } = z.object(ownShape).parse(given);
@@ -169,7 +178,9 @@ function tellEnd({ failed, left }: LabEnd, output: string, command: string, term
     terminal.say(`stopped with ${counted(left, 'run')} to do; to go on: ${command}`);
     return exitCodes.interrupted;
   }
-  terminal.say(`results   ${output}; as CSV: ${asTyped(`lowrank lab --output ${shellWord(output)} --export csv`)}`);
+  terminal.say(
+    `results   ${output}; as CSV: ${asTyped(`lowrank lab --output ${shellWord(output)} --export csv`)}`,
+  );
   if (failed === 0) return exitCodes.ok;
   terminal.say(`${counted(failed, 'run')} failed; to try again: ${command}`);
   return exitCodes.failed;
@@ -186,6 +197,16 @@ async function exportLab(
   if (format === 'csv') terminal.write(csvOf(record, stored));
   else if (format === 'json') terminal.write(`${JSON.stringify(jsonOf(record, stored), null, 1)}\n`);
   else for (const one of tablesOf(record, stored)) terminal.write(`**${one.title}**\n\n${markdownOf(one)}\n`);
+  return exitCodes.ok;
+}
+
+async function drawLab(folder: string, picture: string, terminal: Terminal): Promise<ExitCode> {
+  const { record, store } = await readLab(folder);
+  const stored = store.runs();
+  store.close();
+  await savePicture(picture, pictureOf(record, stored));
+  terminal.emit({ kind: 'picture', file: picture });
+  terminal.say(`picture   ${picture}`);
   return exitCodes.ok;
 }
 

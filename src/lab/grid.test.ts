@@ -179,6 +179,82 @@ ${tables.replace('rows: r', 'rows: weights')}`;
     await expect(planned).rejects.toThrow(message);
   });
 
+  it.each([
+    [
+      'kind: latency\n',
+      'base: { model: demo, length: 300 }',
+      'some, run "what=a": 300 tokens are more than the model\'s 256 positions',
+    ],
+    [
+      'kind: latency\n',
+      'base: { model: demo, length: 250, method: prefix, num_virtual_tokens: 8 }',
+      'some, run "what=a": 250 tokens behind the method\'s 8 are more than the model\'s 256 positions',
+    ],
+    [
+      'kind: latency\n',
+      'base: { model: demo, merged: true }',
+      'some, run "what=a": "merged" is for a method that merges, not for the base alone',
+    ],
+    [
+      'kind: latency\n',
+      'base: { model: demo, merged: true, method: prompt }',
+      'some, run "what=a": "merged" is for a method that merges, not for prompt',
+    ],
+    [
+      'kind: latency\n',
+      'base: { model: demo, r: 4 }',
+      'some, run "what=a": the option "r" is for a method, and none is named',
+    ],
+    [
+      'kind: latency\n',
+      'base: { model: demo, method: houlsby, r: 4 }',
+      'some, run "what=a": the option "r" is not for method houlsby',
+    ],
+    [
+      'kind: compare\n',
+      'base: { model: demo, data: demo, against: { rr: 4 } }',
+      'some, run "what=a": against: unknown key "rr", did you mean "r"?',
+    ],
+    [
+      'kind: compare\n',
+      'base: { model: demo, data: demo, against: { r: many } }',
+      'some, run "what=a": against: key "r": expected',
+    ],
+    [
+      'kind: compare\n',
+      'base: { model: demo, data: demo, against: {} }',
+      'some, run "what=a": against: expected an option that differs',
+    ],
+  ])('of %j with %j plans nothing', async (kind, base, message) => {
+    const metric = kind.includes('latency') ? 'ratio' : 'phi_first';
+    const planned = plan(
+      `${head}${kind}${base}\naxes: { what: { a: } }\ntables: [{ rows: what, metrics: [${metric}] }]\n`,
+    );
+    await expect(planned).rejects.toThrow(UserError);
+    await expect(planned).rejects.toThrow(message);
+  });
+
+  it('of comparisons has the trainings that they need before them, each once', async () => {
+    const runs = await plan(`${head}kind: compare
+base: { model: demo, data: demo, r: 4 }
+axes: { pair: { one: { against: { r: 8 } }, other: { r: 8, against: { seed: 1 } } } }
+tables: [{ rows: pair, metrics: [phi_first] }]`);
+    expect(runs.map(({ kind, options: { r, seed } }) => [kind, r, seed])).toEqual([
+      ['train', 4, undefined],
+      ['train', 8, undefined],
+      ['compare', 4, undefined],
+      ['train', 8, 1],
+      ['compare', 8, undefined],
+    ]);
+    expect(runs[2].needs).toEqual([runs[0].id, runs[1].id]);
+    expect(runs[4].needs).toEqual([runs[1].id, runs[3].id]);
+    const grid = {
+      axes: [{ name: 'pair', settings: ['one', 'other'].map((label) => ({ label, options: {} })) }],
+    };
+    const chosen = chosenRuns(grid, runs, ['pair=one']);
+    expect(chosen).toEqual(runs.slice(0, 3));
+  });
+
   it("takes a model, data and seeds of one's own", async () => {
     const own = withOverrides(parse(whole), {
       base: { data: 'a.jsonl', evalSplit: 0.1, maxSteps: 5, model: undefined },

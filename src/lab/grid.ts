@@ -17,6 +17,10 @@ const paperSchema = z.strictObject({
   values: z.record(text, z.array(z.union([z.number(), text, z.null()]))),
 });
 
+/** How a table may be drawn. */
+const drawingNames = ['bars', 'line', 'scatter', 'similarity'] as const;
+export type DrawingName = (typeof drawingNames)[number];
+
 /** A table of results. */
 export const tableSchema = z.strictObject({
   title: text.optional(),
@@ -25,6 +29,7 @@ export const tableSchema = z.strictObject({
   /** An axis of which each value is a column; then a cell has the first metric. */
   columns: text.optional(),
   metrics: z.array(text).min(1),
+  draw: z.enum(drawingNames).optional(),
   paper: paperSchema.optional(),
 });
 export type TableSpec = z.output<typeof tableSchema>;

@@ -52,8 +52,10 @@ export async function planGrid(grid: Grid, sources: Sources): Promise<PlannedRun
       const merged = { ...grid.base, ...chosen };
       const options = budget ? await withinBudget(merged, budget, sources) : merged;
       const needs: string[] = [];
-      for (const needed of kindNamed(grid.kind).needs?.(options) ?? [])
-        if (needed) needs.push((await planned.add('train', `training for ${name}`, {}, needed, [])).id);
+      for (const [i, needed] of (kindNamed(grid.kind).needs?.(options) ?? []).entries()) {
+        const training = `${i === 0 ? '' : 'other '}training for ${name}`;
+        if (needed) needs.push((await planned.add('train', training, {}, needed, [])).id);
+      }
       const { id } = await planned.add(grid.kind, name, labels, options, needs);
       const before = planned.names.get(id);
       if (before !== undefined) throw new UserError(`it is the same as the run "${before}"`);
@@ -179,7 +181,11 @@ async function parametersWith(options: Readonly<Record<string, unknown>>, source
 }
 
 /** The runs whose labels are as `only` says, and those that they need: "r=8"; of one axis any of its values, of several axes all. */
-export function chosenRuns(grid: Grid, runs: readonly PlannedRun[], only: readonly string[]): PlannedRun[] {
+export function chosenRuns(
+  grid: Pick<Grid, 'axes'>,
+  runs: readonly PlannedRun[],
+  only: readonly string[],
+): PlannedRun[] {
   if (only.length === 0) return [...runs];
   const wanted = new Map<string, string[]>();
   for (const text of only) {

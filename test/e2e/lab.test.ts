@@ -194,10 +194,85 @@ describe('a lab', () => {
     expect(await resultsOf('full')).toEqual(whole);
   });
 
+  it('compares what was trained: an adapter is itself, and its change is what W was given', async () => {
+    const text = `
+name: compared
+title: Compared
+kind: compare
+base: { model: model, data: train.jsonl, batch_size: 8, max_steps: 4, threads: 1, target_modules: [q_proj], r: 2 }
+axes:
+  pair: { itself: { against: { seed: 0 } }, another seed: { against: { seed: 1 } }, random: }
+tables:
+  - { rows: pair, metrics: [phi_first, phi_all, amplification, layers] }
+`;
+    await writeFile(join(cwd, 'compare.yaml'), text);
+    const { code, stdout, stderr } = await run(cwd, [
+      'lab',
+      'compare.yaml',
+      '--output',
+      'compared',
+      '--json',
+    ]);
+    expect(code, stderr).toBe(0);
+    const events = jsonLines(stdout);
+    expect(events.filter(({ kind }) => kind === 'done').map(({ name }) => name)).toEqual([
+      'training for pair=itself',
+      'pair=itself',
+      'other training for pair=another seed',
+      'pair=another seed',
+      'pair=random',
+    ]);
+    const results = events
+      .filter(({ kind }) => kind === 'done')
+      .map(({ result }) => result as { metrics: Record<string, number> });
+    const [itself, other, random] = [results[1], results[3], results[4]].map(({ metrics }) => metrics);
+    expect(itself).toMatchObject({ layers: 2 });
+    expect(
+      [itself.phiFirst, itself.phiFirstInAll, itself.phiAll].map((phi) => Number(phi.toFixed(6))),
+    ).toEqual([1, 1, 1]);
+    for (const { phiFirst, phiAll } of [other, random]) {
+      expect(phiFirst).toBeGreaterThanOrEqual(0);
+      expect(phiAll).toBeLessThan(0.9);
+    }
+    // One change, beside whatever: the same figures.
+    expect(random.amplification).toBe(itself.amplification);
+    expect(random.changeNorm).toBe(itself.changeNorm);
+    const table = events.find(({ kind }) => kind === 'table') as { rows: { label: string }[] };
+    expect(table.rows.map(({ label }) => label)).toEqual(['itself', 'another seed', 'random']);
+  });
+
+  it('measures a forward pass beside that of the base', async () => {
+    const text = `
+name: times
+title: Times
+kind: latency
+base: { model: model, rounds: 3, length: 16, threads: 1 }
+axes:
+  form: { base: , merged: { method: lora, r: 2, merged: true }, AdapterH: { method: houlsby, bottleneck_size: 4 } }
+tables:
+  - { rows: form, metrics: [ratio, milliseconds, trainable] }
+`;
+    await writeFile(join(cwd, 'latency.yaml'), text);
+    const { code, stdout, stderr } = await run(cwd, ['lab', 'latency.yaml', '--output', 'times', '--json']);
+    expect(code, stderr).toBe(0);
+    const done = jsonLines(stdout).filter(({ kind }) => kind === 'done');
+    const results = done.map(
+      ({ result }) => result as { metrics: Record<string, number>; detail: { times: unknown[] } },
+    );
+    for (const { metrics, detail } of results) {
+      expect(detail.times).toHaveLength(3);
+      expect(metrics.low).toBeLessThanOrEqual(metrics.ratio);
+      expect(metrics.ratio).toBeLessThanOrEqual(metrics.high);
+      expect(metrics.milliseconds).toBeGreaterThan(0);
+    }
+    expect(results.map(({ metrics }) => metrics.trainable)[0]).toBe(0);
+    expect(results.map(({ metrics }) => metrics.trainable)[2]).toBeGreaterThan(0);
+  });
+
   it.each([
     [['lab', 'grid.yaml'], 2, '--output is missing (see --help)'],
     [['lab', 'which-rnak'], 1, 'there is no grid which-rnak, did you mean "which-rank"?'],
-    [['lab', '--export', 'csv'], 2, '--export prints a lab: name its folder with --output'],
+    [['lab', '--export', 'csv'], 2, '--export is of a lab: name its folder with --output'],
     [
       ['lab', '--output', 'model', '--export', 'csv'],
       1,
