@@ -117,7 +117,10 @@ export function trainGraph(
   params: ReadonlyMap<string, Tensor>;
   dropout: AdaptedSites['dropout'];
 } {
-  const { loss, losses, scale, boundaries, params, dropout } = lossGraph(model, adapter, { training: true, packed });
+  const { loss, losses, scale, boundaries, params, dropout } = lossGraph(model, adapter, {
+    training: true,
+    packed,
+  });
   const frozen = new Set(adapter.trainables.filter((t) => t.requiresGrad === false).map((t) => t.name));
   const trained = [...params].filter(([name]) => !frozen.has(name));
   const grads = gradients(
