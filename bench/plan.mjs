@@ -128,7 +128,7 @@ async function measure({ model, length, quantize, method = 'lora', options = {},
         '--micro-batch-tokens',
         tokens,
       ],
-      ...['--loss-on', 'all'],
+      ...['--loss-on', 'all', '--ignore-memory'],
       ...(quantize ? ['--quantize', quantize] : []),
       ...(checkpointing ? ['--gradient-checkpointing'] : []),
       ...(evaluated ? ['--eval-data', data] : []),
@@ -166,6 +166,8 @@ function randomModel(sizes) {
     max_position_embeddings: 2048,
     rms_norm_eps: 1e-5,
     tie_word_embeddings: false,
+    bos_token_id: 0,
+    eos_token_id: 0,
     ...sizes,
   };
   mkdirSync(folder, { recursive: true });

@@ -40,8 +40,10 @@ export function largestMicroBatch(length: number, microBatchTokens: number, rows
   return { rows: Math.max(1, Math.min(rowsOfStep, Math.floor(microBatchTokens / length))), length };
 }
 
-/** Node with the engine, its thread and a loaded graph, before any weight (bench/plan.mjs measures whole jobs). */
-const PROCESS_BYTES = 165e6;
+/** Node with the engine and its thread; of each node of a loaded graph, of each token of the tokenizer: fitted to bench/plan.mjs. */
+const PROCESS_BYTES = 180e6;
+const NODE_BYTES = 5e3;
+const TOKEN_BYTES = 1e3;
 const FLOAT = 4;
 /** Copies of what trains: values, gradients, two moments, and the gradients as the engine gives them out. */
 const COPIES = 5;
@@ -67,16 +69,17 @@ export function trainingMemory(
   const trained = trainGraph(model, adapter, options);
   const train = graphMemory(Object.values(trained.outputs), sizesOf(micro, virtual), own);
   const evaluation = evaluated
-    ? graphMemory(evaluationGraph(model, adapter), sizesOf(evaluated, virtual), own).arena
-    : 0;
+    ? graphMemory(evaluationGraph(model, adapter), sizesOf(evaluated, virtual), own)
+    : { arena: 0, nodes: 0 };
   const count = trainableCount(trainables);
   const parts = {
-    process: PROCESS_BYTES,
+    process:
+      PROCESS_BYTES + NODE_BYTES * (train.nodes + evaluation.nodes) + TOKEN_BYTES * model.config.vocabSize,
     weights: train.weights,
     trained: FLOAT * (COPIES * count + frozenCount(trainables)),
     feeds: train.feeds,
     activations: train.arena,
-    evaluation,
+    evaluation: evaluation.arena,
   };
   return { ...parts, total: Object.values(parts).reduce((n, bytes) => n + bytes, 0) };
 }
@@ -101,5 +104,10 @@ function graphMemory(outputs: readonly Tensor[], sizes: Sizes, own: ReadonlySet<
     if (op === 'input' && !own.has((attrs as { name: string }).name)) feeds += bytesOf(outputs[0], sizes);
   }
   const { arena } = memoryOf(runOrder(nodes, roots), roots, sizes);
-  return { arena, feeds, weights: [...weights.values()].reduce((n, bytes) => n + bytes, 0) };
+  return {
+    arena,
+    feeds,
+    nodes: nodes.length,
+    weights: [...weights.values()].reduce((n, bytes) => n + bytes, 0),
+  };
 }

@@ -19,6 +19,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { locate } from '../../src/api/locate.js';
+import { plan } from '../../src/api/plan.js';
 import { UserError } from '../../src/base/errors.js';
 import { fromHub, type HubOptions } from '../../src/formats/hub/download.js';
 import { parseHubId } from '../../src/formats/hub/id.js';
@@ -112,6 +113,17 @@ describe('a download', () => {
     expect(await readlink(link)).toBe(`../../blobs/${sha256(WEIGHTS)}`);
     expect(await blobs()).toEqual([gitSha1(MODEL['config.json']), sha256(WEIGHTS)].sort());
     await expectSound();
+  });
+
+  it('of a plan is of config.json alone, and a later one of the whole model finds it', async () => {
+    const { model } = await plan('acme/tiny');
+    expect(model).toMatchObject({ name: 'acme/tiny', modelType: 'llama' });
+    expect(await blobs()).toEqual([gitSha1(MODEL['config.json'])]);
+    hub.sent = 0;
+    await get('acme/tiny');
+    expect(hub.sent).toBe(WEIGHTS.length);
+    await expectSound();
+    expect(await refusal(plan('acme/nothing'))).toContain('there is no acme/nothing');
   });
 
   it('is not made twice', async () => {
