@@ -1,7 +1,7 @@
 import type { Reporter, TestModule } from 'vitest/node';
 
 /** A suite that is skipped for lack of something says what in its title: "SmolLM2-135M [needs scripts/fetch_models.py]". */
-const REASON = /\[needs ([^\]]+)\]/;
+const REASON = /\[needs ([^\]]+)\]/g;
 
 /** Ends a run with how many tests were skipped, by reason. */
 export default class SkippedReporter implements Reporter {
@@ -9,7 +9,8 @@ export default class SkippedReporter implements Reporter {
     const counts = new Map<string, number>();
     for (const module of modules) {
       for (const test of module.children.allTests('skipped')) {
-        const reason = REASON.exec(test.fullName)?.[1];
+        // Of suites within suites, the inner one is nearer to the reason.
+        const reason = [...test.fullName.matchAll(REASON)].at(-1)?.[1];
         const what = reason ? `needs ${reason}` : `no reason given: ${test.fullName}`;
         counts.set(what, (counts.get(what) ?? 0) + 1);
       }
