@@ -103,9 +103,6 @@ export async function fromReadFiles(
   return adapter;
 }
 
-/** Power iterations for a start that is to be the one that PEFT finds by a whole SVD. */
-const EXACT_ITERATIONS = 32;
-
 /**
  * A LoRA whose A and B started in a part of the base: PEFT takes that out of the base again when it loads the adapter, and so
  * do the methods here of that name. Throws UserError for what these do not have.
@@ -126,9 +123,8 @@ async function startedAgain(
         "save it with PEFT's path_initial_model_for_weight_conversion, which makes it one for the original base",
     );
   }
-  const config = { ...(plain.config as object), ...(start === 'pissa' && { pissaNiter: EXACT_ITERATIONS }) };
-  const { trainables, values } = await createAdapter(method, config, model);
-  return { ...plain, method, config, trainables, values: new Map([...values, ...plain.values]) };
+  const { trainables, values } = await createAdapter(method, plain.config, model);
+  return { ...plain, method, trainables, values: new Map([...values, ...plain.values]) };
 }
 
 /** The beginning of a sentence that says what does not fit. */

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { leadingSvd } from '../base/linalg/leadingSvd.js';
 import { truncatedSvd } from '../base/linalg/svd.js';
 import { checkJson } from '../formats/io/json.js';
 import { balancedStart, fromBaseMethod, fromBaseOptions } from './fromBase.js';
@@ -7,16 +8,16 @@ import { type LoraConfig, lora } from './lora.js';
 import type { Method } from './method.js';
 
 export interface PissaConfig extends LoraConfig {
-  /** Power iterations of the truncated SVD. */
-  pissaNiter: number;
+  /** Power iterations of a truncated SVD; absent: the exact one. */
+  pissaNiter: number | undefined;
 }
 
 const options = fromBaseOptions.extend({
   pissa_niter: z
     .int()
     .nonnegative()
-    .default(8)
-    .describe('PiSSA: power iterations of the truncated SVD of matrices with more than 64 rows and columns'),
+    .optional()
+    .describe('PiSSA: start from a truncated SVD of so many power iterations (default: the exact SVD)'),
 });
 
 /**
@@ -26,7 +27,9 @@ const options = fromBaseOptions.extend({
 export const pissa: Method<PissaConfig> = {
   ...lora,
   ...fromBaseMethod<PissaConfig>('pissa', (c, weight, r, scale) => {
-    return balancedStart(truncatedSvd(weight, r, { iterations: c.pissaNiter }), scale);
+    const { pissaNiter: iterations } = c;
+    const found = iterations === undefined ? leadingSvd(weight, r) : truncatedSvd(weight, r, { iterations });
+    return balancedStart(found, scale);
   }),
   // Its steps are larger than LoRA's at the same rate.
   learningRate: undefined,

@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import { readAdapterFor } from '../../src/api/adapterFile.js';
+import { embeddedModel } from '../../src/api/locate.js';
+import { matrix, multiply, scaleColumns } from '../../src/base/linalg/matrix.js';
+import { leading, svd } from '../../src/base/linalg/svd.js';
 import { readAdapter } from '../../src/formats/peft.js';
 import { peftFileName } from '../../src/formats/peftNames.js';
 import { readSafetensorsHeader } from '../../src/formats/safetensors.js';
@@ -112,6 +115,20 @@ describe.each(cases)('%s', (name) => {
     expect(await fixture.logitsError('trained_logits', await fixture.load())).toBeLessThan(LIMITS.logits);
     await fixture.expectSameFiles(join(scratch, `${name}-copy`));
   });
+});
+
+it("PiSSA's start is the exact one where singular values lie close together", async () => {
+  const model = await openModel(embeddedModel);
+  const site = model.sites.find(({ name }) => name === 'model.layers.0.mlp.up_proj')!;
+  const method = methodNamed('pissa');
+  const config = method.parse('c', { r: 4, loraAlpha: 4, targetModules: ['layers.0.mlp.up_proj'] });
+  const { values } = await createAdapter(method, config, model);
+  const [b, a] = ['lora_B', 'lora_A'].map((part) => values.get(`${site.name}.${part}`)!.data);
+  const weight = await model.checkpoint.read(`${site.name}.weight`);
+  const { u, s, vt } = leading(svd(matrix(site.out, site.in, weight)), 4);
+  const exact = multiply(scaleColumns(u, s), vt).data;
+  const found = multiply(matrix(site.out, 4, b), matrix(4, site.in, a)).data;
+  expect(relativeError(found, exact)).toBeLessThan(1e-6);
 });
 
 it('refuses an adapter with a start in the base that is not converted, where the base is changed in two places', async () => {

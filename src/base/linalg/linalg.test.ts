@@ -2,6 +2,7 @@ import { QrDecomposition, Matrix as Reference, SingularValueDecomposition } from
 import { describe, expect, it } from 'vitest';
 import { Rng } from '../rng.js';
 import { singularValues, thinQr } from './index.js';
+import { leadingSvd } from './leadingSvd.js';
 import {
   firstColumns,
   firstRows,
@@ -202,5 +203,26 @@ describe('the float32 door', () => {
     const [first, second] = singularValues(data, 2, 2);
     expect(first * second).toBeCloseTo(2, 12);
     expect(first ** 2 + second ** 2).toBeCloseTo(30, 12);
+  });
+});
+
+describe('leadingSvd', () => {
+  it.each([
+    ['flat, wide', random(120, 150), 5],
+    ['flat, tall', random(160, 110), 7],
+    ['flat, large', random(330, 340), 4],
+    ['falling, large', decaying(350, 330, 0.97), 4],
+    ['falling', decaying(200, 130, 0.98), 4],
+    ['of low rank', multiply(random(140, 6), random(6, 120)), 6],
+    ['most directions', random(100, 120), 60],
+    ['small', random(40, 30), 3],
+  ])('is the exact one however close the values lie: %s', (_, a, rank) => {
+    const exact = leading(svd(a), rank);
+    const found = leadingSvd(a, rank);
+    for (const [i, s] of found.s.entries()) expect(Math.abs(s / exact.s[i] - 1)).toBeLessThan(1e-12);
+    expect(difference(restored(found), restored(exact))).toBeLessThan(1e-8);
+  });
+  it('refuses more than there are', () => {
+    expect(() => leadingSvd(random(10, 30), 11)).toThrow('rank 11 is more than 10 × 30 has');
   });
 });

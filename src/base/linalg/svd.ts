@@ -153,7 +153,8 @@ export function productSvd(b: Matrix, a: Matrix): Svd {
 /** A square's root loses half of the digits. */
 const GRAM_FLOOR = 1e-8;
 
-function svdByGram(a: Matrix): Svd {
+/** The whole SVD by the eigenvalues of A·Aᵀ, or of Aᵀ·A where that is smaller; values below 1e-8 of the largest count as 0. */
+export function svdByGram(a: Matrix): Svd {
   if (a.rows > a.columns) {
     const { u, s, vt } = svdByGram(transpose(a));
     return { u: transpose(vt), s, vt: transpose(u) };
