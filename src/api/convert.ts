@@ -22,16 +22,14 @@ import { NodeRuntime } from '../graph/runtime/node.js';
 import { withinTargets } from '../methods/withinTargets.js';
 import { openModel } from '../models/base.js';
 import { missingBase, openLoraBase } from './adapterFile.js';
+import { checkArguments } from './arguments.js';
 import { type LocateOptions, locate } from './locate.js';
 import { type MergedFormat, type SavedModel, writeMerged } from './merged.js';
 import { claimOutput, type OutputKind, refuseInput } from './replace.js';
 
-export const conversionTargets = ['hf', 'peft', 'gguf'] as const satisfies readonly OutputKind[];
-export type ConversionTarget = (typeof conversionTargets)[number];
-
 export interface ConvertOptions extends LocateOptions, WorkOptions {
   /** Default: a model becomes hf, a PEFT adapter gguf, any other adapter peft. */
-  to?: ConversionTarget;
+  to?: OutputKind;
   /** Model that an adapter is for: a folder, a GGUF file, a hub id or "demo". Default: the one that a PEFT or mlx-lm adapter names. */
   base?: string;
   /**
@@ -48,7 +46,7 @@ export interface ConvertOptions extends LocateOptions, WorkOptions {
 /** What was written. */
 export interface Converted {
   what: 'model' | 'adapter';
-  format: ConversionTarget;
+  format: OutputKind;
   /** The element type asked for, or chosen; absent where each tensor kept its own. */
   dtype?: GgufDType;
 }
@@ -63,7 +61,7 @@ const NAMES: Record<Source, string> = {
   mlx: 'an mlx-lm adapter',
 };
 
-const TARGETS: Record<Source, readonly ConversionTarget[]> = {
+const TARGETS: Record<Source, readonly OutputKind[]> = {
   'gguf-model': ['hf'],
   hf: ['hf', 'gguf'],
   peft: ['gguf'],
@@ -81,6 +79,7 @@ export async function convert(
   output: string,
   options: ConvertOptions = {},
 ): Promise<Converted> {
+  checkArguments('convert', [path, output, options]);
   const at = await locate(path, options);
   const source = await sourceOf(at);
   const format = options.to ?? TARGETS[source][0];
@@ -132,7 +131,7 @@ async function convertAdapter(
   path: string,
   source: 'peft' | 'mlx' | 'gguf-adapter',
   output: string,
-  format: ConversionTarget,
+  format: OutputKind,
   options: StoredOptions,
 ): Promise<void> {
   if (format === 'peft' && options.dtype !== undefined && options.dtype !== 'float32') {

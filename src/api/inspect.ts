@@ -25,6 +25,7 @@ import { parseModelConfig } from '../models/index.js';
 import type { DecoderConfig, Site } from '../models/model.js';
 import { describe } from '../models/shape.js';
 import { baseNamedBy, readAdapterFolder } from './adapterFile.js';
+import { checkArguments } from './arguments.js';
 import { type LocateOptions, locate } from './locate.js';
 
 /** Layers of one kind: the names that differ only in numbers. */
@@ -85,6 +86,7 @@ export async function inspect(
   path: string,
   options: InspectOptions = {},
 ): Promise<ModelInspection | AdapterInspection> {
+  checkArguments('inspect', [path, options]);
   const at = await locate(path, options);
   if (!(await stat(at)).isDirectory()) return inspectGguf(at, options);
   if (await exists(join(at, 'adapter_config.json'))) return inspectAdapter(at);

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { camelCase } from '../base/names.js';
-import type { Device } from '../graph/op.js';
+import { devices } from '../graph/op.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
@@ -16,7 +16,6 @@ const text = z.string().min(1);
 export const rowFiles = z.union([text, z.array(text).min(1)], {
   error: () => 'expected a path, or a list of paths',
 });
-const devices = ['cpu', 'webgpu', 'cuda'] as const satisfies readonly Device[];
 const methodNames = Object.keys(methods) as MethodName[];
 
 export const chatTemplateOption = text

@@ -3,7 +3,7 @@ import { UserError } from '../base/errors.js';
 import { readChatTemplate } from '../formats/chatTemplates.js';
 import { readGenerationConfig } from '../formats/generationConfig.js';
 import { loadTokenizer } from '../formats/tokenizer.js';
-import { MAX_THREADS } from '../graph/runtime/session.js';
+import { checkArguments } from './arguments.js';
 import { baseName } from './locate.js';
 import { Model } from './model.js';
 import type { LoadOptions } from './modelOptions.js';
@@ -16,10 +16,7 @@ import { openBase, recipeOf, resolveBase } from './quantizedBase.js';
  * cache. Throws UserError naming the file where something is missing or unsupported.
  */
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
-  const { threads = 1 } = options;
-  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
-    throw new UserError(`threads is ${threads}, expected a whole number from 1 to ${MAX_THREADS}`);
-  }
+  checkArguments('loadModel', [path, options]);
   const resolved = await resolveBase(path, options);
   const { folder, original } = resolved;
   const base = await openBase(resolved, options);

@@ -67,6 +67,6 @@ describe('what is taken for a model and is none', () => {
 
 it.each([0, 1.5, 99_999_999_999])('%d threads are refused', async (threads) => {
   await expect(loadModel('demo', { threads })).rejects.toThrow(
-    `threads is ${threads}, expected a whole number from 1 to`,
+    /^loadModel options: key "threads": expected a (whole number|number of at (least 1|most 1024))$/,
   );
 });

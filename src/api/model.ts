@@ -2,15 +2,14 @@ import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
-import { TemporaryFolder, writeFolderAtomic } from '../formats/io/write.js';
-import { type BaseAlternation, readRecipe, sameRecipe, writeRecipe } from '../formats/quant/recipe.js';
+import { TemporaryFolder } from '../formats/io/write.js';
+import { type BaseAlternation, readRecipe, sameRecipe } from '../formats/quant/recipe.js';
 import type { Tokenizer, TokenizerOf } from '../formats/tokenizer.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import type { SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, createAdapter } from '../methods/adapter.js';
 import type { CombineInput } from '../methods/combine.js';
 import { parameterCounts } from '../methods/counts.js';
-import { writeAdapterFolder } from '../methods/files.js';
 import { type MethodConfig, type MethodName, methodNamed } from '../methods/index.js';
 import type { MergeOptions } from '../methods/merge.js';
 import { type BaseModel, openModel } from '../models/base.js';
@@ -21,7 +20,8 @@ import type { TrainEvent } from '../train/loop.js';
 import type { LrEvent, LrRangeInput } from '../train/lrFinder.js';
 import type { RankPlan } from '../train/ranks.js';
 import { readAdapterFor } from './adapterFile.js';
-import { recordTemplates, withTemplateOf } from './adapterTemplates.js';
+import { withTemplateOf } from './adapterTemplates.js';
+import { checkArguments } from './arguments.js';
 import { Calls, endingWith } from './calls.js';
 import type { DataSource } from './data.js';
 import type { EvaInput } from './eva.js';
@@ -42,6 +42,7 @@ import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
 import { openBase, otherBase, quantizedFolder } from './quantizedBase.js';
 import type { RankInput } from './ranks.js';
 import type { SampleEvent } from './samples.js';
+import { writeAdapterOf } from './savedAdapter.js';
 import {
   type Engine,
   type Evaluation,
@@ -92,7 +93,7 @@ export class Model {
     return this.adapters.current;
   }
 
-  /** The names of all adapters, in the order in which they were added. */
+  /** The names of all adapters, in their order. */
   get adapterNames(): string[] {
     return this.adapters.names;
   }
@@ -122,9 +123,11 @@ export class Model {
   addMethod<M extends MethodName>(
     method: M,
     config: MethodConfig<M>,
-    { seed = 0, name, ...options }: AddOptions = {},
+    given: AddOptions = {},
   ): Promise<Adapter> {
     return this.calls.change(async () => {
+      checkArguments('addMethod', [method, config, given]);
+      const { seed = 0, name, ...options } = given;
       const work = endingWith(this.calls.closed, options);
       const found = methodNamed(method);
       const parsed = found.parse(`${method} configuration`, config);
@@ -139,16 +142,14 @@ export class Model {
   }
 
   /**
-   * Loads an adapter and makes it the active one: a PEFT folder, a GGUF file of llama.cpp, an mlx-lm folder, or a hub
-   * id. One that LoftQ trained over a quantized base of its own brings that along, where the model has the format and no
-   * adapter yet. A chat template in its folder is used while it is active, unless one was given. To train it further,
-   * `method` and `config` may say how. Throws UserError where it is for another base, or contradicts these.
+   * Loads an adapter and makes it the active one: a PEFT or mlx-lm folder, a GGUF file of llama.cpp, or a hub id. LoftQ's own
+   * quantized base comes along, where the model has the format and no adapter yet, and a chat template for while it is
+   * active. To train it further, `method` and `config` may say how. Throws UserError where it is for another base.
    */
-  loadAdapter(
-    path: string,
-    { name, method, config, ...options }: AdapterOptions & FurtherTraining & LocateOptions = {},
-  ): Promise<Adapter> {
+  loadAdapter(path: string, given: AdapterOptions & FurtherTraining & LocateOptions = {}): Promise<Adapter> {
     return this.calls.change(async () => {
+      checkArguments('loadAdapter', [path, given]);
+      const { name, method, config, ...options } = given;
       const at = await locate(path, { kind: 'adapter', ...options });
       const trained = await readRecipe(at);
       const { recipe } = this.source;
@@ -169,29 +170,32 @@ export class Model {
 
   /** Loads adapters, each under its path as its name, and makes all of them active: their changes add up. */
   async loadAdapters(paths: readonly string[], options: LocateOptions = {}): Promise<void> {
+    checkArguments('loadAdapters', [paths, options]);
     for (const path of paths) await this.loadAdapter(path, { ...options, name: path });
     if (paths.length > 0) this.setAdapter(paths);
   }
 
   /**
-   * A new adapter out of several, each with its weight (default: 1), as PEFT's add_weighted_adapter; it becomes the
-   * active one. Throws UserError where one is more than LoRA, or where they do not fit each other.
+   * A new adapter out of several, each with its weight (default: 1), as PEFT's add_weighted_adapter, and the active one.
+   * Throws UserError where one is more than LoRA, or where they do not fit each other.
    */
   addWeightedAdapter(
     names: readonly string[],
-    { weights, name, ...options }: AdapterOptions & { weights?: readonly number[] } & CombineInput = {},
+    given: AdapterOptions & { weights?: readonly number[] } & CombineInput = {},
   ): Adapter {
     this.calls.check();
+    checkArguments('addWeightedAdapter', [names, given]);
+    const { weights, name, ...options } = given;
     return this.use(this.adapters.combine(names, weights, options), name);
   }
 
   /**
-   * Chooses the active adapter, or several whose changes add up (LoRA and its kin), and enables them. A change between
-   * adapters of one shape costs only the copy of their values. Throws UserError on an unknown name, listing those there
-   * are, and where adapters of these methods do not add up.
+   * Chooses the active adapter, or several whose changes add up (LoRA and its kin), and enables them. Throws UserError on
+   * an unknown name, listing those there are, and where adapters of these methods do not add up.
    */
   setAdapter(names: string | readonly string[]): void {
     this.calls.check();
+    checkArguments('setAdapter', [names]);
     this.adapters.activate(typeof names === 'string' ? [names] : names);
     this.merged = false;
   }
@@ -212,6 +216,7 @@ export class Model {
   /** Removes an adapter. Without another active one the base is left alone. Throws UserError on an unknown name. */
   deleteAdapter(name: string): void {
     this.calls.check();
+    checkArguments('deleteAdapter', [name]);
     this.adapters.delete(name);
     this.merged = false;
   }
@@ -233,46 +238,41 @@ export class Model {
   }
 
   /** Writes an adapter, the active one if no name is given, as a PEFT folder. Throws UserError where the folder exists. */
-  saveAdapter(
-    folder: string,
-    { name, overwrite = false }: AdapterOptions & { overwrite?: boolean } = {},
-  ): Promise<void> {
+  saveAdapter(folder: string, options: AdapterOptions & { overwrite?: boolean } = {}): Promise<void> {
     return this.calls.finish(async () => {
+      checkArguments('saveAdapter', [folder, options]);
+      const { name, overwrite = false } = options;
       const found = name === undefined ? this.adapters.single('saving') : this.adapters.get(name);
-      const { name: base, recipe, templates } = this.source;
-      const { chatTemplates } = this.tokenizerOf(found).tokenizer;
+      const { source } = this;
+      const { tokenizer } = this.tokenizerOf(found);
       const { adapter } = await this.snapshot(found);
-      const write = async (temporary: string) => {
-        await writeAdapterFolder(temporary, adapter!, base);
-        if (recipe) await writeRecipe(temporary, recipe);
-        await recordTemplates(temporary, chatTemplates, templates);
-      };
-      await writeFolderAtomic(folder, write, { overwrite });
+      await writeAdapterOf(source, adapter!, tokenizer.chatTemplates, folder, overwrite);
     });
   }
 
   /**
    * Writes a whole model with what is active merged in: a folder that transformers reads, or a GGUF file for llama.cpp.
-   * Resolves to what was written.
    */
   saveMerged(path: string, options: SaveMergedOptions = {}): Promise<SavedModel> {
     return this.calls.finish(async () => {
+      checkArguments('saveMerged', [path, options]);
       const merged = { tokenizer: this.tokenizer, ...(await this.snapshot()) };
       return writeMerged(path, this.runtime, merged, options);
     });
   }
 
   /**
-   * Makes what is active part of the base and removes all adapters, as PEFT's merge_and_unload: from here on this is a
-   * plain model. Its weights are written to `folder`, or to a temporary one that close() removes, and read from there.
-   * Throws UserError where the method cannot merge or the folder exists.
+   * Makes what is active part of the base and removes all adapters, as PEFT's merge_and_unload. The weights are written to
+   * `folder`, or to a temporary one that close() removes. Throws UserError where the method cannot merge or it exists.
    */
-  mergeAndUnload({ folder, ...options }: MergeOptions & { folder?: string } = {}): Promise<void> {
+  mergeAndUnload(given: MergeOptions & { folder?: string } = {}): Promise<void> {
     return this.calls.change(() =>
       this.calls.finish(async () => {
+        checkArguments('mergeAndUnload', [given]);
+        const { folder, ...options } = given;
         const { tokenizer } = this;
         const { base, adapter } = await this.snapshot();
-        const at = folder ?? join(await this.temporaryFolder(), 'model');
+        const at = folder ?? join((await this.temporary()).path, 'model');
         await writeMerged(at, this.runtime, { base, adapter, tokenizer }, { ...options, format: 'hf' });
         await this.replaceBase(await openModel(await realpath(at)), {
           name: folder ?? null,
@@ -284,8 +284,7 @@ export class Model {
   }
 
   /**
-   * Trains the active adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values, with
-   * `sampleSteps` it generates on the way.
+   * Trains the active adapter in place; iterate to drive it. With `evalData` it ends with its best evaluation's values.
    */
   train(options: ModelTrainOptions): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
     return this.calls.steps(() => {
@@ -295,8 +294,8 @@ export class Model {
   }
 
   /**
-   * Tries growing learning rates on a copy of the adapter, and suggests one; the last event has the result. The
-   * adapter stays as it is. Options as for train, of which those of evaluation, saving and schedule play no part.
+   * Tries growing learning rates on a copy of the adapter, and suggests one; the last event has the result. Options as
+   * for train, of which those of evaluation, saving and schedule play no part.
    */
   findLearningRate(options: ModelTrainOptions & LrRangeInput): AsyncGenerator<LrEvent, void, void> {
     return this.calls.steps(() => {
@@ -307,8 +306,8 @@ export class Model {
 
   /**
    * Ranks for a LoRA or a descendant of it on this data, layer by layer, within `rankBudget` trainable parameters; see
-   * planRanks of the training room. Put the plan's config on with addMethod. Options as for train, of which the sizes
-   * of batches and the seed count. Throws UserError where the method's layers cannot differ in rank.
+   * planRanks of the training room. Put the plan's config on with addMethod. Of train's options the sizes of batches and
+   * the seed count. Throws UserError where the method's layers cannot differ in rank.
    */
   planRanks<M extends MethodName>(
     name: M,
@@ -339,9 +338,11 @@ export class Model {
   /** Pieces of generated text as they come. A string is continued as it is; messages go through the chat template. */
   stream(
     prompt: Prompt,
-    { signal, tools, ...options }: PromptOptions & { signal?: AbortSignal } = {},
+    given: PromptOptions & { signal?: AbortSignal } = {},
   ): AsyncGenerator<string, GenerationEnd, void> {
     return this.calls.steps(() => {
+      checkArguments('generate', [prompt, given]);
+      const { signal, tools, ...options } = given;
       const tokenizer = this.tokenizerOf(this.adapter);
       const ids = this.generator.encode(tokenizer, prompt, tools);
       return this.generator.stream(this.snapshot(), tokenizer, ids, options, { signal });
@@ -356,8 +357,7 @@ export class Model {
   }
 
   /**
-   * Ends the calls under way with a UserError, waits for what the engine is at, frees it, and removes temporary files.
-   * Calls after it are refused with a UserError.
+   * Ends the calls under way with a UserError, frees the engine, and removes temporary files. Later calls are refused.
    */
   async close(): Promise<void> {
     await this.calls.close((why) => this.runtime.close(why));
@@ -390,10 +390,10 @@ export class Model {
     await this.generator.drop();
   }
 
-  private async temporaryFolder(): Promise<string> {
-    const temporary = await TemporaryFolder.make('model');
-    this.temporaries.push(temporary);
-    return temporary.path;
+  private async temporary(): Promise<TemporaryFolder> {
+    const made = await TemporaryFolder.make('model');
+    this.temporaries.push(made);
+    return made;
   }
 
   private use(adapter: Adapter, name = DEFAULT_NAME): Adapter {

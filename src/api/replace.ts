@@ -6,7 +6,8 @@ import { exists } from '../formats/io/node.js';
 import { isEmptyFolder, isWithin, prepareOutput, whyPrecious } from '../formats/io/write.js';
 
 /** A model folder, an adapter folder, or a GGUF file. */
-export type OutputKind = 'hf' | 'peft' | 'gguf';
+export const conversionTargets = ['hf', 'peft', 'gguf'] as const;
+export type OutputKind = (typeof conversionTargets)[number];
 
 /** What a folder of that kind holds for certain. */
 const MARKS = { hf: ['config.json', 'model'], peft: ['adapter_config.json', 'adapter'] } as const;

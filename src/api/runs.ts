@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import { exists, fileError } from '../formats/io/node.js';
 import { sweep } from '../formats/io/staging.js';
+import { checkArguments } from './arguments.js';
 import { curvesOf, type LossCurves } from './curves.js';
 import { type RunWarning, warningsOf } from './outcome.js';
 import { RUN_FILE, type RunRecord, readMetrics, readRun } from './runFolder.js';
@@ -39,6 +40,7 @@ export function differingOptions(runs: readonly Pick<RunSummary, 'options'>[]): 
  * cannot be read.
  */
 export async function listRuns(folder: string): Promise<RunSummary[]> {
+  checkArguments('listRuns', [folder]);
   await sweep(folder);
   if (await exists(join(folder, RUN_FILE))) return [await summaryOf(folder)];
   const names = await readdir(folder).catch((error: unknown) => {

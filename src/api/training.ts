@@ -22,6 +22,7 @@ import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from 
 import type { TrainOptions } from '../train/options.js';
 import { planRanks, type RankPlan } from '../train/ranks.js';
 import { LossStep } from '../train/step.js';
+import { checkArguments } from './arguments.js';
 import { endingWith } from './calls.js';
 import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
 import { type EvaInput, parseEvaOptions } from './eva.js';
@@ -58,6 +59,7 @@ export async function* trainOn(
   adapter: Adapter,
   options: ModelTrainOptions,
 ): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
+  checkArguments('train', [options]);
   const { base, generator, tokenizer } = engine;
   const parts = parseModelTrainOptions(options);
   const { samples, sources } = parts;
@@ -125,6 +127,7 @@ export async function* findLearningRateOn(
   snapshot: Promise<Active>,
   options: ModelTrainOptions & LrRangeInput,
 ): AsyncGenerator<LrEvent, void, void> {
+  checkArguments('findLearningRate', [options]);
   const adapter = (await snapshot).adapter!;
   const { minLr, maxLr, lrSteps, ...rest } = options;
   const range = parseLrRange('learning-rate range', { minLr, maxLr, lrSteps });
@@ -147,6 +150,7 @@ export async function planRanksOn(
   config: object,
   options: ModelTrainOptions & RankInput,
 ): Promise<RankPlan> {
+  checkArguments('planRanks', [name, config, options]);
   const { rankBudget, rankMax, rankBatches, ...rest } = options;
   const method = methodNamed(name);
   const ranks = parseRankOptions(method, { rankBudget, rankMax, rankBatches });
@@ -166,6 +170,7 @@ export async function planEvaOn(
   config: object,
   options: ModelTrainOptions & EvaInput,
 ): Promise<EvaPlan> {
+  checkArguments('planEva', [name, config, options]);
   const { evaBatches, ...rest } = options;
   const { evaBatches: batches } = parseEvaOptions({ evaBatches });
   const asked = { ...config, initLoraWeights: 'eva' };
@@ -200,8 +205,10 @@ export async function evaluateOn(
   engine: Engine,
   snapshot: Promise<Active>,
   data: DataSource,
-  { maxLength, lossOn = 'completion', addEos = false, ...work }: Partial<EncodeRowsOptions> & WorkOptions,
+  options: Partial<EncodeRowsOptions> & WorkOptions,
 ): Promise<Evaluation> {
+  checkArguments('evaluate', [data, options]);
+  const { maxLength, lossOn = 'completion', addEos = false, ...work } = options;
   const { runtime, session } = engine;
   const { base, adapter } = await snapshot;
   work.signal?.throwIfAborted();

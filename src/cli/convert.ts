@@ -1,5 +1,6 @@
 import * as z from 'zod';
-import { type Converted, conversionTargets, convert as convertPath } from '../api/convert.js';
+import { type Converted, convert as convertPath } from '../api/convert.js';
+import { conversionTargets } from '../api/replace.js';
 import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
 import { locating } from './download.js';
 import { shellWord } from './flags.js';

@@ -3,7 +3,8 @@ import type { DType, HostTensor } from '../base/tensor.js';
 import { makeNode, type Node, type Tensor, type TensorType } from './tensor.js';
 
 /** Where a graph will run. Providers lack different things; only `emit` rules look at this. */
-export type Device = 'cpu' | 'webgpu' | 'cuda';
+export const devices = ['cpu', 'webgpu', 'cuda'] as const;
+export type Device = (typeof devices)[number];
 
 /** What an op's emission rule can do. Names are ONNX value names. */
 export interface EmitContext {

@@ -51,6 +51,9 @@ const schema = z.looseObject({
   sliding_window_pattern: size.optional(),
   rope_local_base_freq: finite.positive().optional(),
   use_bidirectional_attention: z.boolean().nullish(),
+  is_causal: z
+    .literal(true, { error: 'attention to what comes later is not supported, expected true' })
+    .optional(),
   ...ropeKeys,
 });
 
@@ -87,7 +90,7 @@ export function decoderArchitecture(
     network: decoderNetwork,
     parse(place, config) {
       refuseForeignWeights(place, config);
-      const given = checkJson(place, config, schema);
+      const given = checkJson(place, withoutUnused(modelType, config), schema);
       const named = Object.entries(given).filter(([, value]) => value !== undefined);
       const raw = { ...classDefaults[modelType], ...Object.fromEntries(named) } as RawConfig;
       const heads = headsOf(place, raw);
@@ -129,6 +132,22 @@ export function activationOf(place: string, key: string, name: string): Activati
   if (isActivation(name)) return name;
   const known = Object.keys(ACTIVATIONS).join(', ');
   throw new UserError(`${place}: key "${key}": "${name}" is not supported, expected one of ${known}`);
+}
+const WINDOWS = ['sliding_window', 'use_sliding_window', 'max_window_layers'];
+/** Keys that other classes have, and those of these names do not look at. */
+const UNUSED: Partial<Record<keyof typeof classDefaults, readonly string[]>> = {
+  llama: WINDOWS,
+  mistral: ['attention_bias', 'mlp_bias', 'use_sliding_window', 'max_window_layers'],
+  qwen2: ['attention_bias', 'mlp_bias'],
+  qwen3: ['mlp_bias'],
+};
+
+/** A config without the keys that its class does not look at: whatever these hold means nothing. */
+function withoutUnused(modelType: keyof typeof classDefaults, config: unknown): unknown {
+  const { use_sliding_window: on = false } = config as Record<string, unknown>;
+  const off = modelType.startsWith('qwen') && on === false ? WINDOWS : [];
+  const unused = [...(UNUSED[modelType] ?? []), ...off];
+  return Object.fromEntries(Object.entries(config as object).filter(([key]) => !unused.includes(key)));
 }
 
 function headsOf(place: string, raw: RawConfig): Pick<DecoderConfig, 'heads' | 'kvHeads' | 'headDim'> {

@@ -73,10 +73,29 @@ describe('config.json', () => {
       { ...llama, partial_rotary_factor: 0.01 },
       'partial_rotary_factor": rotating a part of each head only is not supported for this model_type',
     ],
+    [
+      { ...llama, is_causal: false },
+      'c: key "is_causal": attention to what comes later is not supported, expected true',
+    ],
+    [
+      { ...llama, model_type: 'qwen2', use_sliding_window: true, sliding_window: 0 },
+      'c: key "sliding_window": expected a number above 0',
+    ],
+    [{ ...llama, model_type: 'mistral', sliding_window: 0 }, 'c: key "sliding_window"'],
     [[], 'c: expected object'],
   ])('refuses %#', (config, message) => {
     expect(() => parseModelConfig('c', config)).toThrow(message);
   });
+});
+
+it.each([
+  ['llama', { sliding_window: 0, max_window_layers: null, use_sliding_window: 'no' }],
+  ['mistral', { attention_bias: null, mlp_bias: null, use_sliding_window: null }],
+  ['qwen2', { attention_bias: null, mlp_bias: null, sliding_window: 0 }],
+  ['qwen3', { mlp_bias: null, sliding_window: 0, use_sliding_window: false, max_window_layers: -1 }],
+])('a key that the class does not look at means nothing: %s', (model_type, unused) => {
+  const plain = parseModelConfig('c', { ...llama, model_type });
+  expect(parseModelConfig('c', { ...llama, model_type, ...unused })).toEqual(plain);
 });
 
 describe('rotary frequencies', () => {
