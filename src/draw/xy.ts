@@ -100,14 +100,13 @@ function grid({ x, y, left, right, top, bottom }: Frame): string[] {
       ];
     }),
     element('line', { class: 'axis', x1: left, x2: right, y1: bottom, y2: bottom }),
-    ...xTicks(x, left, right).flatMap(({ at, label, place }) => [
+    ...xTicks(x, left, right).flatMap(({ label, place }) => [
       element('line', {
         class: 'axis',
         x1: place,
         x2: place,
         y1: bottom,
         y2: bottom + 4,
-        'data-at': String(at),
       }),
       textAt(place, bottom + 18, label, { anchor: 'middle', 'font-size': SMALL, class: 'muted tick-x' }),
     ]),
@@ -122,14 +121,14 @@ function grid({ x, y, left, right, top, bottom }: Frame): string[] {
 
 /** The numbers of the x axis that have room beside each other, within the picture. */
 function xTicks({ tickList, place }: PlacedAxis, left: number, right: number) {
-  const kept: { at: number; label: string; place: number; end: number }[] = [];
+  const kept: { label: string; place: number; end: number }[] = [];
   for (const { at, label } of tickList) {
     const pixel = place(at);
     if (pixel === undefined) continue;
     const half = textWidth(label, SMALL) / 2;
     const free = kept.length === 0 || pixel - half > kept[kept.length - 1].end + 8;
     if (free && pixel + half < right + RIGHT && pixel - half > left - 40)
-      kept.push({ at, label, place: pixel, end: pixel + half });
+      kept.push({ label, place: pixel, end: pixel + half });
   }
   return kept;
 }
