@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { appendFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,7 +7,7 @@ import { markOf, self } from '../formats/io/owner.js';
 import { contentOf, stagedIn } from '../formats/io/staging.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import type { Metric } from './metric.js';
-import { type ClaimOptions, RunFolder, type RunRecord, readUnfinishedRun } from './runFolder.js';
+import { type ClaimOptions, RunFolder, type RunRecord, readRun, readUnfinishedRun } from './runFolder.js';
 
 let root: string;
 let path: string;
@@ -83,6 +84,23 @@ describe('a run folder', () => {
     expect(await metrics()).toEqual([1, 2, 3]);
     expect(await readUnfinishedRun(path)).toEqual(record);
   });
+
+  it.each(['metrics.jsonl', 'samples.jsonl', 'run.json'])(
+    'a pipe in place of %s is refused at once',
+    async (name) => {
+      await started();
+      await release();
+      await rm(join(path, name), { force: true });
+      execFileSync('mkfifo', [join(path, name)]);
+      const message = `cannot read ${join(path, name)}: it is a pipe or a device, not a regular file`;
+      if (name === 'run.json') {
+        await expect(readRun(path)).rejects.toThrow(message);
+        return;
+      }
+      const folder = await claim({ resume: true });
+      await expect(folder.begin(record, 2)).rejects.toThrow(message);
+    },
+  );
 
   it('keeps generations apart, and of a resumed run those up to its step', async () => {
     const folder = await started();

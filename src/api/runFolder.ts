@@ -1,9 +1,9 @@
-import { appendFile, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { appendFile, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { describeHolder, holderOf, Lock } from '../formats/io/lock.js';
-import { exists, fileError, readJson } from '../formats/io/node.js';
+import { exists, fileError, readJson, readText } from '../formats/io/node.js';
 import { contentOf, discard, ended, sweep, temporaryFor } from '../formats/io/staging.js';
 import {
   isWithin,
@@ -222,9 +222,7 @@ async function readLines<T extends { step: number }>(
   upTo: number,
 ): Promise<T[]> {
   if (!(await exists(path))) return [];
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw fileError('read', path, error);
-  });
+  const text = await readText(path);
   return text.split('\n').flatMap((one) => {
     const value = parsedLine(one);
     return schema.safeParse(value).success && (value as T).step <= upTo ? [value as T] : [];

@@ -94,6 +94,17 @@ describe("tensors by others' names", () => {
     expect(await readAdapter(dir)).toEqual(await readAdapter(FIXTURE));
   });
 
+  it("biases of a module with a copy of its own, which bias='all' writes twice more and PEFT does not read", async () => {
+    const list = await entries((name) => name);
+    const module = `${prefix}model.layers.0.self_attn.k_proj`;
+    const data = async () => new Uint8Array(4);
+    for (const own of ['modules_to_save', 'original_module']) {
+      list.push({ name: `${module}.${own}.bias`, dtype: 'F32', shape: [1], data });
+    }
+    await write(list);
+    expect(await readAdapter(dir)).toEqual(await readAdapter(FIXTURE));
+  });
+
   it("a magnitude's, as older versions of PEFT have it", async () => {
     const dora = fileURLToPath(
       new URL('../../test/golden/fixtures-methods/qwen2-dora/adapter', import.meta.url),

@@ -36,8 +36,8 @@ const MODULE_PARTS = Object.keys(MODULE_PART_ENDS) as ModulePart[];
 const SITE_BIAS = '.base_layer.bias';
 /** Where PEFT keeps the base's own matrix of a module of which the adapter has a copy, or rows. */
 const ORIGINAL_ENDS = ['.original_module.weight', '.token_adapter.base_layer.weight'];
-/** A second copy of what is `<module>.weight`, which PEFT does not read. */
-const COPY_END = '.modules_to_save.weight';
+/** What PEFT writes of a module with a copy of its own and does not read: the copy once more, and with bias="all" both biases. */
+const UNREAD_ENDS = ['.modules_to_save.weight', '.modules_to_save.bias', '.original_module.bias'];
 
 /** Tensors that all sites share. */
 export const SHARED = ['vera_A', 'vera_B'];
@@ -115,7 +115,7 @@ export function keyOfFileName(name: string, isCopy: (module: string) => boolean)
   if (shared || !bare.startsWith(SITE_PREFIX)) return shared;
   const rest = bare.slice(SITE_PREFIX.length).replace(FRONT, '');
   const moduleBefore = (end: string) => (rest.endsWith(end) ? rest.slice(0, -end.length) : '');
-  if (moduleBefore(COPY_END) !== '') return null;
+  if (UNREAD_ENDS.some((end) => moduleBefore(end) !== '')) return null;
   for (const end of ORIGINAL_ENDS) {
     if (moduleBefore(end) !== '') return `${moduleBefore(end)}.base_weight`;
   }

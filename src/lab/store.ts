@@ -1,10 +1,9 @@
 /** Results of a lab, in a SQLite file that any tool reads. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import initSqlJs, { type Database } from 'sql.js';
 import * as z from 'zod';
 import { messageOf, UserError } from '../base/errors.js';
-import { exists, fileError } from '../formats/io/node.js';
+import { exists, readBytes } from '../formats/io/node.js';
 import { writeFileAtomic } from '../formats/io/write.js';
 import type { PlannedRun, RunResult } from './run.js';
 
@@ -70,7 +69,7 @@ export class ResultStore {
     const path = join(folder, RESULTS_FILE);
     const isThere = await exists(path);
     if (!isThere && !create) throw new UserError(`${folder} holds no results of a lab (no ${RESULTS_FILE})`);
-    const saved = isThere ? await readWhole(path) : undefined;
+    const saved = isThere ? await readBytes(path) : undefined;
     const sql = await initSqlJs();
     const store = new ResultStore(path, sql, new sql.Database(saved), saved);
     try {
@@ -170,10 +169,4 @@ export class ResultStore {
 
 function reasonOf(said: string): string {
   return /not a database|malformed/.test(said) ? 'it is not a SQLite file, or a broken one' : said;
-}
-
-async function readWhole(path: string): Promise<Uint8Array> {
-  return readFile(path).catch((error: unknown) => {
-    throw fileError('read', path, error);
-  });
 }

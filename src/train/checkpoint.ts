@@ -1,10 +1,10 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import * as z from 'zod';
 import { messageOf, UserError } from '../base/errors.js';
 import { f32 } from '../base/tensor.js';
 import { encodeF32 } from '../formats/float16.js';
-import { exists, fileError, readJson, sha256Of } from '../formats/io/node.js';
+import { exists, fileError, readJson, readText, sha256Of } from '../formats/io/node.js';
 import { discard } from '../formats/io/staging.js';
 import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
 import { readSafetensorsHeader, readTensorF32, writeSafetensors } from '../formats/safetensors.js';
@@ -102,7 +102,7 @@ function stepOf(folder: string): number {
 /** Why a checkpoint is not what was written; undefined where it is. */
 export async function damageOf(folder: string): Promise<string | undefined> {
   try {
-    const sums = await readFile(join(folder, SUMS), 'utf8');
+    const sums = await readText(join(folder, SUMS));
     if (sums === (await sumsOf(folder))) return undefined;
     return `${folder} is damaged: its checksums do not match`;
   } catch (error) {

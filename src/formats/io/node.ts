@@ -134,6 +134,20 @@ async function sizeOfFile(file: FileHandle, path: string): Promise<number> {
   return info.size;
 }
 
+/** The whole of a file that fits in memory. Throws UserError where it cannot be read. */
+export function readBytes(path: string): Promise<Uint8Array> {
+  return withFile(path, async (file, size) => {
+    const target = new Uint8Array(size);
+    await readFully(file, path, target, 0);
+    return target;
+  });
+}
+
+/** The same as text. */
+export async function readText(path: string): Promise<string> {
+  return new TextDecoder().decode(await readBytes(path));
+}
+
 /** Fills `target` from byte `position` of the file at `path`. */
 export function readInto(path: string, target: Uint8Array, position: number): Promise<void> {
   return withFile(path, (file) => readFully(file, path, target, position));

@@ -29,9 +29,24 @@ export async function* chunksOf(
         throw fileError('read', path, error);
       });
     if (bytesRead === 0) return;
+    if (done === 0) refuseCompressed(path, buffer.subarray(0, bytesRead));
     yield buffer.subarray(0, bytesRead);
     done += bytesRead;
   }
+}
+
+/** How compressed files begin. */
+const COMPRESSED: readonly [how: string, start: string][] = [
+  ['gzip', '1f8b'],
+  ['zstd', '28b52ffd'],
+  ['bzip2', '425a68'],
+  ['xz', 'fd377a585a00'],
+  ['zip', '504b0304'],
+];
+
+function refuseCompressed(path: string, bytes: Buffer): void {
+  const found = COMPRESSED.find(([, start]) => bytes.subarray(0, start.length / 2).toString('hex') === start);
+  if (found) throw new UserError(`${path} is compressed (${found[0]}), which is not read: unpack it first`);
 }
 
 /** What to throw where a row is longer than MAX_ROW_BYTES. */

@@ -2,8 +2,9 @@
 import * as z from 'zod';
 import { UserError } from '../../base/errors.js';
 import type { ChatMessage } from '../../formats/chat.js';
+import { parseExactJson } from '../../formats/io/exactJson.js';
 import { checkJson } from '../../formats/io/json.js';
-import { checkConversation } from '../../formats/messages.js';
+import { checkConversation, EXACT_KEYS } from '../../formats/messages.js';
 import { fromShareGpt } from './shareGpt.js';
 
 /** What a row says. */
@@ -28,6 +29,8 @@ export interface Form {
   may?: readonly string[];
   /** Those of both that a table has as JSON text in its cells. */
   json?: readonly string[];
+  /** Those that a table has as text or as lists. */
+  lists?: readonly string[];
   /** Whether this form of the row is only the text that the other form of it makes. */
   renders?(other: Form, record: Fields): boolean;
   /** Checks a row. Throws UserError that begins with `place` and names the key. */
@@ -38,17 +41,49 @@ const messages: Form = {
   needs: ['messages'],
   may: ['tools'],
   json: ['messages', 'tools'],
-  read: conversation,
+  read(place, record) {
+    const parsed = ['messages', 'tools'].map((key) => {
+      const value = record[key];
+      return [key, typeof value === 'string' ? jsonText(`${place}: key "${key}"`, value, key) : value];
+    });
+    return conversation(place, { ...record, ...Object.fromEntries(parsed) });
+  },
 };
+
+/** JSON text in place of what it stands for, in which numbers for a template are kept as they are written. */
+export function jsonText(place: string, text: string, key: string): unknown {
+  return parseExactJson(place, text, EXACT_KEYS.includes(key) ? undefined : EXACT_KEYS);
+}
 
 const completionSchema = z.looseObject({ prompt: z.string(), completion: z.string() });
 const completion: Form = {
   needs: ['prompt', 'completion'],
+  may: ['tools'],
+  json: ['tools'],
+  lists: ['prompt', 'completion'],
   read(place, record) {
+    if (Array.isArray(record.prompt) || Array.isArray(record.completion)) return exchange(place, record);
     const { prompt, completion } = checkJson(place, record, completionSchema);
     return { kind: 'completion', prompt, completion };
   },
 };
+
+const exchangeSchema = z.looseObject({
+  prompt: z.array(z.unknown(), { error: 'expected a list of messages, as "completion" is' }).min(1),
+  completion: z.array(z.unknown(), { error: 'expected a list of messages, as "prompt" is' }).min(1),
+});
+
+/** TRL's conversational form: what is said before, and the turns to learn. */
+function exchange(place: string, record: Fields): RowContent {
+  const { prompt, completion } = checkJson(place, record, exchangeSchema);
+  const row = conversation(place, { ...record, messages: [...prompt, ...completion] });
+  if (row.kind !== 'messages') return row;
+  const before = row.messages.flatMap(({ role }, i) =>
+    i < prompt.length && role === 'assistant' ? [i] : [],
+  );
+  const masked = [...new Set([...before, ...(row.masked ?? [])])];
+  return { ...row, ...(masked.length > 0 && { masked }) };
+}
 
 /** Alpaca's. `history` is LLaMA-Factory's: earlier turns, which no prompt of Alpaca's has a place for. */
 const instructionSchema = z.looseObject({

@@ -37,6 +37,7 @@ export function parquetRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row
   return streamFile(path, async function* (handle, size) {
     const slice = slicerOf(handle, path, size);
     const checker = new RowChecker(path, 'row');
+    await refuseOther(handle, path, size);
     const { metadata, tree } = await reading(path, '', () => readFooter(slice, size));
     const names = tree.children.map((child) => child.element.name as unknown);
     // The reader takes a footer that leaves one out.
@@ -64,6 +65,15 @@ export function parquetRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row
     }
     checker.finish();
   });
+}
+
+const MARK = 'PAR1';
+
+async function refuseOther(handle: FileHandle, path: string, size: number): Promise<void> {
+  const start = new Uint8Array(Math.min(size, MARK.length));
+  await readFully(handle, path, start, 0);
+  if (Buffer.from(start).toString('latin1') === MARK) return;
+  throw new UserError(`${path} is not a Parquet file: it does not begin with "${MARK}"`);
 }
 
 /** Whatever the decoder stumbles over is the file's fault. */

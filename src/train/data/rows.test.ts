@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
@@ -8,14 +9,13 @@ import { renderChat } from '../../formats/chat.js';
 import { readRows, rowsFrom } from './rows.js';
 
 let folder: string;
-let path: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'rows-'));
-  path = join(folder, 'train.jsonl');
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const read = (content: string | Uint8Array) => {
+const read = (content: string | Uint8Array, name = 'train.jsonl') => {
+  const path = join(folder, name);
   writeFileSync(path, content);
   return readRows(path);
 };
@@ -95,6 +95,48 @@ describe('readRows', () => {
       const text = renderChat(template, row.messages, { tools: row.tools });
       expect(text, name).toBe(`${given}${tools}`);
     }
+  });
+
+  it("reads TRL's conversational prompt and completion as messages, of which the completion is learned", async () => {
+    const prompt = [
+      { role: 'user', content: 'a' },
+      { role: 'assistant', content: 'b' },
+      { role: 'user', content: 'c' },
+    ];
+    const completion = [{ role: 'assistant', content: 'd' }];
+    const [row] = await read(JSON.stringify({ prompt, completion, tools: [{ name: 'f' }] }));
+    expect(row).toEqual({
+      kind: 'messages',
+      line: 1,
+      messages: [...prompt, ...completion],
+      tools: [{ name: 'f' }],
+      masked: [1],
+    });
+    await expect(read(JSON.stringify({ prompt, completion: 'd' }))).rejects.toThrow(
+      'key "completion": expected a list of messages, as "prompt" is',
+    );
+    await expect(read(JSON.stringify({ prompt: [{ role: 'x' }], completion }))).rejects.toThrow(
+      'key "messages.0.role": expected one of system, ',
+    );
+  });
+
+  it('reads messages as JSON text, as tables have them', async () => {
+    const messages = [{ role: 'user', content: 'a' }];
+    const tools = [{ name: 'f' }];
+    const text = { messages: JSON.stringify(messages), tools: JSON.stringify(tools) };
+    expect(await read(JSON.stringify(text))).toEqual([{ kind: 'messages', line: 1, messages, tools }]);
+    await expect(read('{"messages": "hello"}')).rejects.toThrow('line 1: key "messages" is not valid JSON');
+  });
+
+  it.each([
+    ['gzip', gzipSync('{"text":"a"}')],
+    ['zstd', Buffer.from('28b52ffd04', 'hex')],
+    ['zip', Buffer.from('PK\x03\x04', 'latin1')],
+  ])('says of a compressed file that it is one: %s', async (how, bytes) => {
+    await expect(read(bytes, 'rows.jsonl.gz')).rejects.toThrow(
+      `rows.jsonl.gz is compressed (${how}), which is not read: unpack it first`,
+    );
+    await expect(read(bytes, 'rows.csv')).rejects.toThrow(`is compressed (${how})`);
   });
 
   it("reads ShareGPT's conversations as messages", async () => {
@@ -233,7 +275,7 @@ describe('readRows', () => {
   ])('refuses %s', async (_, content, message) => {
     const error = await read(content).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(UserError);
-    expect(String(error)).toContain(path);
+    expect(String(error)).toContain(join(folder, 'train.jsonl'));
     expect(String(error)).toContain(message);
   });
 

@@ -1,8 +1,6 @@
 /** Rows out of the columns of a table. */
 import { UserError } from '../../base/errors.js';
-import { parseExactJson } from '../../formats/io/exactJson.js';
-import { EXACT_KEYS } from '../../formats/messages.js';
-import { FORMS, type Form } from './forms.js';
+import { FORMS, type Form, jsonText } from './forms.js';
 import { begunForm, describe, FORMS_TEXT, foundNames, type Row, type RowChecker } from './row.js';
 
 /** The columns of a table that make rows, and the forms that rows of it may have. */
@@ -53,16 +51,14 @@ export function rowOfRecord(
   const value = filled.map(([column, cell]) => {
     const at = `${place}, column "${column}"`;
     if (isJson(column))
-      return [column, typeof cell === 'string' ? exactly(at, cell, column) : withoutNulls(cell)];
+      return [column, typeof cell === 'string' ? jsonText(at, cell, column) : withoutNulls(cell)];
     if (typeof cell === 'string') return [column, cell];
+    if (Array.isArray(cell) && forms.some(({ lists }) => lists?.includes(column))) {
+      return [column, withoutNulls(cell)];
+    }
     throw new UserError(`${at}: expected text, found ${describe(cell)}`);
   });
   return rows.check(Object.fromEntries(value), line);
-}
-
-/** A cell of JSON text, in which numbers for a template are kept as they are written. */
-function exactly(place: string, cell: string, column: string): unknown {
-  return parseExactJson(place, cell, EXACT_KEYS.includes(column) ? undefined : EXACT_KEYS);
 }
 
 /** Lists of records as Parquet has them: a key that only other records have is null there. */

@@ -163,10 +163,11 @@ describe('Parquet', () => {
   });
 
   it('refuses what is no Parquet file', async () => {
-    expect(await refusal(read('', 'a.parquet'))).toContain(
-      'a.parquet cannot be read as Parquet: bytes -8 to 0',
-    );
-    expect(await refusal(read('{"text":"hello there"}', 'a.parquet'))).toContain('cannot be read as Parquet');
+    const message = 'a.parquet is not a Parquet file: it does not begin with "PAR1"';
+    for (const content of ['', 'PA', '{"text":"hello there"}']) {
+      expect(await refusal(read(content, 'a.parquet'))).toContain(message);
+    }
+    expect(await refusal(read('PAR1', 'a.parquet'))).toContain('cannot be read as Parquet: bytes -4 to 4');
   });
 
   it('gives rows or a UserError, whatever bytes are changed or missing', async () => {
