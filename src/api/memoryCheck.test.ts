@@ -78,6 +78,10 @@ describe('a job that cannot fit', () => {
     const text = said(long, 800);
     expect(text).toMatch(/--micro-batch-tokens \d+ --gradient-checkpointing/);
     expect(said(long, 10)).toContain('which is too much too: take a smaller model');
+    // One row at a time is what it does already.
+    expect(said(job({ microBatchTokens: 1024 }, { longest: 1024 }), 10)).not.toContain(
+      '--micro-batch-tokens',
+    );
     const quantized = job({}, { model: imaginedModel(config, 'float32', 'nf4') });
     expect(said(quantized, 10)).not.toContain('--quantize');
     expect(said(job({}, { method: 'full' }), 10)).not.toContain('--quantize');

@@ -113,7 +113,7 @@ function adviceOf(job: MemoryJob, fits: (change: Change) => boolean): Change[] {
 
 /** All that may be changed, as far as it goes. */
 function everything({ base, adapter, hyper, longest }: MemoryJob): Change {
-  const smallest = Math.max(SHORTEST, longest - 1);
+  const smallest = SHORTEST * Math.ceil((longest - 1) / SHORTEST);
   return {
     ...(!hyper.gradientCheckpointing && { gradientCheckpointing: true as const }),
     ...(smallest < hyper.microBatchTokens && { microBatchTokens: smallest }),

@@ -28,7 +28,7 @@ import type { MethodName } from '../methods/index.js';
 import { imaginedModel } from '../models/imagined.js';
 import { parseModelConfig } from '../models/index.js';
 import { parameterCount } from '../models/shape.js';
-import { largestMicroBatch, type TrainingMemory, trainingMemory } from '../train/memory.js';
+import { largestMicroBatch, type MicroSize, type TrainingMemory, trainingMemory } from '../train/memory.js';
 import { trainSchema } from '../train/options.js';
 import { embeddedModel, type LocateOptions, locate } from './locate.js';
 
@@ -71,6 +71,8 @@ export interface Plan {
   memory: {
     batchSize: number;
     maxLength: number;
+    /** What a run of this program computes at once. */
+    micro: MicroSize;
     /** On a GPU, in mixed precision, as textbooks count. */
     gpu: GpuMemory;
     /** Of a run of this program on the CPU; null for models that it does not train. */
@@ -126,10 +128,12 @@ export async function plan(model: string, options: PlanOptions = {}): Promise<Pl
       `method ${method} trains the model's own weights, which a base in ${quantize} has not; leave the format out, or plan an adapter such as lora`,
     );
   }
+  // Of a row all tokens but the last are computed.
+  const micro = largestMicroBatch(maxLength - 1, microBatchTokens, batchSize);
   const here = () => {
     const imagined = imaginedModel(shape.config!, dtype, quantize);
     return trainingMemory(imagined, selectMethod(imagined, method, methodOptions), {
-      micro: largestMicroBatch(maxLength - 1, microBatchTokens, batchSize),
+      micro,
       packed: packing,
       gradientCheckpointing: gradientCheckpointing && (checkpointedLayers ?? true),
     });
@@ -155,6 +159,7 @@ export async function plan(model: string, options: PlanOptions = {}): Promise<Pl
     memory: {
       batchSize,
       maxLength,
+      micro,
       gpu: gpuMemory(shape, {
         trainable,
         own,

@@ -3,6 +3,7 @@ import { methodShape } from '../api/job.js';
 import { type Plan, plan as planJob } from '../api/plan.js';
 import { quantizeOption } from '../api/quantizedBase.js';
 import { methods } from '../methods/index.js';
+import type { TrainingMemory } from '../train/memory.js';
 import { trainSchema } from '../train/options.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
@@ -71,6 +72,16 @@ export const plan: CommandSpec = {
   },
 };
 
+/** How the parts of a run's memory are counted. */
+const HOW: Readonly<Record<Exclude<keyof TrainingMemory, 'total'>, string>> = {
+  process: '180 MB + 5 KB a node of the graphs + 1 KB a token of the vocabulary, measured',
+  weights: 'what a step reads of them, mapped from the files',
+  trained: '5·4·trained + 4·what is fed and does not train',
+  feeds: 'mask, rotary tables, tokens',
+  activations: "the step's values, placed in the order in which the engine computes them",
+  evaluation: 'the same of an evaluation',
+};
+
 function tell({ model, method, methods: all, storage, memory }: Plan, terminal: Terminal): void {
   const columns = terminal.columns ?? Number.POSITIVE_INFINITY;
   const say = (rows: readonly (readonly string[])[]) => {
@@ -118,8 +129,13 @@ function tell({ model, method, methods: all, storage, memory }: Plan, terminal: 
   terminal.say();
   if (here) {
     const { total: all, ...parts } = here;
-    note(`memory of a run of lowrank on the CPU: ${bytes(all)}`);
-    say([['what', 'bytes'], ...Object.entries(parts).map(([what, value]) => [what, bytes(value)])]);
+    const { rows, length } = memory.micro;
+    note(`memory of a run of lowrank on the CPU (${rows} of ${length} tokens at once): ${bytes(all)}`);
+    const shown = Object.entries(parts).filter(([, value]) => value > 0);
+    say([
+      ['what', 'bytes', 'how'],
+      ...shown.map(([what, value]) => [what, bytes(value), HOW[what as keyof typeof parts]]),
+    ]);
   } else note(`lowrank does not train models of type ${modelType}: its own runs have no forecast`);
   terminal.say();
   note(
