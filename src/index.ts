@@ -4,6 +4,9 @@
  * Start with {@link loadModel}; `model.addLora`, `model.train`, `model.generate`, `model.saveAdapter` and
  * `model.saveMerged` are the rest of the way.
  */
+export type { ChangeFigures, ModuleAnalysis, Similarity } from './analysis/module.js';
+export type { Finding } from './analysis/verdict.js';
+export { type Analysis, type AnalyzeEvent, type AnalyzeInput, analyze } from './api/analyze.js';
 export { type Combined, type CombineFilesOptions, combineIntoFolder } from './api/combine.js';
 export { type ConvertOptions, convert } from './api/convert.js';
 export type { DataSource } from './api/data.js';

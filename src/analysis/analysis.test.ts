@@ -10,13 +10,13 @@ import {
   transpose,
 } from '../base/linalg/matrix.js';
 import { qr } from '../base/linalg/qr.js';
-import { svd } from '../base/linalg/svd.js';
+import { productSvd, svd } from '../base/linalg/svd.js';
 import { Rng } from '../base/rng.js';
 import { intrudersOf } from './intruders.js';
 import { analyzeModule, type ModuleAnalysis, placeOf } from './module.js';
 import { type Dense, denseOf, leadingSvd, operatorOf, type Update } from './operator.js';
 import { medianOf, rolesOf, sharesOf } from './report.js';
-import { effectiveRanks, spectrumOf } from './spectrum.js';
+import { effectiveRanks, productValues, spectrumOf } from './spectrum.js';
 import { expectedSimilarity, grassmannDistance, randomDirections, similarity } from './subspace.js';
 
 function random(rows: number, columns: number, stream: string): Matrix {
@@ -184,6 +184,20 @@ describe('subspaces', () => {
     ].entries()) {
       expect(sums[k] / expectedSimilarity(i, j, d)).toBeGreaterThan(0.8);
       expect(sums[k] / expectedSimilarity(i, j, d)).toBeLessThan(1.2);
+    }
+  });
+});
+
+describe('the singular values of a product alone', () => {
+  it('are those of its SVD, of factors that depend on each other too', () => {
+    const wide = { b: random(20, 30, 'b'), a: random(30, 25, 'a') };
+    const poor = { b: multiply(random(20, 2, 'c'), random(2, 6, 'd')), a: random(6, 25, 'e') };
+    for (const factors of [wide, poor, { b: matrix(20, 3), a: random(3, 25, 'f') }]) {
+      const found = productValues(factors);
+      const { s } = productSvd(factors.b, factors.a);
+      expect(found).toHaveLength(s.length);
+      for (const [i, value] of found.entries())
+        expect(Math.abs(value - s[i])).toBeLessThan(1e-6 * (s[0] || 1));
     }
   });
 });

@@ -46,6 +46,10 @@ export interface RoleSummary {
   of99: number | null;
   /** ‖ΔW‖_F / ‖W‖_F */
   share: number;
+  /** ‖UᵀWVᵀ‖_F over ΔW's directions, W's own and random ones, and what ΔW amplifies the first by. */
+  ofChange: number;
+  ofWeight: number;
+  ofRandom: number;
   amplification: number | null;
   /** Intruder dimensions, of all of them together. */
   intruders: number;
@@ -82,6 +86,9 @@ export function summaryOf(role: string, group: readonly ModuleAnalysis[]): RoleS
     of90: of(({ change }) => change.of90),
     of99: of(({ change }) => change.of99),
     share: of(({ change }) => change.share)!,
+    ofChange: of(({ relation }) => relation.ofChange)!,
+    ofWeight: of(({ relation }) => relation.ofWeight)!,
+    ofRandom: of(({ relation }) => relation.ofRandom)!,
     amplification: of(({ relation }) => relation.amplification),
     intruders: group.reduce((sum, { intruders }) => sum + intruders.count, 0),
     phi: { a: side('a'), b: side('b') },

@@ -1,5 +1,13 @@
 /** Singular values of a change, and how many of them there are in effect. */
-import { energy } from '../base/linalg/matrix.js';
+import {
+  energy,
+  type Factors,
+  multiply,
+  multiplyRows,
+  multiplyTransposed,
+  scaleRows,
+  transpose,
+} from '../base/linalg/matrix.js';
 import { leading, productSvd, type Svd } from '../base/linalg/svd.js';
 import { symmetricEigen } from '../base/linalg/symmetric.js';
 import { leadingSvd, type Update } from './operator.js';
@@ -40,6 +48,22 @@ export async function spectrumOf(update: Update, directions: number, seed = 0): 
     ? symmetricEigen(await change.gram(), 'values').map((value) => Math.sqrt(Math.max(0, value)))
     : found.s;
   return { values, complete, norm: change.norm, rank, top: leading(found, Math.min(directions, count)) };
+}
+
+/**
+ * The singular values of b·a alone, largest first, by the Gram matrices of the two: sooner than by `spectrumOf`, and exact to 1e-8
+ * of the largest.
+ */
+export function productValues({ b, a }: Factors): Float64Array {
+  const count = Math.min(b.rows, a.rows, a.columns);
+  // With b'b = V·D·V' the values of b·a are those of √D·V'·a, and their squares the eigenvalues of (√D·V')·aa'·(√D·V')'.
+  const { values, vectors } = symmetricEigen(multiplyTransposed(b, b), 'vectors');
+  const half = scaleRows(
+    vectors,
+    values.map((value) => Math.sqrt(Math.max(0, value))),
+  );
+  const squares = symmetricEigen(multiply(multiply(half, multiplyRows(a, a)), transpose(half)), 'values');
+  return squares.slice(0, count).map((value) => Math.sqrt(Math.max(0, value)));
 }
 
 /** How many singular values there are, where those that are next to nothing count as such. */

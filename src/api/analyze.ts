@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { INTRUDER_RULE } from '../analysis/intruders.js';
 import { analyzeModule, type ModuleAnalysis } from '../analysis/module.js';
 import { type Shares, sharesOf } from '../analysis/report.js';
+import { type Finding, verdictOf } from '../analysis/verdict.js';
 import { UserError } from '../base/errors.js';
 import { refuseNonFinite } from '../base/finite.js';
 import type { WorkOptions } from '../base/work.js';
@@ -17,10 +18,11 @@ import { MatrixProducts } from './matrixProducts.js';
 /** Options of an analysis. */
 export const analyzeShape = {
   modules: z
-    .union([z.string().min(1), z.array(z.string().min(1))])
+    .string()
+    .min(1)
     .optional()
     .describe(
-      'layers to look at, as target modules: names, a regular expression or all-linear (default: all that change)',
+      'layers to look at: names with commas between, a regular expression, or all-linear (default: all that change)',
     ),
   directions: z
     .int()
@@ -65,6 +67,8 @@ export interface Analysis {
   options: z.output<typeof analyzeSchema>;
   modules: ModuleAnalysis[];
   shares: Shares;
+  /** What it means, by the rules of docs/analysis.md. */
+  verdict: Finding[];
 }
 
 /**
@@ -118,6 +122,7 @@ export async function* analyze(
       options,
       modules,
       shares: sharesOf(modules),
+      verdict: verdictOf(modules),
     };
   } finally {
     await runtime.close();
@@ -147,7 +152,7 @@ async function commonBase(found: readonly Found[]): Promise<string> {
   throw new UserError(`${found[0].place} names no base: name the model that it was made of`);
 }
 
-function chosen(place: string, changes: readonly Change[], modules: string | string[] | undefined): Change[] {
+function chosen(place: string, changes: readonly Change[], modules: string | undefined): Change[] {
   if (modules === undefined) return [...changes];
   const sites = changes.map(({ site }) => site);
   const named = new Set(matchTargets(parseTargets(modules), sites, ['linear', 'embedding'], 'modules'));

@@ -1,3 +1,4 @@
+import type { Finding } from '../analysis/verdict.js';
 import type { WorkOptions } from '../base/work.js';
 import type { MethodName } from '../methods/index.js';
 import type { EncodeStats } from '../train/data/encode.js';
@@ -10,6 +11,7 @@ import { type RunWarning, warningsOf } from './outcome.js';
 import { type RunFolder, type RunRecord, readMetrics, readUnfinishedRun } from './runFolder.js';
 import { runRecord } from './runRecord.js';
 import type { SampleEvent } from './samples.js';
+import { verdictOfAdapter } from './verdict.js';
 
 /** What a job in a run folder tells, beside what training tells. */
 export type JobEvent =
@@ -31,6 +33,8 @@ export type JobEvent =
       heldOut?: { before: number; after: number; step: number };
       /** Why the result may be worth nothing; empty where nothing says so. */
       warnings: RunWarning[];
+      /** What the adapter's own figures say; docs/analysis.md has the rules. Empty where they cannot be had at once. */
+      verdict: Finding[];
     };
 
 export interface RunOptions extends WorkOptions {
@@ -101,13 +105,23 @@ export async function* runJob(
     const { step: steps, seconds, tokens, early } = event;
     const what = trainsWholeModel(model) ? ('model' as const) : ('adapter' as const);
     const warnings = warningsOf(await readMetrics(folder.path));
-    const result = { what, steps, early, seconds, tokens, ...(heldOut && { heldOut }), warnings };
+    const verdict = await verdictOn(model);
+    const result = { what, steps, early, seconds, tokens, ...(heldOut && { heldOut }), warnings, verdict };
     const files = await folder.finish({ ...record!, status: 'complete', result }, (staging) =>
       what === 'model'
         ? model.saveMerged(staging, { format: 'hf', overwrite: true })
         : model.saveAdapter(staging, { overwrite: true }),
     );
     yield { kind: 'saved', folder: folder.path, files, ...result };
+  }
+}
+
+/** A result is worth saving whatever can be said of it. */
+async function verdictOn({ adapter, base }: Model): Promise<Finding[]> {
+  try {
+    return adapter ? await verdictOfAdapter(adapter, base) : [];
+  } catch {
+    return [];
   }
 }
 

@@ -1,3 +1,4 @@
+import { analyze } from './analyze.js';
 import { combine } from './combine.js';
 import type { CommandSpec } from './command.js';
 import { convert } from './convert.js';
@@ -23,6 +24,7 @@ export const commands: readonly CommandSpec[] = [
   merge,
   combine,
   inspect,
+  analyze,
   convert,
   extract,
   resize,

@@ -316,7 +316,7 @@ function tellSaved(
   opening: Opening | undefined,
   terminal: Terminal,
 ): void {
-  const { folder, what, heldOut, seconds, steps, early, warnings } = event;
+  const { folder, what, heldOut, seconds, steps, early, warnings, verdict } = event;
   const remark = early ? '; stopped early, the held-out loss got no better' : '';
   terminal.say(`trained   ${counted(steps, 'step')} in ${elapsed(seconds)}${remark}`);
   if (heldOut) {
@@ -328,6 +328,7 @@ function tellSaved(
     );
   }
   for (const { message } of warnings) terminal.say(terminal.style('bold', `warning   ${message}`));
+  for (const { message } of verdict) terminal.say(`verdict   ${message}`);
   if (what === 'model') {
     terminal.say(`model     ${folder}`);
     terminal.say(`to use it: ${generateHint({ model: folder }, opening)}`);

@@ -17,14 +17,13 @@ export interface LeadingEigenOptions {
   tolerance?: number;
   /** Products at most. */
   iterations?: number;
+  /** Directions beyond the rank that are followed along: the more, the fewer products, each of more rows. */
+  oversample?: number;
   seed?: number;
 }
 
 /** With no more rows a matrix is factored in full. */
 const EXACT = 64;
-
-/** Directions beyond the rank that are followed along. */
-const OVERSAMPLE = 8;
 
 /**
  * The `rank` largest eigenvalues and their vectors, and behind them what is known of some more, by subspace iteration with
@@ -33,12 +32,12 @@ const OVERSAMPLE = 8;
 export async function leadingEigen(
   operator: SymmetricOperator,
   rank: number,
-  { start, tolerance = 1e-3, iterations = 30, seed = 0 }: LeadingEigenOptions = {},
+  { start, tolerance = 1e-3, iterations = 30, oversample = 8, seed = 0 }: LeadingEigenOptions = {},
 ): Promise<Eigen> {
   const n = operator.size;
   if (rank > n) throw new Error(`rank ${rank} is more than ${n} × ${n} has`);
   if (n <= EXACT) return ritz(await operator.multiply(identity(n)));
-  let basis = orthonormalRows(startRows(n, Math.min(n, rank + OVERSAMPLE), start, seed));
+  let basis = orthonormalRows(startRows(n, Math.min(n, rank + oversample), start, seed));
   for (let i = 1; ; i++) {
     const image = await operator.multiply(basis);
     const { values, vectors } = ritz(multiplyRows(basis, image));
