@@ -1,5 +1,6 @@
 /** What calls of the library are given, checked at their door: one table of schemas, one sentence for all that is wrong. */
 import * as z from 'zod';
+import { storedDTypes } from '../base/tensor.js';
 import { ggufDTypes } from '../formats/gguf/types.js';
 import { checkJson } from '../formats/io/json.js';
 import { devices } from '../graph/op.js';
@@ -12,6 +13,7 @@ import { conversionTargets } from './replace.js';
 const text = z.string().min(1);
 const texts = z.array(text);
 const flag = z.boolean().optional();
+const count = z.int().positive().optional();
 const call = z
   .custom<unknown>((value) => typeof value === 'function', { error: 'expected a function' })
   .optional();
@@ -53,6 +55,8 @@ const training = z.looseObject({
   run: text.optional(),
   resume: flag,
   onData: call,
+  ignoreMemory: flag,
+  availableMemory: z.number().positive().optional(),
   ...work,
 });
 const prompt = z.union([z.string(), z.array(z.unknown())], {
@@ -140,6 +144,24 @@ const CALLS = {
   inspect: {
     path: text,
     options: z.strictObject({ method: text.optional(), methodOptions: config.optional(), ...locating }),
+  },
+  plan: {
+    model: text,
+    options: z.strictObject({
+      method: text.optional(),
+      methodOptions: config.optional(),
+      allMethods: flag,
+      tasks: z.number().optional(),
+      dtype: z.enum(storedDTypes).optional(),
+      quantize: quantizeOption,
+      batchSize: count,
+      maxLength: z.int().min(2).optional(),
+      microBatchTokens: count,
+      gradientCheckpointing: flag,
+      checkpointedLayers: count,
+      packing: flag,
+      ...locating,
+    }),
   },
   listRuns: { folder: text },
   readRun: { folder: text },

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { countedMethodRows } from './methods.js';
-import { plan } from './plan.js';
+import { type PlanOptions, plan } from './plan.js';
 
 let root: string;
 beforeAll(async () => {
@@ -83,16 +83,17 @@ describe('a plan', () => {
     ['gpt2', { tasks: 0 }, 'the number of tasks is 0, expected a whole number of at least 1'],
     ['gpt2', { methodOptions: { r: 769 } }, 'r 769 is larger than model.layers.0.self_attn.q_proj allows'],
     ['gpt2', { maxLength: 1025 }, 'a maximum length of 1025 is more than the 1024 positions of GPT-2 small'],
-    ['gpt2', { batchSize: 0 }, 'batchSize is 0, expected a whole number of at least 1'],
+    ['gpt2', { batchSize: 0 }, 'plan options: key "batchSize": expected a number above 0'],
     [
       'demo',
       { method: 'full', quantize: 'nf4' },
       "trains the model's own weights, which a base in nf4 has not",
     ],
+    ['gpt2', { batchsize: 2 }, 'did you mean "batchSize"?'],
     [fixture('src'), {}, 'has no config.json; name a model'],
     [fixture('package.json'), {}, 'key "model_type" is missing'],
   ] as const)('refuses %s with %j', async (model, options, message) => {
-    await expect(plan(model, options)).rejects.toThrow(message);
+    await expect(plan(model, options as PlanOptions)).rejects.toThrow(message);
   });
 
   it('refuses a config.json without a key that is needed', async () => {

@@ -30,6 +30,7 @@ import { parseModelConfig } from '../models/index.js';
 import { parameterCount } from '../models/shape.js';
 import { largestMicroBatch, type MicroSize, type TrainingMemory, trainingMemory } from '../train/memory.js';
 import { trainSchema } from '../train/options.js';
+import { checkArguments } from './arguments.js';
 import { embeddedModel, type LocateOptions, locate } from './locate.js';
 
 export interface PlanOptions extends LocateOptions {
@@ -80,14 +81,8 @@ export interface Plan {
   };
 }
 
-const positive = z.int().positive();
-const sizes = z.object({
-  batchSize: positive.default(8),
-  maxLength: z.int().min(2).optional(),
-  microBatchTokens: positive.default(trainSchema.shape.microBatchTokens.parse(undefined)),
-  checkpointedLayers: positive.optional(),
-});
 const DEFAULT_LENGTH = 1024;
+const MICRO_BATCH_TOKENS = trainSchema.shape.microBatchTokens.parse(undefined);
 /** What adapters are saved in. */
 const ADAPTER_BYTES = 4;
 const ELEMENT_BYTES: Readonly<Record<StoredDType, number>> = { float32: 4, float16: 2, bfloat16: 2 };
@@ -98,17 +93,11 @@ const ELEMENT_BYTES: Readonly<Record<StoredDType, number>> = { float32: 4, float
  * there is no such model, its configuration is not one that is known, or an option does not fit it.
  */
 export async function plan(model: string, options: PlanOptions = {}): Promise<Plan> {
+  checkArguments('plan', [model, options]);
   const shape = await shapeOf(model, options);
   const { method = 'lora', methodOptions = {}, dtype = shape.dtype, quantize, tasks = 1000 } = options;
-  const checked = sizes.safeParse(options);
-  if (!checked.success) {
-    const [issue] = checked.error.issues;
-    const key = String(issue.path[0]);
-    throw new UserError(
-      `${key} is ${(options as Record<string, unknown>)[key]}, expected a whole number of at least ${key === 'maxLength' ? 2 : 1}`,
-    );
-  }
-  const { batchSize, maxLength = Math.min(DEFAULT_LENGTH, shape.maxPositions), ...rest } = checked.data;
+  const { batchSize = 8, maxLength = Math.min(DEFAULT_LENGTH, shape.maxPositions) } = options;
+  const { microBatchTokens = MICRO_BATCH_TOKENS, checkpointedLayers } = options;
   if (maxLength > shape.maxPositions) {
     throw new UserError(
       `a maximum length of ${maxLength} is more than the ${shape.maxPositions} positions of ${shape.name}`,
@@ -120,7 +109,6 @@ export async function plan(model: string, options: PlanOptions = {}): Promise<Pl
     checkpointBytes: checkpointOf(count, plain.value),
   });
   const counted = planned(countMethod(shape, method, methodOptions));
-  const { microBatchTokens, checkpointedLayers } = rest;
   const { gradientCheckpointing = false, packing = false } = options;
   const own = counted.whole;
   if (own && quantize) {

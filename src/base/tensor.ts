@@ -4,7 +4,8 @@ import { UserError } from './errors.js';
 export type DType = 'float32' | 'int32' | 'int64' | 'bool' | 'uint8';
 
 /** Element types that weights are written in. */
-export type StoredDType = 'float32' | 'float16' | 'bfloat16';
+export type StoredDType = (typeof storedDTypes)[number];
+export const storedDTypes = ['float32', 'float16', 'bfloat16'] as const;
 
 /** Element types of weights in files that are read. */
 export type WeightDType = StoredDType | 'float64';

@@ -50,7 +50,13 @@ export const convert: CommandSpec = {
     'lowrank convert ./model --dtype bfloat16 --max-shard-size 2GB --output ./model-bf16',
   ],
   async run(given, terminal) {
-    const { path, output, maxShardSize, ...options } = parseOptions(z.object(shape), given, positional);
+    const {
+      path,
+      output,
+      maxShardSize,
+      json: _,
+      ...options
+    } = parseOptions(z.object(shape), given, positional);
     const maxShardBytes = maxShardSize === undefined ? undefined : bytesOf(maxShardSize);
     const converted = await convertPath(path, output, {
       ...options,

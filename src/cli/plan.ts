@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { methodShape } from '../api/job.js';
 import { type Plan, plan as planJob } from '../api/plan.js';
 import { quantizeOption } from '../api/quantizedBase.js';
+import { storedDTypes } from '../base/tensor.js';
 import { methods } from '../methods/index.js';
 import type { TrainingMemory } from '../train/memory.js';
 import { trainSchema } from '../train/options.js';
@@ -22,7 +23,7 @@ const shape = {
   allMethods: z.boolean().default(false).describe('count every method'),
   tasks: z.int().default(1000).describe('tasks to store: a model each, or one base and an adapter each'),
   dtype: z
-    .enum(['float32', 'float16', 'bfloat16'])
+    .enum(storedDTypes)
     .optional()
     .describe("element type of the base's weights (default: as they are stored)"),
   quantize: quantizeOption,
