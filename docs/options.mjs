@@ -14,8 +14,9 @@ function tableOf({ groups, positional = [] }) {
     .flatMap(([name, schema]) => flagsOf(name, schema, ''))
     .filter(({ hidden }) => !hidden);
   const rows = shown.map(({ flags, description }) => {
-    const [, what, fallback = '', often = ''] =
-      /^(.*?)(?: \(default: (.*?)\))?( \(may be repeated\))?$/.exec(description);
+    const [, what, fallback = '', often = ''] = /^(.*?)(?: \(default: (.*?)\))?( \(may be repeated\))?$/.exec(
+      description,
+    );
     return [`\`${flags}\``, what + often, fallback].map((cell) => cell.replaceAll('|', '\\|'));
   });
   const table = [['option', 'what', 'default'], ['---', '---', '---'], ...rows];
