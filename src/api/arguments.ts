@@ -52,6 +52,7 @@ const training = z.looseObject({
   lossOn: z.enum(['completion', 'all']).optional(),
   addEos: flag,
   maxLength: z.int().positive().optional(),
+  ignoreMemory: flag,
   run: text.optional(),
   resume: flag,
   onData: call,

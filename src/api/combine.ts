@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { UserError } from '../base/errors.js';
+import { countedText } from '../base/text.js';
 import { readLoraGguf } from '../formats/gguf/lora.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import { type AdapterFiles, writeAdapter } from '../formats/peft.js';
@@ -41,7 +42,9 @@ export async function combineIntoFolder(
 ): Promise<Combined> {
   const options = parseCombineOptions('combination options', given);
   if (weights && weights.length !== paths.length) {
-    throw new UserError(`there are ${paths.length} adapters and ${weights.length} weights`);
+    throw new UserError(
+      `there are ${countedText(paths.length, 'adapter')} and ${countedText(weights.length, 'weight')}`,
+    );
   }
   await claimOutput(output, 'peft', { overwrite, inputs: paths });
   const parts: Part[] = [];

@@ -47,7 +47,13 @@ describe('losses at a step', () => {
     expect(trainLossAt(curves, 1)).toBe(1);
     expect(trainLossAt(curves, 20)).toBe((18 + 19 + 20) / 3);
     expect(trainLossAt(curves, 21)).toBeUndefined();
-    expect([0, 14, 15, 20, 21].map((at) => heldOutLossAt(curves, at))).toEqual([5, 5, 3, 3, undefined]);
+    expect([0, 14, 15, 20, 21].map((at) => heldOutLossAt(curves, at))).toEqual([
+      5,
+      undefined,
+      3,
+      undefined,
+      undefined,
+    ]);
   });
 });
 

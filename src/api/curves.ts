@@ -55,8 +55,7 @@ export function trainLossAt({ train }: LossCurves, step: number): number | undef
   return past.length > 0 ? past.reduce((sum, { loss }) => sum + loss, 0) / past.length : undefined;
 }
 
-/** Held-out loss of the last evaluation at or before `step`; undefined where the run did not come so far. */
-export function heldOutLossAt({ train, heldOut }: LossCurves, step: number): number | undefined {
-  if (step > (train.at(-1)?.step ?? 0)) return undefined;
-  return heldOut.findLast((point) => point.step <= step)?.loss;
+/** Held-out loss that was measured at `step`; undefined where none was. */
+export function heldOutLossAt({ heldOut }: Pick<LossCurves, 'heldOut'>, step: number): number | undefined {
+  return heldOut.findLast((point) => point.step === step)?.loss;
 }

@@ -36,6 +36,11 @@ export async function loadExamples(
   return new DataSet(source, tokenizer, options, work).load();
 }
 
+/** Throws UserError where one of the files cannot be opened: told before a model is. */
+export async function refuseMissing(files: readonly string[]): Promise<void> {
+  for (const file of files) await withFile(file, async () => {});
+}
+
 export interface TrainingSources {
   data: DataSource;
   evalData?: DataSource;

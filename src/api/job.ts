@@ -58,7 +58,9 @@ const baseShape = {
     .describe('model folder, .gguf file, hub id, or "demo" for the one that comes along'),
   data: rowFiles
     .meta({ valueName: 'file' })
-    .describe('training rows: JSONL, CSV, TSV or Parquet of messages, prompt and completion, or text'),
+    .describe(
+      'training rows: JSONL, JSON, CSV, TSV or Parquet of messages, conversations, prompt and completion, instruction and output, or text',
+    ),
   evalData: rowFiles
     .meta({ valueName: 'file' })
     .optional()

@@ -1,4 +1,5 @@
 import { nearest, UserError } from '../base/errors.js';
+import { countedText } from '../base/text.js';
 import type { AdapterFiles } from '../formats/peft.js';
 import { type Adapter, present } from '../methods/adapter.js';
 import { type CombineInput, combineAdapters, parseCombineOptions } from '../methods/combine.js';
@@ -103,7 +104,9 @@ export class NamedAdapters {
    */
   combine(names: readonly string[], weights: readonly number[] | undefined, options: CombineInput): Adapter {
     if (weights && weights.length !== names.length) {
-      throw new UserError(`there are ${names.length} adapters and ${weights.length} weights`);
+      throw new UserError(
+        `there are ${countedText(names.length, 'adapter')} and ${countedText(weights.length, 'weight')}`,
+      );
     }
     const parts = names.map((name, i) => ({
       name: `adapter "${name}"`,

@@ -2,7 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { openingOf } from './opening.js';
+import { openingOf, openingOfRun } from './opening.js';
+import { RunFolder } from './runFolder.js';
 
 let folder: string;
 beforeAll(async () => {
@@ -40,4 +41,24 @@ it("takes held-out rows first, and Alpaca's frame whole where there is no chat t
   await writeFile(evalData, `${JSON.stringify(alpaca)}\n`);
   const opening = await openingOf({ data: [data], evalData: [evalData] }, false);
   expect(opening).toEqual({ prompt: expect.stringMatching(/^Below is .*### Response:\n$/s) });
+});
+
+it('is that of what an adapter was trained on, where its run says it and the rows are there', async () => {
+  const data = join(folder, 'chats.jsonl');
+  await writeFile(data, `${JSON.stringify(chat(['user', 'Hi?'], ['assistant', 'Hello.']))}\n`);
+  const run = join(folder, 'run');
+  const claimed = await RunFolder.claim(run);
+  const record = {
+    status: 'running' as const,
+    options: { data: [data] },
+    command: 'c',
+    model: {},
+    sessions: [],
+  };
+  await claimed.begin(record, 0);
+  await claimed.release();
+  expect(await openingOfRun(run)).toEqual({ chat: 'Hi?' });
+  await rm(data);
+  expect(await openingOfRun(run)).toBeUndefined();
+  expect(await openingOfRun(folder)).toBeUndefined();
 });

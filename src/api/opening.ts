@@ -3,6 +3,7 @@ import type { ChatMessage } from '../formats/chat.js';
 import { instructionAsMessages, instructionAsPrompt } from '../train/data/instruction.js';
 import { type Row, streamRows } from '../train/data/rows.js';
 import type { Job } from './job.js';
+import { readRun } from './runFolder.js';
 
 /** A message for a chat template, or a text to continue. */
 export type Opening = { chat: string; system?: string } | { prompt: string };
@@ -18,6 +19,20 @@ export async function openingOf(
   hasChatTemplate: boolean,
 ): Promise<Opening | undefined> {
   for await (const row of streamRows((evalData ?? data)[0])) return openingOfRow(row, hasChatTemplate);
+  return undefined;
+}
+
+/** The same of what an adapter was trained on, where it lies in its run's folder and the rows are still there. */
+export async function openingOfRun(folder: string): Promise<Opening | undefined> {
+  try {
+    const { data, evalData } = (await readRun(folder)).options;
+    const [first] = [evalData ?? data].flat();
+    for await (const row of streamRows(String(first))) {
+      return row.kind === 'instruction' ? undefined : openingOfRow(row, false);
+    }
+  } catch {
+    // A hint is worth no error.
+  }
   return undefined;
 }
 

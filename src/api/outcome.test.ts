@@ -44,7 +44,7 @@ describe('what a finished run is warned of', () => {
       },
     ]);
     expect(kinds(stepsOf(falling.slice(0, 20)))).toEqual([]);
-    expect(warningsOf(stepsOf([4]))[0].message).toMatch(/^only 1 step was taken, /);
+    expect(warningsOf(stepsOf([4]))[0].message).toMatch(/^only 1 step was taken, which teaches little; /);
   });
 
   it('a loss that did not move, by the held-out one where there is one', () => {

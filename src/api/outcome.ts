@@ -92,10 +92,11 @@ function trainChange(steps: readonly Step[]): Change {
 
 function fewSteps(steps: number): RunWarning | undefined {
   if (steps >= FEW_STEPS) return undefined;
-  const taken = steps === 1 ? 'only 1 step was taken' : `only ${steps} steps were taken`;
+  const taken =
+    steps === 1 ? 'only 1 step was taken, which teaches' : `only ${steps} steps were taken, which teach`;
   return {
     kind: 'fewSteps',
-    message: `${taken}, which teach little; try more rows, more epochs or a smaller batch size`,
+    message: `${taken} little; try more rows, more epochs or a smaller batch size`,
   };
 }
 

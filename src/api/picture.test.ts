@@ -166,7 +166,7 @@ describe('a picture in a file', () => {
     const path = join(root, 'a.svg');
     await writeFile(path, 'mine');
     await expect(savePicture(path, chart)).rejects.toThrow(
-      `${path} exists already; choose another file, or ask to overwrite it`,
+      `${path} exists already; choose another file, or replace it by the option "overwrite"`,
     );
     await expect(claimPicture(path)).rejects.toThrow('exists already');
     expect(await readFile(path, 'utf8')).toBe('mine');

@@ -31,7 +31,10 @@ export async function claimPicture(path: string, { overwrite = false }: PictureO
   await prepareOutput(path);
   if (!(await exists(path))) return;
   if ((await stat(path)).isDirectory()) throw new UserError(`${path} is a folder, not a file`);
-  if (!overwrite) throw new UserError(`${path} exists already; choose another file, or ask to overwrite it`);
+  if (!overwrite)
+    throw new UserError(
+      `${path} exists already; choose another file, or replace it by the option "overwrite"`,
+    );
 }
 
 /** Writes a picture as SVG or PNG, as the name of the file ends. Throws UserError as {@link claimPicture} does. */

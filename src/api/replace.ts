@@ -33,7 +33,7 @@ export async function claimOutput(
   if (!(await exists(output)) || (kind !== 'gguf' && (await isEmptyFolder(output)))) return;
   const kept = await whyKept(output, kind, inputs);
   if (!overwrite) {
-    const advice = kept ? '' : ', or ask to overwrite it';
+    const advice = kept ? '' : ', or replace it by the option "overwrite"';
     throw new UserError(`${output} exists already; choose another output${advice}`);
   }
   if (kept) throw new UserError(kept);

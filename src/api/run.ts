@@ -3,6 +3,7 @@ import type { WorkOptions } from '../base/work.js';
 import type { MethodName } from '../methods/index.js';
 import type { EncodeStats } from '../train/data/encode.js';
 import type { TrainEvent } from '../train/loop.js';
+import { refuseMissing } from './data.js';
 import { type Job, trainOptionsOf } from './job.js';
 import { loadModel } from './loadModel.js';
 import type { LocateOptions } from './locate.js';
@@ -49,6 +50,7 @@ export async function openJob(
   { onProgress, signal, ...options }: LocateOptions & WorkOptions = {},
 ): Promise<Model> {
   const { quantize, device, threads, chatTemplate, method, methodOptions, train, adapter, further } = job;
+  await refuseMissing([...job.data, ...(job.evalData ?? [])]);
   const model = await loadModel(job.model, { quantize, device, threads, chatTemplate, ...options });
   const start = { seed: train.seed, onProgress, signal };
   if (adapter !== undefined) await model.loadAdapter(adapter, { ...further, ...options });

@@ -102,6 +102,17 @@ describe('a run folder', () => {
     },
   );
 
+  it('whose run.json is damaged says so, and how to begin anew', async () => {
+    await started();
+    await release();
+    await writeFile(join(path, 'run.json'), '{"status": "run');
+    const message =
+      /run\.json is not valid JSON: .*; the run cannot be gone on with: start over with --overwrite$/;
+    await expect(claim()).rejects.toThrow(message);
+    await expect(claim({ resume: true })).rejects.toThrow(message);
+    await claim({ overwrite: true });
+  });
+
   it('keeps generations apart, and of a resumed run those up to its step', async () => {
     const folder = await started();
     const sample = (n: number) => ({

@@ -76,7 +76,7 @@ export async function readUnfinishedRun(folder: string): Promise<RunRecord> {
     throw new UserError(
       `there is no run to resume in ${folder} (no ${RUN_FILE}); without --resume one begins`,
     );
-  const record = await readJson(place, runSchema);
+  const record = await readRecord(folder);
   if (record.status === 'complete')
     throw new UserError(
       `the run in ${folder} is complete, nothing is left to resume; to train its adapter further, name it as the adapter of a new run (--adapter)`,
@@ -308,14 +308,20 @@ async function isResult(path: string): Promise<boolean> {
 
 async function occupied(path: string, replaceable: boolean): Promise<string> {
   if (!(await isResult(path))) return `${path} holds other files already; choose another output`;
-  const unfinished =
-    (await exists(join(path, RUN_FILE))) &&
-    (await readJson(join(path, RUN_FILE), runSchema)).status === 'running';
+  const unfinished = (await exists(join(path, RUN_FILE))) && (await readRecord(path)).status === 'running';
   if (!unfinished) {
     return `${path} exists already; choose another output${replaceable ? ', or --overwrite it' : ''}`;
   }
   const saved = (await listCheckpoints(path)).length > 0;
   return `${path} holds an unfinished run${saved ? '' : ' without a checkpoint'}; go on with --resume, or ${replaceable ? 'start over with --overwrite' : 'choose another output'}`;
+}
+
+/** As readRun, of a run that is to be gone on with or replaced. */
+async function readRecord(path: string): Promise<RunRecord> {
+  return readRun(path).catch((error: unknown) => {
+    if (!(error instanceof UserError)) throw error;
+    throw new UserError(`${error.message}; the run cannot be gone on with: start over with --overwrite`);
+  });
 }
 
 function encode(record: RunRecord): string {

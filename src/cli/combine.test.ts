@@ -77,9 +77,9 @@ it('reads GGUF adapters as it reads folders, once their base is named', async ()
 });
 
 it.each([
-  [['--weights', '1'], 1, /there are 2 adapters and 1 weights/],
+  [['--weights', '1'], 1, /there are 2 adapters and 1 weight$/m],
   [['--weights', '1,x'], 2, /--weights <x,...>.*'1,x' is invalid. expected numbers, as 0.7,0.3/],
-  [['--combination', 'ties'], 1, /combination ties needs a density/],
+  [['--combination', 'ties'], 1, /combination ties needs --density, /],
   [['--combination', 'mean'], 2, /combination/],
   [['--density', '0', '--combination', 'ties'], 2, /density/],
 ])('refuses %j', async (options, code, message) => {

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { combineIntoFolder } from '../api/combine.js';
+import { openingOfRun } from '../api/opening.js';
 import { combineSchema } from '../methods/combine.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
@@ -50,7 +51,7 @@ export const combine: CommandSpec = {
     terminal.say(
       `combined ${counted(adapters.length, 'adapter')} into ${output}: r ${combined.r}, ${counted(combined.modules, 'module')}`,
     );
-    terminal.say(`to use it: ${generateHint({ adapter: output })}`);
+    terminal.say(`to use it: ${generateHint({ adapter: output }, await openingOfRun(adapters[0]))}`);
     return exitCodes.ok;
   },
 };

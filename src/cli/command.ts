@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { messageOf, nearest, UserError } from '../base/errors.js';
 import { kebabCase } from '../base/names.js';
 import { issueText } from '../formats/io/json.js';
-import { flagsOf } from './flags.js';
+import { flagsOf, inFlags } from './flags.js';
 import { type HelpChoice, helpColumns, helpConfiguration, wrappedCommand } from './help.js';
 import { endOnInterrupt } from './interrupt.js';
 import { Terminal } from './terminal.js';
@@ -88,7 +88,7 @@ export async function runProgram(
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return commanderCode(error);
-    return report(error);
+    return report(error, new Set(specs.flatMap(({ groups }) => Object.values(groups).flatMap(Object.keys))));
   }
 }
 
@@ -173,11 +173,12 @@ function commanderCode({ code }: CommanderError): ExitCode {
   return ASKED_FOR.includes(code) ? exitCodes.ok : exitCodes.usage;
 }
 
-function report(error: unknown): ExitCode {
+function report(error: unknown, options: ReadonlySet<string>): ExitCode {
   const debug = process.env.LOWRANK_DEBUG === '1';
   const known = error instanceof UserError;
   const hint = known || debug ? '' : ' (unexpected; LOWRANK_DEBUG=1 shows where)';
-  process.stderr.write(`lowrank: ${oneLine(messageOf(error))}${hint}\n`);
+  const message = known ? inFlags(messageOf(error), options) : messageOf(error);
+  process.stderr.write(`lowrank: ${oneLine(message)}${hint}\n`);
   if (debug && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   return error instanceof UsageError ? exitCodes.usage : exitCodes.failed;
 }

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { type Converted, convert as convertPath } from '../api/convert.js';
+import { type Opening, openingOfRun } from '../api/opening.js';
 import { conversionTargets } from '../api/replace.js';
 import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
 import { locating } from './download.js';
@@ -64,7 +65,7 @@ export const convert: CommandSpec = {
       onProgress: showsWork(terminal),
       ...locating(terminal),
     });
-    tell(converted, output, options.base, terminal);
+    tell(converted, output, options.base, await openingOfRun(path), terminal);
     return exitCodes.ok;
   },
 };
@@ -73,6 +74,7 @@ function tell(
   { what, format, dtype }: Converted,
   output: string,
   base: string | undefined,
+  opening: Opening | undefined,
   terminal: Terminal,
 ): void {
   terminal.emit({ kind: 'saved', what, [format === 'gguf' ? 'file' : 'folder']: output });
@@ -80,8 +82,8 @@ function tell(
   const word = shellWord(output);
   const model = base === undefined ? 'model.gguf' : shellWord(base);
   const use = {
-    hf: generateHint({ model: output }),
-    peft: generateHint({ model: base, adapter: output }),
+    hf: generateHint({ model: output }, opening),
+    peft: generateHint({ model: base, adapter: output }, opening),
     gguf:
       what === 'model'
         ? `llama-cli --model ${word}`

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { refuseMissing } from '../api/data.js';
 import { chatTemplateOption, dataShape, engineShape, rowFiles } from '../api/job.js';
 import { loadModel } from '../api/loadModel.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
@@ -31,6 +32,7 @@ export const evaluate: CommandSpec = {
     const { adapter, lossOn, addEos, maxLength, quantize, device, threads, chatTemplate } = options;
     const name = await modelOrBase(options.model, adapter, terminal);
     const loading = { quantize, device, threads, chatTemplate, ...locating(terminal) };
+    await refuseMissing(data);
     const model = await loadModel(name, loading);
     try {
       await model.loadAdapters(adapter, locating(terminal));

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { extract as extractAdapter, resize as resizeAdapter, type TruncationEvent } from '../api/extract.js';
+import { type Opening, openingOfRun } from '../api/opening.js';
 import { extractShape } from '../methods/extract.js';
 import { truncationShape } from '../methods/truncate.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
@@ -43,7 +44,7 @@ export const extract: CommandSpec = {
           `${left.length > 3 ? ', ...' : ''}`,
       );
     }
-    tellSaved(output, base, terminal, { left });
+    tellSaved(output, { base, left }, await openingOfRun(tuned), terminal);
     return exitCodes.ok;
   },
 };
@@ -67,7 +68,7 @@ export const resize: CommandSpec = {
       ...options
     } = parseOptions(z.object(resizeOptions), given, ['adapter']);
     await follow(resizeAdapter(adapter, output, { ...options, ...locating(terminal) }), terminal);
-    tellSaved(output, undefined, terminal);
+    tellSaved(output, {}, await openingOfRun(adapter), terminal);
     return exitCodes.ok;
   },
 };
@@ -113,8 +114,13 @@ export function summary(layers: readonly TruncationEvent[]): (string | number)[]
   return [['module', 'layers', 'r', 'energy', 'lowest'], ...rows];
 }
 
-function tellSaved(output: string, base: string | undefined, terminal: Terminal, more: object = {}): void {
+function tellSaved(
+  output: string,
+  { base, ...more }: { base?: string; left?: readonly string[] },
+  opening: Opening | undefined,
+  terminal: Terminal,
+): void {
   terminal.emit({ kind: 'saved', what: 'adapter', folder: output, ...more });
   terminal.say(`adapter   ${output} (PEFT's format)`);
-  terminal.say(`to use it: ${generateHint({ model: base, adapter: output })}`);
+  terminal.say(`to use it: ${generateHint({ model: base, adapter: output }, opening)}`);
 }

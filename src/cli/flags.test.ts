@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import { jobSchema, resolveJob } from '../api/job.js';
-import { flagsOf, readFlag, shellWord, toFlags } from './flags.js';
+import { flagsOf, inFlags, readFlag, shellWord, toFlags } from './flags.js';
 
 const shape = {
   r: z.int().positive().default(8).describe('rank'),
@@ -167,4 +167,24 @@ describe('flags out of schemas', () => {
     ["it's", `'it'\\''s'`],
     ['$HOME', `'$HOME'`],
   ])('%j is quoted for a shell', (text, word) => expect(shellWord(text)).toBe(word));
+});
+
+describe('errors in the words of the command line', () => {
+  const options = new Set(['evalData', 'evalSplit', 'overwrite', 'density', 'r']);
+
+  it.each([
+    [
+      'held-out rows come either from evalData or from evalSplit, not both',
+      'held-out rows come either from --eval-data or from --eval-split, not both',
+    ],
+    ['a exists already; replace it by the option "overwrite"', 'a exists already; replace it by --overwrite'],
+    ['combination ties needs the option "density"', 'combination ties needs --density'],
+    ['c.yaml: key "evalSplit": expected number', 'c.yaml: key "evalSplit": expected number'],
+    ['cannot read evalData.jsonl-evalSplit', 'cannot read evalData.jsonl-evalSplit'],
+    ['the option "other" of numHeads', 'the option "other" of numHeads'],
+  ])('%s', (message, words) => expect(inFlags(message, options)).toBe(words));
+
+  it('do not say that what was typed is text', () => {
+    expect(() => readFlag(z.number(), 'abc')).toThrow(/^expected number$/);
+  });
 });

@@ -35,7 +35,8 @@ export function flagsOf(name: string, schema: z.ZodType, group: string): Option[
 export function readFlag(schema: z.ZodType, text: string): unknown {
   const result = schema.safeParse(textTo(schema, text));
   if (result.success) return result.data;
-  throw new InvalidArgumentError(issueText(result.error.issues[0]));
+  // Whatever is typed is text.
+  throw new InvalidArgumentError(issueText(result.error.issues[0]).replace(/, received string$/, ''));
 }
 
 /** What two uses of a flag mean together. */
@@ -192,6 +193,15 @@ export function toFlags(shape: z.ZodRawShape, given: Readonly<Record<string, unk
       return value.flatMap((item) => [flag, shellWord(String(item))]);
     return [flag, shellWord(textOf(value))];
   });
+}
+
+/** An error's words for the library, with the options that it names as they are typed: evalSplit is --eval-split. */
+export function inFlags(message: string, options: ReadonlySet<string>): string {
+  return message
+    .replace(/(?:the )?option "(\w+)"/g, (text, name) => (options.has(name) ? `--${kebabCase(name)}` : text))
+    .replace(/(?<!["\w./-])[a-z]+[A-Z]\w*(?!["\w(./])/g, (name) =>
+      options.has(name) ? `--${kebabCase(name)}` : name,
+    );
 }
 
 /** A value as a flag has it. */

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { formatOfOutput, mergedFormats } from '../api/merged.js';
+import { openingOfRun } from '../api/opening.js';
 import { mergeInto } from '../api/output.js';
 import { quantizeOption } from '../api/quantizedBase.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
@@ -57,7 +58,7 @@ export const merge: CommandSpec = {
     const [place, use] =
       format === 'gguf'
         ? ['file', `llama-cli --model ${shellWord(output)}`]
-        : ['folder', generateHint({ model: output })];
+        : ['folder', generateHint({ model: output }, await openingOfRun(adapter[0] ?? model))];
     terminal.emit({
       kind: 'saved',
       what: 'model',

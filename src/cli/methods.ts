@@ -63,8 +63,8 @@ export const methods: CommandSpec = {
 const CHOICES = [
   [0, 1, 2, 3, 4, 5],
   [0, 1, 2, 4, 5],
-  [0, 2, 4, 5],
   [0, 1, 4, 5],
+  [0, 1, 4],
   [0, 4, 5],
 ];
 

@@ -56,7 +56,7 @@ describe('the live line', () => {
     step: 120,
     steps: 600,
     loss: 2.3456,
-    heldOut: 2.41,
+    heldOut: { loss: 2.41, step: 100 },
     tokensPerSecond: 1234.5,
     secondsLeft: 200,
   };
@@ -64,20 +64,20 @@ describe('the live line', () => {
 
   it('tells step, loss, pace and time left in terminals of 40, 80 and 120 columns', () => {
     expect(liveLine(state, 119)).toMatchInlineSnapshot(
-      `"[=====                   ] step 120/600  avg loss 2.346  held-out 2.410  1,235 tokens/s  3:20 left"`,
+      `"[=====                   ] step 120/600  avg loss 2.346  held-out 2.410 at 100  1,235 tokens/s  3:20 left"`,
     );
     expect(liveLine(state, 79)).toMatchInlineSnapshot(
-      `"step 120/600  avg loss 2.346  held-out 2.410  1,235 tokens/s  3:20 left"`,
+      `"step 120/600  avg loss 2.346  held-out 2.410 at 100  1,235 tokens/s  3:20 left"`,
     );
     expect(liveLine(state, 39)).toMatchInlineSnapshot(`"120/600  avg 2.346  1,235/s  3:20 left"`);
     expect(liveLine({ ...state, heldOut: undefined }, 79)).toMatchInlineSnapshot(
       `"[====                 ] step 120/600  avg loss 2.346  1,235 tokens/s  3:20 left"`,
     );
     expect(liveLine(long, 119)).toMatchInlineSnapshot(
-      `"[=====                   ] step 12000/60000  avg loss 2.346  held-out 2.410  12,345 tokens/s  1:03:20 left"`,
+      `"[=====                   ] step 12000/60000  avg loss 2.346  held-out 2.410 at 100  12,345 tokens/s  1:03:20 left"`,
     );
     expect(liveLine(long, 79)).toMatchInlineSnapshot(
-      `"step 12000/60000  avg loss 2.346  held-out 2.410  12,345 tokens/s  1:03:20 left"`,
+      `"step 12000/60000  avg loss 2.346  12,345 tokens/s  1:03:20 left"`,
     );
     expect(liveLine(long, 39)).toMatchInlineSnapshot(`"12000/60000 2.346 12,345/s 1:03:20"`);
     expect(liveLine(long, 20)).toMatchInlineSnapshot(`"12000/60000  2.35"`);

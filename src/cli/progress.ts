@@ -23,8 +23,8 @@ export interface ProgressState {
   steps: number;
   /** The average of the last steps. */
   loss: number;
-  /** The last one, where there is one. */
-  heldOut: number | undefined;
+  /** The last one, where there is one, and the step that it is of. */
+  heldOut: { loss: number; step: number } | undefined;
   tokensPerSecond: number;
   secondsLeft: number;
 }
@@ -32,7 +32,7 @@ export interface ProgressState {
 /** The line of a log. */
 export function logLine({ step, steps, loss, heldOut, tokensPerSecond, secondsLeft }: ProgressState): string {
   const done = `step ${String(step).padStart(String(steps).length)}/${steps}`;
-  const losses = `avg loss ${loss.toFixed(3)}${heldOut === undefined ? '' : `  held-out ${heldOut.toFixed(3)}`}`;
+  const losses = `avg loss ${loss.toFixed(3)}${heldOut === undefined ? '' : `  held-out ${heldOut.loss.toFixed(3)} at ${heldOut.step}`}`;
   return `${done}  ${losses}  ${count(Math.round(tokensPerSecond))} tokens/s${step < steps ? `  ${duration(secondsLeft)} left` : ''}`;
 }
 
@@ -85,7 +85,7 @@ export class LogPace {
 /** Shows a training run: a live line for people who look on, single lines for logs. */
 export class Progress {
   private averages: { loss: Smoothed; secondsPerToken: Smoothed } | undefined;
-  private heldOut: number | undefined;
+  private heldOut: ProgressState['heldOut'];
   private readonly pace = new LogPace();
 
   constructor(private readonly terminal: Terminal) {}
@@ -116,7 +116,7 @@ export class Progress {
   }
 
   private evaluation({ step, loss, best }: EvalEvent): void {
-    this.heldOut = loss;
+    this.heldOut = { loss, step };
     const remark = step === 0 ? ' before training' : best ? ' (best so far)' : '';
     this.terminal.say(`step ${step}  held-out loss ${loss.toFixed(4)}${remark}`);
   }

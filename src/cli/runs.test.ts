@@ -74,6 +74,33 @@ describe('the comparison of runs', () => {
     `);
   });
 
+  it('has held-out losses at the steps at which one was measured', async () => {
+    const parent = await mkdtemp(join(tmpdir(), 'lowrank-runs-'));
+    try {
+      const record: RunRecord = { status: 'running', options: {}, command: 'c', model: {}, sessions: [] };
+      const folder = await RunFolder.claim(join(parent, 'one'));
+      await folder.begin(record, 0);
+      const measure = (step: number, loss: number) =>
+        folder.record({ kind: 'eval', step, loss, best: true } as Parameters<RunFolder['record']>[0]);
+      await measure(0, 5);
+      for (let step = 1; step <= 60; step++) {
+        await folder.record({
+          ...{ kind: 'step', step, steps: 60, epoch: 0, learningRate: 1, gradNorm: 1, tokens: step },
+          ...{ loss: 4, tokensPerSecond: 1, secondsLeft: 1 },
+        });
+        if (step === 37) await measure(step, 3.5);
+      }
+      await measure(60, 3);
+      await folder.release();
+      const lines = await shown(undefined, parent);
+      const at = lines.findIndex((line) => line.startsWith('held-out loss'));
+      expect(lines[at].trim().split(/ {2,}/)).toEqual(['held-out loss', 'step 37', 'step 60']);
+      expect(lines[at + 1]).toMatch(/3\.5000 +3\.0000$/);
+    } finally {
+      await rm(parent, { recursive: true });
+    }
+  });
+
   it.each([50, 60, 80, 120])('fits %i columns, with all that a wider one has', async (columns) => {
     const lines = await shown(columns);
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns);

@@ -127,8 +127,15 @@ function tellCurves(
 ): void {
   const names = found.map(({ name }) => clipped(name, columnsOf(terminal)));
   const { width, count } = layout(names, lastStep, terminal.columns ?? LOG_COLUMNS);
-  const steps = Array.from({ length: count }, (_, i) => Math.round(((i + 1) * lastStep) / count));
   const points = found.map(({ curves }) => (lossAt === trainLossAt ? curves.train : curves.heldOut));
+  const evenly = (of: number) => Array.from({ length: count }, (_, i) => Math.round(((i + 1) * of) / count));
+  // A held-out loss is there at few steps, and shown at those.
+  const measured = [...new Set(points.flat().map(({ step }) => step))].filter((step) => step > 0);
+  measured.sort((a, b) => a - b);
+  const steps =
+    lossAt === trainLossAt
+      ? evenly(lastStep)
+      : [...new Set(evenly(measured.length))].flatMap((nth) => measured[nth - 1] ?? []);
   const range = rangeOf(points.flat());
   const rows = found.map(({ curves }, i) => [
     names[i],

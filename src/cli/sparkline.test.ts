@@ -7,6 +7,10 @@ describe('sparkline', () => {
   it('falls from the highest block to the lowest', () => {
     expect(sparkline(falling, 100, 16)).toBe(' ██▇▇▆▆▅▅▄▄▃▃▂▂▁▁');
     expect(sparkline(falling, 4, 16)).toHaveLength(4);
+    for (let last = 1; last <= 60; last++) {
+      const points = Array.from({ length: last + 1 }, (_, step) => ({ step, loss: step }));
+      expect(sparkline(points, 100, last)).not.toContain(' ');
+    }
   });
 
   it('shares a scale, leaves gaps, and draws a flat curve', () => {

@@ -18,7 +18,7 @@ export function sparkline(
 ): string {
   const cells = Array.from({ length: Math.min(width, lastStep + 1) }, () => ({ sum: 0, count: 0 }));
   for (const { step, loss } of points) {
-    const cell = cells[Math.min(cells.length - 1, Math.floor((step / (lastStep + 1)) * cells.length))];
+    const cell = cells[Math.min(cells.length - 1, Math.floor((step * cells.length) / (lastStep + 1)))];
     cell.sum += loss;
     cell.count++;
   }

@@ -40,6 +40,13 @@ describe('the live line', () => {
     expect(terminalOf(0).terminal.columns).toBe(80);
   });
 
+  it('has the width that COLUMNS asks for in a pipe, and none where that is no width', () => {
+    expect(terminalOf(undefined, { COLUMNS: '60' }).terminal.columns).toBe(60);
+    for (const COLUMNS of ['', '0', 'wide']) {
+      expect(terminalOf(undefined, { COLUMNS }).terminal.columns).toBeUndefined();
+    }
+  });
+
   it.each([
     ['a pipe', undefined, {}],
     ['CI', 80, { CI: 'true' }],

@@ -26,9 +26,11 @@ export class Terminal {
     return this.people.isTTY === true && process.env.TERM !== 'dumb' && !process.env.CI;
   }
 
-  /** Characters that fit into a line; undefined where lines may have any length. */
+  /** Characters that fit into a line: the terminal's, or COLUMNS; undefined where lines may have any length. */
   get columns(): number | undefined {
-    return this.people.isTTY ? this.people.columns || FALLBACK_COLUMNS : undefined;
+    if (this.people.isTTY) return this.people.columns || FALLBACK_COLUMNS;
+    const asked = Number(process.env.COLUMNS);
+    return Number.isInteger(asked) && asked > 0 ? asked : undefined;
   }
 
   /** A line for people. */

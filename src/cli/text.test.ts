@@ -3,11 +3,11 @@ import { bytes, counted, duration, elapsed, percent, short, table, tableOrList, 
 
 describe('numbers for people', () => {
   it.each([
-    [0.4, '0 s'],
+    [0.4, 'under 1 s'],
     [59.4, '59 s'],
     [59.6, '1:00'],
     [3723, '1:02:03'],
-    [-1, '0 s'],
+    [-1, 'under 1 s'],
   ])('%d seconds', (seconds, text) => expect(duration(seconds)).toBe(text));
 
   it.each([

@@ -1,14 +1,9 @@
 /** Numbers for people. */
-export { bytesText as bytes } from '../base/text.js';
+export { bytesText as bytes, countedText as counted } from '../base/text.js';
 
 /** 1,234,567 */
 export function count(n: number): string {
   return n.toLocaleString('en-US');
-}
-
-/** "1 row", "2 rows". */
-export function counted(n: number, noun: string): string {
-  return `${count(n)} ${noun}${n === 1 ? '' : 's'}`;
 }
 
 /** 134.5M */
@@ -24,6 +19,7 @@ export function percent(share: number): string {
 /** 4 s, 3:20, 1:02:03 */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
+  if (whole < 1) return 'under 1 s';
   if (whole < 60) return `${whole} s`;
   const two = (n: number) => String(n).padStart(2, '0');
   const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];

@@ -138,7 +138,9 @@ function* combining(
   const { combination } = options;
   const { method, bySvd } = split(combination);
   if (method !== 'linear' && method !== 'cat' && options.density === undefined) {
-    throw new UserError(`combination ${combination} needs a density, the share of the values to keep`);
+    throw new UserError(
+      `combination ${combination} needs the option "density", the share of the values to keep`,
+    );
   }
   for (const key of ['svdRank', 'svdClamp'] as const) {
     if (options[key] === undefined || bySvd) continue;

@@ -134,7 +134,7 @@ const table: [string[], number, RegExp][] = [
   [
     ['merge', ...model, '--adapter', at('notes'), '--output', at('other')],
     1,
-    /other exists already; choose another output, or ask to overwrite it$/m,
+    /other exists already; choose another output, or replace it by --overwrite$/m,
   ],
   [
     ['merge', ...model, '--adapter', at('notes'), '--output', at('notes'), '--overwrite'],

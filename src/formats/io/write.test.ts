@@ -68,12 +68,24 @@ describe('writeFolderAtomic', () => {
     await writeFile(join(temporary, 'sub', 'f'), text);
   };
 
+  it('says that another process wrote the folder meanwhile, and leaves that', async () => {
+    const out = join(dir, 'raced');
+    const slow = writeFolderAtomic(out, async (temporary) => {
+      await writeFile(join(temporary, 'a'), 'slow');
+      await writeFolderAtomic(out, (other) => writeFile(join(other, 'a'), 'quick'));
+    });
+    await expect(slow).rejects.toThrow(
+      new UserError(`${out} was written by another process meanwhile; what this one made is dropped`),
+    );
+    expect(await readFile(join(out, 'a'), 'utf8')).toBe('quick');
+  });
+
   it('refuses an existing target unless asked, and then replaces it whole', async () => {
     const out = join(dir, 'deep', 'out');
     await writeFolderAtomic(out, fill('one'));
     await writeFile(join(out, 'stale'), '');
     await expect(writeFolderAtomic(out, fill('two'))).rejects.toThrow(
-      new UserError(`${out} exists already; choose another output, or ask to overwrite it`),
+      new UserError(`${out} exists already; choose another output, or replace it by the option "overwrite"`),
     );
     expect(await readFile(join(out, 'sub', 'f'), 'utf8')).toBe('one');
     await writeFolderAtomic(out, fill('two'), { overwrite: true });

@@ -79,7 +79,9 @@ export function writeFileAtomic(path: string, data: string | Uint8Array): Promis
 /** Throws UserError when something is at `output`, a folder without content excepted: a long job can refuse early. */
 export async function refuseExisting(output: string): Promise<void> {
   if (!(await exists(output)) || (await isEmptyFolder(output))) return;
-  throw new UserError(`${output} exists already; choose another output, or ask to overwrite it`);
+  throw new UserError(
+    `${output} exists already; choose another output, or replace it by the option "overwrite"`,
+  );
 }
 
 export async function isEmptyFolder(path: string): Promise<boolean> {
@@ -142,6 +144,11 @@ export async function writeFolderAtomic(
     mkdirSync(temporary);
     await fill(temporary);
     await syncTree(temporary);
+    if (!overwrite && (await exists(target)) && !(await isEmptyFolder(target))) {
+      throw new UserError(
+        `${folder} was written by another process meanwhile; what this one made is dropped`,
+      );
+    }
     if (replaces) replaceEntries(target, temporary);
     else renameSync(temporary, target);
     ended(temporary);

@@ -139,10 +139,15 @@ class NodeSession implements Session {
     await thread.ask({ kind: 'load', session, request }).catch((error: unknown) => {
       const { device = 'cpu' } = options;
       if (device === 'cpu' || error instanceof UserError) throw error;
-      throw new UserError(`the device "${device}" does not work here: ${messageOf(error)}`);
+      throw new UserError(`the device "${device}" does not work here: ${reasonOf(messageOf(error))}`);
     });
     this.thread = thread;
   }
+}
+
+/** What the engine says, without the place in its source. */
+function reasonOf(message: string): string {
+  return message.replace(/^\/.* was false\. /s, '').replace(/^Ort\w+: /, '');
 }
 
 function buffersOf(tensors: readonly Feeds[string][]): ArrayBuffer[] {

@@ -2,6 +2,9 @@ import ort from 'onnxruntime-node';
 import type { HostTensor } from '../../base/tensor.js';
 import type { Feeds, SessionOptions } from './session.js';
 
+// What fails is thrown; the engine's own lines beside it tell a reader nothing more.
+ort.env.logLevel = 'fatal';
+
 /** What crosses the thread boundary to load a graph. */
 export interface LoadRequest extends SessionOptions {
   bytes: Uint8Array;
