@@ -11,6 +11,7 @@ import { NodeRuntime } from '../graph/runtime/node.js';
 import { matchTargets, parseTargets } from '../methods/targets.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { baseNamedBy } from './adapterFile.js';
+import { checkArguments } from './arguments.js';
 import { type Change, changesOf, holdsModel, matrixName } from './changes.js';
 import { type LocateOptions, locate, resolveModelFolder } from './locate.js';
 import { MatrixProducts } from './matrixProducts.js';
@@ -81,6 +82,7 @@ export async function* analyze(
   other: string | undefined,
   { model, onNotice, onDownload, onProgress, signal, ...given }: AnalyzeInput = {},
 ): AsyncGenerator<AnalyzeEvent, Analysis, void> {
+  checkArguments('analyze', [adapter, other]);
   const options = parse(given);
   const find = { onNotice, onDownload };
   const places = [adapter, ...(other === undefined ? [] : [other])];

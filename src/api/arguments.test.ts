@@ -1,9 +1,13 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { UserError } from '../base/errors.js';
+import { analyze } from './analyze.js';
+import { combineIntoFolder } from './combine.js';
 import { convert } from './convert.js';
+import { extract, resize } from './extract.js';
 import { inspect } from './inspect.js';
 import { loadModel } from './loadModel.js';
 import type { Model } from './model.js';
+import { readRun } from './runFolder.js';
 import { listRuns } from './runs.js';
 
 let model: Model;
@@ -127,6 +131,31 @@ const cases: [name: string, call: () => unknown, message: string][] = [
     'inspect()',
     () => (inspect as unknown as Loose[string])(),
     'inspect: path: expected string, received undefined',
+  ],
+  [
+    'extract()',
+    () => first((extract as unknown as Loose[string])()),
+    'extract: base: expected string, received undefined',
+  ],
+  [
+    'resize()',
+    () => first((resize as unknown as Loose[string])()),
+    'resize: adapter: expected string, received undefined',
+  ],
+  [
+    'analyze(5)',
+    () => first((analyze as unknown as Loose[string])(5)),
+    'analyze: adapter: expected string, received number',
+  ],
+  [
+    'combineIntoFolder(text)',
+    () => (combineIntoFolder as unknown as Loose[string])('a'),
+    'combineIntoFolder: paths: expected array, received string',
+  ],
+  [
+    'readRun()',
+    () => (readRun as unknown as Loose[string])(),
+    'readRun: folder: expected string, received undefined',
   ],
   [
     'listRuns()',

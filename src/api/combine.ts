@@ -9,6 +9,7 @@ import { type CombineInput, combineInTurns, type Part, parseCombineOptions } fro
 import { ownConfigOf } from '../methods/ownFolders.js';
 import { withinTargets } from '../methods/withinTargets.js';
 import { missingBase, openLoraBase, readAdapterFolder } from './adapterFile.js';
+import { checkArguments } from './arguments.js';
 import { baseName, type LocateOptions, locate } from './locate.js';
 import { claimOutput, refuseInput } from './replace.js';
 
@@ -40,6 +41,7 @@ export async function combineIntoFolder(
   output: string,
   { weights, base, overwrite, onNotice, onDownload, ...given }: CombineFilesOptions & CombineInput = {},
 ): Promise<Combined> {
+  checkArguments('combineIntoFolder', [paths, output]);
   const options = parseCombineOptions('combination options', given);
   if (weights && weights.length !== paths.length) {
     throw new UserError(

@@ -8,6 +8,7 @@ import { reduceRanks } from '../methods/reduce.js';
 import { type TruncatedLayer, truncationShape } from '../methods/truncate.js';
 import { withinTargets } from '../methods/withinTargets.js';
 import { openModel } from '../models/base.js';
+import { checkArguments } from './arguments.js';
 import { baseName, type LocateOptions, locate, resolveModelFolder } from './locate.js';
 import { claimOutput, refuseInput } from './replace.js';
 
@@ -33,6 +34,7 @@ export async function* extract(
   output: string,
   { onNotice, onDownload, overwrite, ...given }: ExtractInput = {},
 ): AsyncGenerator<TruncationEvent, { left: string[] }, void> {
+  checkArguments('extract', [base, tuned, output]);
   const options = parse('extraction', extractShape, given);
   await claimOutput(output, 'peft', { overwrite, inputs: [base, tuned] });
   const find = { onNotice, onDownload };
@@ -56,6 +58,7 @@ export async function* resize(
   output: string,
   { onNotice, onDownload, overwrite, ...given }: ResizeInput = {},
 ): AsyncGenerator<TruncationEvent, void, void> {
+  checkArguments('resize', [adapter, output]);
   const options = parse('resizing', truncationShape, given);
   await claimOutput(output, 'peft', { overwrite, inputs: [adapter] });
   const at = await locate(adapter, { kind: 'adapter', onNotice, onDownload });

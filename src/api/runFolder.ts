@@ -15,6 +15,7 @@ import {
 } from '../formats/io/write.js';
 import { listCheckpoints } from '../train/checkpoint.js';
 import { EVENTS_FILE, EventFile } from '../train/tensorboard.js';
+import { checkArguments } from './arguments.js';
 import { lossCurveSvg } from './curveSvg.js';
 import { curvesOf } from './curves.js';
 import { LR_FILES } from './lrReport.js';
@@ -206,12 +207,14 @@ export class RunFolder {
 }
 
 /** What run.json of a run says. */
-export function readRun(folder: string): Promise<RunRecord> {
+export async function readRun(folder: string): Promise<RunRecord> {
+  checkArguments('readRun', [folder]);
   return readJson(join(folder, RUN_FILE), runSchema);
 }
 
 /** The metrics of a run up to a step; a line cut short by a kill is left out. */
 export async function readMetrics(folder: string, upTo = Number.POSITIVE_INFINITY): Promise<Metric[]> {
+  checkArguments('readMetrics', [folder]);
   return readLines<Metric>(join(folder, METRICS), metricSchema, upTo);
 }
 
