@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { parseGenerationConfig, readGenerationConfig } from './generationConfig.js';
+import { addEndTokens, parseGenerationConfig, readGenerationConfig } from './generationConfig.js';
 
 const parse = (content: Record<string, unknown>) => parseGenerationConfig('generation_config.json', content);
 
@@ -37,4 +37,16 @@ it('is read where it is there', async () => {
   } finally {
     rmSync(folder, { recursive: true });
   }
+});
+
+it.each([
+  [{}, [5], 5],
+  [{ eos_token_id: null }, [5, 7], [5, 7]],
+  [{ eos_token_id: 2 }, [5], [2, 5]],
+])('names ends beside those of a config.json of %j', async (config, ids, expected) => {
+  const folder = mkdtempSync(join(tmpdir(), 'ends-'));
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+  await addEndTokens(folder, ids);
+  expect(await readGenerationConfig(folder)).toEqual({ eos_token_id: expected });
+  rmSync(folder, { recursive: true });
 });

@@ -83,7 +83,7 @@ export async function addEndTokens(folder: string, ids: readonly number[]): Prom
   await writeFileAtomic(join(folder, 'generation_config.json'), `${JSON.stringify(content, null, 2)}\n`);
 }
 
-const ends = z.looseObject({ eos_token_id: z.unknown() });
+const ends = z.looseObject({ eos_token_id: z.unknown().optional() });
 
 /** Takes the settings out of a file's content. Throws UserError, prefixed with `place`, on a value of the wrong kind. */
 export function parseGenerationConfig(place: string, content: Record<string, unknown>): GenerationSettings {
