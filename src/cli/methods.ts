@@ -51,7 +51,7 @@ export const methods: CommandSpec = {
     };
     const { lines, left } = tableWithin([head, ...cells], terminal.columns);
     for (const line of lines) terminal.say(line);
-    if (left.length > 0) note(`no room for: ${left.join(', ')} (a wider terminal, a pipe or --json has all)`);
+    if (left.length > 0) note(`no room for: ${left.join(', ')} (wider lines or --json have all)`);
     for (const row of rows) {
       if ('trainable' in row && 'refused' in row.trainable) note(`${row.name}: ${row.trainable.refused}`);
     }

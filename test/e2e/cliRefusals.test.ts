@@ -96,7 +96,7 @@ const table: [string[], number, RegExp][] = [
     /bad\.json line 2: key "batchSize": expected number, received string/,
   ],
   [[...train, '--config', at('none.yaml')], 1, /none\.yaml: there is no such file/],
-  [[...train, '--method', 'full', '--r', '4'], 1, /the option "r" is not for method full/],
+  [[...train, '--method', 'full', '--r', '4'], 1, /--r is not for method full/],
   [[...train, '--target-modules', 'q_porj'], 1, /"q_porj" matches no layer; did you mean "q_proj"\?/],
   [
     [...train, '--epochs', '1e300'],
