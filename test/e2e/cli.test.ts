@@ -224,7 +224,7 @@ describe('a run that stops', () => {
     expect((await stopped.outcome).code).toBe(130);
     const other = await run(root, ['train', '--output', 'changed', '--resume', '--learning-rate', '1']);
     expect(other.code).toBe(1);
-    expect(other.stderr).toMatch(/^lowrank: .*learningRate was 0.001, is 1\)\n$/);
+    expect(other.stderr).toMatch(/^lowrank: .*--learning-rate was 0.001, is 1\)\n$/);
   });
 });
 

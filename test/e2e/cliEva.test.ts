@@ -60,8 +60,8 @@ it.each([
   [['--eva-config', '{"rhoo": 2}'], 2, 'rhoo'],
   [['--r', 'auto'], 1, 'init_lora_weights "eva" chooses the ranks itself'],
   [['--method', 'pissa'], 1, 'this method starts A and B in its own way'],
-  [['--method', 'vera'], 1, 'the option "initLoraWeights" is not for method vera'],
-  [['--init-lora-weights', 'mica'], 1, 'the option "evaBatches" is for initLoraWeights "eva" only'],
+  [['--method', 'vera'], 1, '--init-lora-weights is not for method vera'],
+  [['--init-lora-weights', 'mica'], 1, '--eva-batches is for --init-lora-weights "eva" only'],
 ])('%j are refused', async (more, code, message) => {
   const refused = await run(root, overriding([...training, ...eva, '--output', 'none'], more));
   expect(refused).toMatchObject({ code, stdout: expect.not.stringContaining('step ') });

@@ -102,8 +102,8 @@ it.each([
   [['--init-lora-weights', 'eva'], 'contradicts one, which has true'],
   [['--target-modules', 'q_proj'], 'the targets given are not those of one'],
   [['--method', 'dora'], 'one is an adapter of method lora, which dora does not train'],
-  [['--vera-dropout', '0.1'], 'the option "veraDropout" is not for method lora, by which one is trained'],
-  [['--rank-budget', '100'], 'the option "rankBudget" is for a new adapter'],
+  [['--vera-dropout', '0.1'], '--vera-dropout is not for method lora, by which one is trained'],
+  [['--rank-budget', '100'], '--rank-budget is for a new adapter'],
 ])('refuses %j beside an adapter that has it otherwise', async (more, message) => {
   const args = [...training, '--adapter', 'one', '--output', 'no', ...steps, ...more];
   const { code, stderr } = await run(root, args);

@@ -171,7 +171,7 @@ describe('the chat template', () => {
     expect(await run(root, resume)).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(
-        /started with other options, data or model \(chatTemplate was "\w+", is "\w+"\)/,
+        /started with other options, data or model \(--chat-template was "\w+", is "\w+"\)/,
       ),
     });
 
@@ -266,7 +266,7 @@ describe('train --find-lr', () => {
   });
 
   it.each([
-    [['--find-lr', '--min-lr', '1', '--max-lr', '1e-3'], 'minLr 1 is not below maxLr 0.001', 1],
+    [['--find-lr', '--min-lr', '1', '--max-lr', '1e-3'], '--min-lr 1 is not below --max-lr 0.001', 1],
     [['--min-lr', '1'], '--min-lr is for --find-lr', 2],
   ])('%j is refused', async (args, message, code) => {
     const refused = await run(root, [...training, '--output', 'refused', ...args]);
