@@ -114,7 +114,7 @@ describe('combination of adapters', () => {
         { combination: 'linear' },
         `${SITE} has r 4 in adapter 0 and 3 in adapter 1: linear needs`,
       ],
-      [[one, one], { combination: 'ties' }, 'combination ties needs a density'],
+      [[one, one], { combination: 'ties' }, 'combination ties needs the option "density"'],
       [[one, one], { combination: 'cat', svdRank: 2 }, 'combination cat takes no svdRank'],
     ] as [AdapterFiles[], CombineInput, string][]) {
       expect(() => combine(adapters, [1, 1], options)).toThrow(message);
