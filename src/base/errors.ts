@@ -28,6 +28,8 @@ export function nearest(word: string, choices: Iterable<string>): string | undef
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
   for (const choice of choices) {
+    // So many letters would have to be put in or taken out: a long word costs nothing beside short choices.
+    if (Math.abs(word.length - choice.length) >= bestDistance) continue;
     const distance = editDistance(word.toLowerCase(), choice.toLowerCase());
     if (distance < bestDistance) {
       best = choice;
