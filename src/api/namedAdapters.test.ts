@@ -127,7 +127,9 @@ describe('several adapters on one base', () => {
     const half = model.addWeightedAdapter(['a', 'b'], { weights: [1, 0], combination: 'svd', name: 'mix' });
     expect(half.values.get('model.layers.0.self_attn.q_proj.lora_A')!.dims[0]).toBe(2);
     expect(await loss()).toBeCloseTo(losses.a, 5);
-    expect(() => model.addWeightedAdapter(['a', 'b'], { weights: [1] })).toThrow('there are 2 adapters and 1 weight');
+    expect(() => model.addWeightedAdapter(['a', 'b'], { weights: [1] })).toThrow(
+      'there are 2 adapters and 1 weight',
+    );
     model.deleteAdapter('mix');
   });
 

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Rng } from '../../src/base/rng.js';
-import { jsonLines, type Running, run, start } from './cliSupport.js';
-import { filesOf, gitSha1, HubStandIn, sha256 } from './hubStandIn.js';
+import { jsonLines, type Running, run, start } from '../e2e/cliSupport.js';
+import { filesOf, gitSha1, HubStandIn, sha256 } from '../e2e/hubStandIn.js';
 
 const MODEL = filesOf(fileURLToPath(new URL('../../assets/base', import.meta.url)));
 const WEIGHTS = MODEL['model.safetensors'];

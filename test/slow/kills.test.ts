@@ -16,7 +16,7 @@ import {
   readJsonFile,
   startUnder,
   training,
-} from './cliSupport.js';
+} from '../e2e/cliSupport.js';
 
 const kills = Number(process.env.KILLS ?? 10);
 const seed = Number(process.env.KILLS_SEED ?? Math.floor(Math.random() * 2 ** 31));

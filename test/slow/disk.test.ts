@@ -12,7 +12,7 @@ import {
   start,
   startUnder,
   training,
-} from './cliSupport.js';
+} from '../e2e/cliSupport.js';
 
 let root: string;
 beforeAll(async () => {
