@@ -56,6 +56,22 @@ describe('the results of a lab', () => {
     expect(await readdir(folder)).toEqual([RESULTS_FILE]);
   });
 
+  it('are all there when several are put at once', async () => {
+    for (let round = 0; round < 5; round++) {
+      const store = await open();
+      const ids = Array.from({ length: 20 }, (_, i) => `${round}-${i}`);
+      // Results of different lengths take different times to write.
+      const detail = (i: number) => 'x'.repeat(i % 2 === 0 ? 200_000 : 1);
+      await Promise.all(
+        ids.map((id, i) => store.put(run(id), { metrics: { heldOut: i }, detail: detail(i) })),
+      );
+      store.close();
+      const read = await ResultStore.open(folder);
+      expect(new Set(read.runs().map(({ id }) => id)).size).toBe(20 * (round + 1));
+      read.close();
+    }
+  });
+
   it('of another version are refused in one sentence, and so is what is no such file', async () => {
     const store = await open();
     await store.set('name', 'which-rank');

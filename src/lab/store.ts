@@ -61,6 +61,8 @@ export class ResultStore {
     private saved: Uint8Array | undefined,
   ) {}
 
+  private writing: Promise<void> = Promise.resolve();
+
   /**
    * Opens the results in a lab's folder; with `create` an empty store where there is none. Throws UserError where there is
    * none, or it is not one of this version.
@@ -139,7 +141,14 @@ export class ResultStore {
     this.database.close();
   }
 
-  private async change(work: () => unknown): Promise<void> {
+  /** Changes are written one after the other: of two writes at once, the earlier one may end last. */
+  private change(work: () => unknown): Promise<void> {
+    const changed = this.writing.then(() => this.changeNow(work));
+    this.writing = changed.catch(() => {});
+    return changed;
+  }
+
+  private async changeNow(work: () => unknown): Promise<void> {
     work();
     try {
       const bytes = this.database.export();
