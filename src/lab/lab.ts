@@ -1,5 +1,6 @@
 /** A lab's folder: results, runs, and who works in it. */
 import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import { describeHolder, Lock } from '../formats/io/lock.js';
 import { exists } from '../formats/io/node.js';
@@ -41,6 +42,10 @@ export class Lab {
       throw new UserError(`${folder} is in use: ${describeHolder(lock)} runs a lab in it`);
     try {
       await sweep(folder);
+      // A run that had ended when its process was killed is not begun again, which would sweep its folder.
+      const runs = join(folder, 'runs');
+      const entries = (await exists(runs)) ? await readdir(runs, { withFileTypes: true }) : [];
+      for (const entry of entries) if (entry.isDirectory()) await sweep(join(runs, entry.name));
       const store = await ResultStore.open(folder, { create: true });
       const known = recordIn(store);
       if (known && known.name !== record.name) {
