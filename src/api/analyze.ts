@@ -10,9 +10,10 @@ import type { WorkOptions } from '../base/work.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import { matchTargets, parseTargets } from '../methods/targets.js';
 import { type BaseModel, openModel } from '../models/base.js';
+import { matrixName } from '../models/model.js';
 import { baseNamedBy } from './adapterFile.js';
 import { checkArguments } from './arguments.js';
-import { type Change, changesOf, holdsModel, matrixName } from './changes.js';
+import { type Change, changesOf, holdsModel } from './changes.js';
 import { type LocateOptions, locate, resolveModelFolder } from './locate.js';
 import { MatrixProducts } from './matrixProducts.js';
 

@@ -15,7 +15,7 @@ import { checkAlike, difference } from '../methods/extract.js';
 import { mergedTensors } from '../methods/merge.js';
 import type { SiteValues } from '../methods/method.js';
 import { type BaseModel, openModel } from '../models/base.js';
-import type { Site } from '../models/model.js';
+import { matrixName, type Site } from '../models/model.js';
 import { readAdapterFor } from './adapterFile.js';
 import { type LocateOptions, resolveModelFolder } from './locate.js';
 import type { MatrixProducts } from './matrixProducts.js';
@@ -143,9 +143,4 @@ async function changesOfTuned(
 function denseUpdate(products: MatrixProducts, site: Site, data: Float32Array): Update | undefined {
   const change = products.dense(data, [site.out, site.in], site.kind === 'embedding');
   return change.norm === 0 ? undefined : { kind: 'dense', change };
-}
-
-/** The checkpoint's name of a layer's matrix. */
-export function matrixName({ name, tiedTo }: Pick<Site, 'name' | 'tiedTo'>): string {
-  return `${tiedTo ?? name}.weight`;
 }

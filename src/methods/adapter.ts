@@ -7,7 +7,7 @@ import type { TokenizerOf } from '../formats/tokenizer.js';
 import { input, scalar, where } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type BaseModel, frozenWeight } from '../models/base.js';
-import type { LinearShape, Site, Sites } from '../models/model.js';
+import { type LinearShape, matrixName, type Site, type Sites } from '../models/model.js';
 import { BaseSites } from '../models/shape.js';
 import { resized } from './carried.js';
 import type { Method, MethodState, SiteContext, Trainable } from './method.js';
@@ -161,7 +161,7 @@ export function adaptedSites(
       x,
       param: (part) => param(`${name}.${part}`),
       shared: param,
-      weight: () => parameter(`${site.tiedTo ?? name}.weight`, undefined, `${name}.weight`),
+      weight: () => parameter(matrixName(site), undefined, `${name}.weight`),
       bias: () => (site.bias ? parameter(`${name}.bias`) : undefined),
       dropped,
     };

@@ -1,7 +1,7 @@
 import { UserError } from '../base/errors.js';
 import { add, detach, div, matmul, mul, reshape, sqrt, sub, sum } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Site } from '../models/model.js';
+import { matrixName, type Site } from '../models/model.js';
 import {
   embeddingUpdate,
   fromPeft,
@@ -79,7 +79,7 @@ export const dora: Method<LoraConfig> = {
 /** m, which starts as the norms of the base's rows; of an embedding, whose matrix is [vocabulary, out], the columns'. */
 function magnitude(site: Site): Trainable {
   return siteTensor(site, 'lora_magnitude_vector', [site.out], async (_, base) => {
-    const w = await base(`${site.tiedTo ?? site.name}.weight`);
+    const w = await base(matrixName(site));
     const [stride, step] = site.kind === 'embedding' ? [1, site.out] : [site.in, 1];
     return Float32Array.from({ length: site.out }, (_, row) => {
       let total = 0;

@@ -2,6 +2,7 @@
 import { UserError } from '../base/errors.js';
 import { isSavedModule } from '../formats/peftConfig.js';
 import type { BaseModel } from '../models/base.js';
+import { matrixName } from '../models/model.js';
 import type { Trainable } from './method.js';
 import { moduleOf } from './modelTensors.js';
 
@@ -89,7 +90,7 @@ function rowsOf(
       throw refuse('there are embed_tokens and lm_head');
     }
     const sharing = sites.filter((s) => s.name === site.name || s.tiedTo === site.name);
-    const tensor = `${site.tiedTo ?? site.name}.weight`;
+    const tensor = matrixName(site);
     const twice = sharing.find((s) => busy.has(s.name));
     if (twice) throw refuse(`${twice.name} is adapted or trained whole already`);
     const [vocab, width] = parameters.get(tensor)!;

@@ -8,7 +8,7 @@ import { splitAdapterKey } from '../formats/peftNames.js';
 import { add, concat, matmul, neg } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
-import type { Site } from '../models/model.js';
+import { matrixName, type Site } from '../models/model.js';
 import { checkRank } from '../models/rankLimit.js';
 import { type LoraConfig, lora, loraOptions, scaled, scaleOf, toPeft } from './lora.js';
 import { type Method, type ReadBase, type SiteContext, siteTensor, type Trainable } from './method.js';
@@ -71,10 +71,9 @@ export function startedTogether(
 
 /** `startOf` with a site's readers, called the first time only. */
 function onceFor(site: Site, startOf: StartOf): (base: ReadBase, original?: ReadBase) => Promise<Start> {
-  const matrixName = `${site.tiedTo ?? site.name}.weight`;
   let made: Promise<Start> | undefined;
   return (base, original) => {
-    made ??= startOf(() => base(matrixName), original && (() => original(matrixName)));
+    made ??= startOf(() => base(matrixName(site)), original && (() => original(matrixName(site))));
     return made;
   };
 }

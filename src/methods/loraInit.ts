@@ -4,7 +4,7 @@ import { UserError } from '../base/errors.js';
 import { matrix, toFloat32, transpose } from '../base/linalg/matrix.js';
 import { minorLeftVectors } from '../base/linalg/minor.js';
 import { Rng } from '../base/rng.js';
-import type { Site } from '../models/model.js';
+import { matrixName, type Site } from '../models/model.js';
 import { checkRank } from '../models/rankLimit.js';
 import type { Trainable } from './method.js';
 import { normalStart, uniformStart } from './starts.js';
@@ -63,7 +63,7 @@ function withoutData({ name }: Site): never {
 function minorStart(site: Site, r: number): Start {
   return async (_, base) => {
     checkRank('r', r, site);
-    const weight = await base(`${site.tiedTo ?? site.name}.weight`);
+    const weight = await base(matrixName(site));
     const w =
       site.kind === 'embedding'
         ? transpose(matrix(site.in, site.out, weight))

@@ -1,6 +1,6 @@
 import { nearest, UserError } from '../base/errors.js';
 import { layerNumber, type NameTest, savedModule, wholeName } from '../formats/peftPatterns.js';
-import type { Role, Site } from '../models/model.js';
+import { isInnerLinear, type Role, type Site } from '../models/model.js';
 
 /** PEFT's `target_modules`: a list of names, a regular expression for whole names, or "all-linear". */
 export type TargetModules = string | readonly string[];
@@ -107,7 +107,7 @@ const byName =
 type TargetName = Pick<Site, 'name' | 'kind'> & { role?: Role };
 
 function namedBy(target: TargetModules): (site: TargetName) => boolean {
-  if (target === 'all-linear') return ({ kind, role }) => kind === 'linear' && role !== 'head';
+  if (target === 'all-linear') return isInnerLinear;
   const tests = typeof target === 'string' ? [wholeName('target_modules', target)] : target.map(byName);
   return ({ name }) => tests.some((test) => test(name));
 }

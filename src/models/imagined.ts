@@ -3,7 +3,7 @@ import { type StoredDType, sizeOf } from '../base/tensor.js';
 import { packedBytes, type QuantFormat } from '../formats/quant/index.js';
 import type { SafetensorsDType, TensorInfo } from '../formats/safetensors.js';
 import type { BaseModel } from './base.js';
-import type { DecoderConfig } from './model.js';
+import { type DecoderConfig, isInnerLinear } from './model.js';
 import type { QuantizedTensor } from './quantized.js';
 import { describe } from './shape.js';
 
@@ -22,9 +22,7 @@ export function imaginedModel(config: DecoderConfig, dtype: StoredDType, format?
   const { sites, parameters } = described;
   const file = 'model.safetensors';
   const stored = STORED[dtype];
-  const layers = new Set(
-    sites.filter((s) => s.kind === 'linear' && s.role !== 'head').map((s) => `${s.name}.weight`),
-  );
+  const layers = new Set(sites.filter(isInnerLinear).map((s) => `${s.name}.weight`));
   const tensors = new Map<string, TensorInfo>();
   const quantized = new Map<string, QuantizedTensor>();
   for (const [name, shape] of parameters) {

@@ -38,6 +38,16 @@ export interface Site {
   readonly tiedTo?: string;
 }
 
+/** The checkpoint's name of a site's matrix: a tied one has that of the site it is tied to. */
+export function matrixName({ name, tiedTo }: Pick<Site, 'name' | 'tiedTo'>): string {
+  return `${tiedTo ?? name}.weight`;
+}
+
+/** Whether a site is a linear layer other than the head: what "all-linear" means, and what is quantized. */
+export function isInnerLinear({ kind, role }: Pick<Site, 'kind'> & { role?: Role }): boolean {
+  return kind === 'linear' && role !== 'head';
+}
+
 export type LinearShape = Pick<Site, 'in' | 'out' | 'role' | 'layer'> & { bias?: boolean };
 export type EmbeddingShape = Pick<Site, 'in' | 'out' | 'role'>;
 

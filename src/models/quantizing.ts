@@ -10,7 +10,7 @@ import { type Alternation, quantizeAlternately } from '../formats/quant/loftq.js
 import { type BaseRecipe, describeRecipe, writeRecipe } from '../formats/quant/recipe.js';
 import { readTensorBytes, readTensorF32, type TensorEntry } from '../formats/safetensors.js';
 import type { BaseModel } from './base.js';
-import type { DecoderConfig, Site } from './model.js';
+import { type DecoderConfig, isInnerLinear, type Site } from './model.js';
 import { checkRank } from './rankLimit.js';
 import { describe } from './shape.js';
 
@@ -65,7 +65,7 @@ export function quantizedEntries(
 
 /** The sites whose matrices are quantized, by the names of these. */
 function quantizedSites(sites: readonly Site[]): Map<string, Site> {
-  const layers = sites.filter((s) => s.kind === 'linear' && s.role !== 'head');
+  const layers = sites.filter(isInnerLinear);
   return new Map(layers.map((s) => [`${s.name}.weight`, s]));
 }
 

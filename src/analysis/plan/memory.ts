@@ -2,6 +2,7 @@
 import { UserError } from '../../base/errors.js';
 import { sizeOf } from '../../base/tensor.js';
 import { packedBytes, type QuantFormat } from '../../formats/quant/index.js';
+import { isInnerLinear } from '../../models/model.js';
 import type { Figure } from './parameters.js';
 import type { ModelShape } from './shapes.js';
 
@@ -74,9 +75,7 @@ export function weightBytes(
   elementBytes: number,
   format?: QuantFormat,
 ): Figure {
-  const layers = new Set(
-    format && sites.filter((s) => s.kind === 'linear' && s.name !== 'lm_head').map((s) => `${s.name}.weight`),
-  );
+  const layers = new Set(format && sites.filter(isInnerLinear).map((s) => `${s.name}.weight`));
   let [packed, rest] = [0, 0];
   for (const [name, shape] of parameters) {
     if (format && layers.has(name)) packed += packedBytes(format, [shape[0], shape[1]]);
