@@ -16,7 +16,7 @@ import { loraLayerChoice, loraLayerShape, loraLayersFromPeft, loraLayersToPeft }
 import { loraOptions, scaled } from './lora.js';
 import { type Method, type SiteContext, siteTensor, type Trainable } from './method.js';
 import { normalStart } from './starts.js';
-import { selectTargets, type TargetChoice } from './targets.js';
+import { namedTargets, selectTargets, type TargetChoice } from './targets.js';
 
 /** AdaLoRA's options, named as in PEFT's AdaLoraConfig. */
 export interface AdaloraConfig extends TargetChoice, Extras {
@@ -105,6 +105,8 @@ export const adalora: Method<AdaloraConfig> = {
       ...loraLayerChoice(place, c),
     };
   },
+
+  resolve: (c, { sites }) => namedTargets(c, sites),
 
   select(c, model) {
     const targets = selectTargets(c, model.sites);

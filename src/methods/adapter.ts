@@ -39,11 +39,12 @@ export interface StartOptions extends WorkOptions {
  */
 export async function createAdapter(
   method: Method<unknown>,
-  config: unknown,
+  given: unknown,
   model: BaseModel,
   seed = 0,
   { onProgress, signal, starts }: StartOptions = {},
 ): Promise<Adapter> {
+  const config = method.resolve ? method.resolve(given, model) : given;
   const trainables = method.select(config, model);
   // A start in weights that are none would be found only once the run's loss is.
   const readBase = async (name: string) => {

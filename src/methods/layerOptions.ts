@@ -19,13 +19,12 @@ export const targetsShape = z
   .union([z.string().min(1), z.array(name)], 'expected names, as q_proj,v_proj, or a regular expression')
   .meta({ valueName: 'names' });
 
-/** All linear layers of a supported model, but the head. */
-const LINEAR_NAMES = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
-
 export const layerShape = {
   target_modules: targetsShape
     .default('all-linear')
-    .describe('layers to adapt: names, a regular expression for whole names, or all-linear'),
+    .describe(
+      'layers to adapt: names, roles as attention.q, a regular expression for whole names, or all-linear',
+    ),
   layers_to_transform: z
     .union(
       [z.int().nonnegative(), z.array(z.int().nonnegative()), numbersText],
@@ -63,10 +62,8 @@ const loraLayerOptions = z.object(loraLayerShape);
 /** The choice that checked options make. Throws UserError, prefixed with `place`, where two contradict. */
 export function layerChoice(place: string, c: z.output<typeof layerOptions>): TargetChoice {
   const layers = numbersOf(c.layers_to_transform);
-  // PEFT takes numbers of layers with names only.
-  const named = layers && c.target_modules === 'all-linear' ? LINEAR_NAMES : c.target_modules;
   const choice: TargetChoice = {
-    targetModules: parseTargets(named),
+    targetModules: parseTargets(c.target_modules),
     ...given('layersToTransform', layers),
     ...given('layersPattern', patternsOf(c.layers_pattern)),
     ...given('modulesToSave', namesOf(c.modules_to_save)),
@@ -75,7 +72,7 @@ export function layerChoice(place: string, c: z.output<typeof layerOptions>): Ta
   if (layersPattern && !layersToTransform) {
     throw new UserError(`${place}: layers_pattern needs layers_to_transform`);
   }
-  if (typeof targetModules === 'string' && layersToTransform) {
+  if (typeof targetModules === 'string' && targetModules !== 'all-linear' && layersToTransform) {
     throw new UserError(
       `${place}: layers_to_transform needs target_modules by name, not "${targetModules}", as PEFT has it`,
     );

@@ -22,7 +22,7 @@ import {
 import { embeddingStarts, type InitLoraWeights, linearStarts } from './loraInit.js';
 import { type EmbeddingContext, type Method, siteTensor, type Trainable } from './method.js';
 import { uniformStart } from './starts.js';
-import { selectTargets, type TargetChoice } from './targets.js';
+import { namedTargets, selectTargets, type TargetChoice } from './targets.js';
 
 /** LoRA's options, named as in PEFT's LoraConfig. */
 export interface LoraConfig extends TargetChoice, Extras {
@@ -245,6 +245,7 @@ export const lora: Method<LoraConfig> = {
     }
     return loraConfig(checkJson(place, options, loraOptions), place);
   },
+  resolve: (c, { sites }) => namedTargets(c, sites),
   select: (c, model) => selectLora(c, model),
   toPeft,
   fromPeft: (peft, sites) =>

@@ -152,6 +152,8 @@ export interface Method<C> {
   readonly options: z.ZodObject;
   /** Checks a configuration (camelCase or PEFT's snake_case keys). Throws UserError prefixed with `place`. */
   parse(place: string, config: unknown): C;
+  /** The configuration for a model, its targets by the model's own names; absent: it is the same for all. */
+  resolve?<D extends C>(config: D, model: Pick<BaseModel, 'sites'>): D;
   /** Which tensors train, and how they start. Throws UserError where the config fits nothing. */
   select(config: C, model: Pick<BaseModel, 'sites' | 'parameters'>): Trainable[];
   /** How the base has to be quantized for it; absent or undefined: plainly, or not at all. */

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Rng } from '../base/rng.js';
 import { peftLoraConfig } from '../formats/peftConfig.js';
 import { parseModelConfig } from '../models/index.js';
+import type { Role, Site } from '../models/model.js';
 import { describe as shapeOf } from '../models/shape.js';
 import { full } from './full.js';
 import { methodNamed, methods } from './index.js';
@@ -131,12 +132,40 @@ describe('lora', () => {
   });
   it('is on all linear layers with α = 2r unless told otherwise, while a file of PEFT means its own defaults', () => {
     expect(lora.parse('c', { r: 4 })).toMatchObject({ loraAlpha: 8, targetModules: 'all-linear' });
-    const numbered = lora.parse('c', { layersToTransform: [1] });
+    const numbered = lora.resolve!(lora.parse('c', { layersToTransform: [1] }), model);
     expect(select({ layersToTransform: [1] })).toHaveLength(2 * 7);
     // PEFT refuses numbers of layers beside a text.
     expect(lora.toPeft!(numbered).target_modules).toHaveLength(7);
     const wide = peftLoraConfig({ r: 16, target_modules: ['q_proj'] });
     expect(lora.fromPeft!(wide, ['model.layers.0.self_attn.q_proj'])).toMatchObject({ loraAlpha: 8 });
+  });
+  it('takes roles, alike for every model, which are names in what is saved', () => {
+    const named = (targetModules: string | string[], of: typeof model = model) => {
+      const parsed = lora.resolve!(lora.parse('c', { targetModules }), of);
+      return lora.toPeft!(parsed).target_modules;
+    };
+    expect(select({ targetModules: 'attention.q,attention.v' })).toHaveLength(2 * 2 * 2);
+    expect(named('attention.q,attention.v')).toEqual(['q_proj', 'v_proj']);
+    expect(named(['o_proj', 'mlp.gate', 'embedding', 'head'])).toEqual([
+      'o_proj',
+      'embed_tokens',
+      'gate_proj',
+      'lm_head',
+    ]);
+    expect(named('all-linear')).toBe('all-linear');
+    // As GPT-2 has it: one last name for two roles.
+    const site = (name: string, role: Role, layer: number): Site => ({
+      ...{ name: `h.${layer}.${name}`, role, layer },
+      ...{ kind: 'linear', in: 4, out: 4, bias: true },
+    });
+    const sites = [0, 1].flatMap((i) => [
+      site('attn.c_proj', 'attention.o', i),
+      site('mlp.c_proj', 'mlp.down', i),
+    ]);
+    expect(named('attention.o', { ...model, sites })).toEqual(['attn.c_proj']);
+    expect(() => select({ targetModules: 'attention.qkv' })).toThrow(
+      'target_modules "attention.qkv" matches no layer',
+    );
   });
   it('reads its own configuration back as it is', () => {
     const options = {

@@ -1,8 +1,8 @@
 import { nearest, UserError } from '../base/errors.js';
 import { layerNumber, type NameTest, savedModule, wholeName } from '../formats/peftPatterns.js';
-import { isInnerLinear, type Role, type Site } from '../models/model.js';
+import { isInnerLinear, ROLES, type Role, type Site } from '../models/model.js';
 
-/** PEFT's `target_modules`: a list of names, a regular expression for whole names, or "all-linear". */
+/** PEFT's `target_modules`: a list of names, or roles, a regular expression for whole names, or "all-linear". */
 export type TargetModules = string | readonly string[];
 
 /** What PEFT adapts of the model types here where a configuration does not say. */
@@ -108,14 +108,51 @@ type TargetName = Pick<Site, 'name' | 'kind'> & { role?: Role };
 
 function namedBy(target: TargetModules): (site: TargetName) => boolean {
   if (target === 'all-linear') return isInnerLinear;
-  const tests = typeof target === 'string' ? [wholeName('target_modules', target)] : target.map(byName);
-  return ({ name }) => tests.some((test) => test(name));
+  if (typeof target === 'string') {
+    const test = wholeName('target_modules', target);
+    return ({ name }) => test(name);
+  }
+  const tests = target.filter((text) => !isRole(text)).map(byName);
+  const roles = target.filter(isRole);
+  return ({ name, role }) => tests.some((test) => test(name)) || (role !== undefined && roles.includes(role));
+}
+
+function isRole(text: string): text is Role {
+  return (ROLES as readonly string[]).includes(text);
+}
+
+/**
+ * A choice with targets by the model's own names, as PEFT's files have them: roles, which PEFT does not know, and
+ * "all-linear" beside numbers of layers, which PEFT takes with names only.
+ */
+export function namedTargets<C extends TargetChoice>(c: C, sites: readonly Site[]): C {
+  const { targetModules: target, layersToTransform } = c;
+  const listed = typeof target !== 'string';
+  if (listed ? !target.some(isRole) : !(target === 'all-linear' && layersToTransform)) return c;
+  const wanted = matchTargets(target, sites, ['linear', 'embedding']);
+  const named = listed ? target.filter((text) => !isRole(text)) : [];
+  const left = wanted.filter((site) => !namedBy(named)(site));
+  return {
+    ...c,
+    targetModules: [...named, ...new Set(left.map((site) => shortestName(site, wanted, sites)))],
+  };
+}
+
+/** The last parts of a site's name, as few as name none but `wanted`. */
+function shortestName({ name }: Site, wanted: readonly Site[], sites: readonly Site[]): string {
+  const parts = name.split('.');
+  for (let from = parts.length - 1; from > 0; from--) {
+    const end = parts.slice(from).join('.');
+    const test = byName(end);
+    if (sites.every((site) => !test(site.name) || wanted.includes(site))) return end;
+  }
+  return name;
 }
 
 /**
  * The sites that `target` names, as PEFT matches: a listed name is a site's full name or its last parts ("q_proj",
- * "self_attn.q_proj"); a string is a regular expression for the full name; "all-linear" is every linear layer but the
- * LM head. Throws UserError that lists what there is when a target of the `option` matches nothing of `kinds`.
+ * "self_attn.q_proj"), or beyond PEFT a role ("attention.q"), alike for every model; a string is a regular
+ * expression for the full name; "all-linear" is every linear layer but the LM head. Throws UserError that lists what there is when a target of the `option` matches nothing of `kinds`.
  */
 export function matchTargets(
   target: TargetModules,

@@ -10,7 +10,7 @@ import { given, layerChoice, layerShape, layersToPeft } from './layerOptions.js'
 import { loraOptions, scaled } from './lora.js';
 import { type Method, type SiteContext, siteTensor, type Trainable } from './method.js';
 import { uniformStart } from './starts.js';
-import { selectTargets, type TargetChoice } from './targets.js';
+import { namedTargets, selectTargets, type TargetChoice } from './targets.js';
 
 /** VeRA's options, named as in PEFT's VeraConfig. */
 export interface VeraConfig
@@ -64,6 +64,8 @@ export const vera: Method<VeraConfig> = {
       bias: c.bias,
     };
   },
+
+  resolve: (c, { sites }) => namedTargets(c, sites),
 
   select(c, model) {
     const targets = selectTargets(c, model.sites);
