@@ -42,7 +42,7 @@ export type { Adapter } from './methods/adapter.js';
 export type { CombineInput } from './methods/combine.js';
 export type { MethodConfig, MethodName } from './methods/index.js';
 export type { MergeOptions } from './methods/merge.js';
-export type { DecoderConfig, Site } from './models/model.js';
+export type { ModelConfig, Site } from './models/model.js';
 export type { FinishReason, GenerateInput, GenerateOptions } from './serve/generate.js';
 export type { EvaPlan } from './train/eva.js';
 export type { TrainEvent } from './train/loop.js';

@@ -30,6 +30,8 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
@@ -237,13 +239,35 @@ CASES = {
         ),
         misread={"layer_types": ["full_attention", "full_attention"]},
     ),
+    # Learned positions, one Conv1D for q, k, v, its matrix stored as [in, out].
+    "gpt2": Case(
+        GPT2Config(
+            vocab_size=VOCAB,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            n_positions=64,
+            bos_token_id=1,
+            eos_token_id=2,
+            scale_attn_by_inverse_layer_idx=True,
+            tie_word_embeddings=False,
+        ),
+        misread={"scale_attn_by_inverse_layer_idx": False},
+    ),
+    # Attention and MLP on one input, q, k and v head by head in one matrix, a half of each head rotated.
+    "gpt_neox": Case(
+        GPTNeoXConfig(
+            **TINY, rope_parameters={"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 0.5}
+        ),
+        misread={"use_parallel_residual": False},
+    ),
 }
 
 
 @torch.no_grad()
 def randomize(model: torch.nn.Module, generator: torch.Generator) -> None:
     for name, parameter in model.named_parameters():
-        if name.endswith("norm.weight"):
+        if name.endswith("norm.weight") or ".ln_" in name and name.endswith("weight"):
             parameter.uniform_(0.5, 1.5, generator=generator)
         elif name.endswith("bias"):
             parameter.normal_(0, 0.3, generator=generator)

@@ -16,7 +16,7 @@ import { ggufDims, llamaCppName } from '../methods/mergeGguf.js';
 import { loadOwnFolder, ownConfigOf } from '../methods/ownFolders.js';
 import type { BaseModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
-import type { DecoderConfig } from '../models/model.js';
+import type { ModelConfig } from '../models/model.js';
 import { type LocateOptions, locate } from './locate.js';
 
 /** Reads an adapter for a model; tells of what is left out of it. Throws UserError where it is broken or for another base. */
@@ -88,7 +88,7 @@ export async function baseNamedBy(path: string): Promise<string | null> {
 }
 
 /** The layers of a model as llama.cpp has them, from its configuration. Throws UserError for a model that it has not. */
-export function llamaCppBase(place: string, config: DecoderConfig): LoraBase {
+export function llamaCppBase(place: string, config: ModelConfig): LoraBase {
   return loraBase(place, llamaCppName(place, config, 'adapters for'), ggufDims(config));
 }
 

@@ -22,8 +22,8 @@ import { type MethodName, methodNamed } from '../methods/index.js';
 import { ownConfigOf } from '../methods/ownFolders.js';
 import { openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
-import type { DecoderConfig, Site } from '../models/model.js';
-import { describe } from '../models/shape.js';
+import type { ModelConfig, Site } from '../models/model.js';
+import { describe, type Outline, parameterCount } from '../models/shape.js';
 import { baseNamedBy, readAdapterFolder } from './adapterFile.js';
 import { checkArguments } from './arguments.js';
 import { type LocateOptions, locate } from './locate.js';
@@ -45,7 +45,7 @@ export interface ModelInspection {
   kind: 'model';
   path: string;
   format: 'safetensors' | 'gguf';
-  config: DecoderConfig;
+  config: ModelConfig;
   parameters: number;
   /** Bytes of the weights, and how many of them are of which element type. */
   bytes: number;
@@ -95,9 +95,9 @@ export async function inspect(
 }
 
 async function inspectModel(path: string, options: InspectOptions): Promise<ModelInspection> {
-  const { config, checkpoint, sites, parameters } = await openModel(path, options);
-  const infos = [...checkpoint.tensors.values()].map(({ dtype, length }) => ({ type: dtype, length }));
-  return describeModel({ path, format: 'safetensors', config, sites, parameters, infos }, options);
+  const model = await openModel(path, options);
+  const infos = [...model.checkpoint.tensors.values()].map(({ dtype, length }) => ({ type: dtype, length }));
+  return describeModel({ ...model, path, format: 'safetensors', infos }, options);
 }
 
 async function inspectGguf(
@@ -114,22 +114,20 @@ async function inspectGguf(
   return describeModel({ path, format: 'gguf', ...describe(config), infos }, options);
 }
 
-interface Described extends Pick<ModelInspection, 'path' | 'format' | 'config'> {
-  sites: readonly Site[];
-  parameters: ReadonlyMap<string, readonly number[]>;
+interface Described extends Pick<ModelInspection, 'path' | 'format' | 'config'>, Outline {
   infos: readonly { type: string; length: number }[];
 }
 
 function describeModel(
-  { path, format, config, sites, parameters, infos }: Described,
+  { path, format, config, infos, ...outline }: Described,
   { method: name = 'lora', methodOptions = {} }: InspectOptions,
 ): ModelInspection {
-  const total = [...parameters.values()].reduce((n, shape) => n + sizeOf(shape), 0);
+  const total = parameterCount(outline);
   const dtypes: Record<string, number> = {};
   for (const { type, length } of infos) dtypes[type] = (dtypes[type] ?? 0) + length;
   const method = methodNamed(name);
   const parsed = method.parse(`${name} configuration`, methodOptions);
-  const trainables = method.select(parsed, { sites, parameters });
+  const trainables = method.select(parsed, outline);
   const count = trainableCount(trainables);
   return {
     kind: 'model',
@@ -139,7 +137,7 @@ function describeModel(
     parameters: total,
     bytes: infos.reduce((n, { length }) => n + length, 0),
     dtypes,
-    modules: grouped(sites, ({ in: inputs, out, kind, bias, tiedTo }) => ({
+    modules: grouped(outline.sites, ({ in: inputs, out, kind, bias, tiedTo }) => ({
       in: inputs,
       out,
       kind,

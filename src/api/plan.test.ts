@@ -35,7 +35,7 @@ describe('a plan', () => {
   });
 
   it('counts memory by the formulas of its sources', async () => {
-    const common = { batchSize: 2, maxLength: 128, methodOptions: { r: 4, targetModules: ['q_proj'] } };
+    const common = { batchSize: 2, maxLength: 128, methodOptions: { r: 4, targetModules: ['attention.q'] } };
     const { memory, method } = await plan('gpt2', common);
     const layer = 128 * 2 * (34 * 768 + 5 * 12 * 128);
     expect(memory.gpu.activations.value).toBe(12 * layer);
@@ -81,7 +81,7 @@ describe('a plan', () => {
   it.each([
     ['roberta-bse', {}, 'no shape of that name (did you mean "roberta-base"?): known are gpt2, '],
     ['gpt2', { tasks: 0 }, 'the number of tasks is 0, expected a whole number of at least 1'],
-    ['gpt2', { methodOptions: { r: 769 } }, 'r 769 is larger than model.layers.0.self_attn.q_proj allows'],
+    ['gpt2', { methodOptions: { r: 769 } }, 'r 769 is larger than transformer.h.0.attn.c_attn allows'],
     ['gpt2', { maxLength: 1025 }, 'a maximum length of 1025 is more than the 1024 positions of GPT-2 small'],
     ['gpt2', { batchSize: 0 }, 'plan options: key "batchSize": expected a number above 0'],
     [
@@ -100,7 +100,7 @@ describe('a plan', () => {
     const path = join(root, 'config.json');
     await writeFile(
       path,
-      JSON.stringify({ model_type: 'gpt2', n_embd: 8, n_layer: 2, n_positions: 9, vocab_size: 3 }),
+      JSON.stringify({ model_type: 'gpt3', n_embd: 8, n_layer: 2, n_positions: 9, vocab_size: 3 }),
     );
     await expect(plan(path)).rejects.toThrow(`${path}: key "n_head": expected number, received undefined`);
     await writeFile(path, '{"model_type": ');

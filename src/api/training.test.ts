@@ -1,10 +1,10 @@
 import { expect, it } from 'vitest';
 import type { Adapter } from '../methods/adapter.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
-import type { DecoderConfig } from '../models/model.js';
+import type { ModelConfig } from '../models/model.js';
 import { exampleLimit, templateHash } from './training.js';
 
-const base = { config: { maxPositions: 100 } as DecoderConfig };
+const base = { config: { maxPositions: 100 } as ModelConfig };
 
 /** As much of an adapter as the limit looks at. */
 function adapterOf(name: MethodName, config: object): Adapter {

@@ -15,10 +15,10 @@ describe('lowrank plan', () => {
   it('prints tables with the formula beside each figure', async () => {
     const text = (await shown({ model: 'gpt3', r: 4, targetModules: ['q_proj', 'v_proj'] })).join('\n');
     for (const part of [
-      'GPT-3 175B (gpt2): 96 layers, hidden 12,288',
+      'GPT-3 175B (gpt3): 96 layers, hidden 12,288',
       'lora    18,874,368  0.0108%  75.5 MB     r·(in + out) a target: 192·(4·12288 + 12288·4)',
       'gradients    37.7 MB   2·trained = 2·18874368',
-      'lowrank does not train models of type gpt2',
+      'lowrank does not train models of type gpt3',
       'storage of 1,000 tasks: 349.2 TB as a model each',
     ]) {
       expect(text).toContain(part);

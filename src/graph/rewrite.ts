@@ -55,13 +55,16 @@ export function rewrite(roots: readonly Tensor[]): Tensor[] {
     const key = keyOf(node, inputs.map(idOf));
     let outputs = key === undefined ? undefined : known.get(key);
     if (!outputs) {
+      const plain = untransposed(node, inputs);
+      const [from, given] = plain ? [plain.node, plain.node.inputs] : [node, inputs];
       const replaced =
-        headGradient(node, inputs) ??
-        storedProduct(node, inputs) ??
-        halfRows(node, inputs) ??
-        frozenSquares(node, inputs) ??
-        thinProduct(node, inputs) ??
-        sumOfProduct(node, inputs, uses);
+        headGradient(from, given) ??
+        storedProduct(from, given) ??
+        halfRows(from, given) ??
+        frozenSquares(from, given) ??
+        thinProduct(from, given) ??
+        sumOfProduct(from, given, uses) ??
+        plain;
       outputs = replaced ? [replaced] : makeNode(node.op, inputs, node.attrs, node.outputs);
       if (key !== undefined) known.set(key, outputs);
     }
@@ -94,7 +97,23 @@ function keyOf(node: Node, inputs: number[]): string | undefined {
   return `${node.op} ${inputs} ${JSON.stringify(node.attrs)}`;
 }
 
-function headGradient(node: Node, [g, embedding]: Tensor[]): Tensor | undefined {
+/** A product with a frozen matrix that lies the other way round in its file: with that itself, which costs no copy. */
+function untransposed(node: Node, [a, b]: readonly Tensor[]): Tensor | undefined {
+  if (node.op !== 'matmul' || (!isTurned(a) && !isTurned(b))) return undefined;
+  const { transA, transB, alpha } = node.attrs as { transA: boolean; transB: boolean; alpha: number };
+  return matmul(isTurned(a) ? a.node.inputs[0] : a, isTurned(b) ? b.node.inputs[0] : b, {
+    transA: transA !== isTurned(a),
+    transB: transB !== isTurned(b),
+    alpha,
+  });
+}
+
+function isTurned({ node: { op, inputs }, rank }: Tensor): boolean {
+  if (op !== 'transpose' || rank !== 2) return false;
+  return inputs[0].node.op === 'weight' || inputs[0].node.op === 'cast';
+}
+
+function headGradient(node: Node, [g, embedding]: readonly Tensor[]): Tensor | undefined {
   if (node.op !== 'matmul' || g.node.op !== 'mul' || embedding.rank !== 2) return undefined;
   const { transA, transB, alpha } = node.attrs as { transA: boolean; transB: boolean; alpha: number };
   const [difference, rowWeight] = g.node.inputs;
@@ -112,7 +131,7 @@ function headGradient(node: Node, [g, embedding]: Tensor[]): Tensor | undefined 
 }
 
 /** op(A)·op(B) where one of them is dequantized or cast: x·Wᵀ or x·W, and W·B as (Bᵀ·Wᵀ)ᵀ. */
-function storedProduct(node: Node, [a, b]: Tensor[]): Tensor | undefined {
+function storedProduct(node: Node, [a, b]: readonly Tensor[]): Tensor | undefined {
   if (node.op !== 'matmul' || a.rank !== 2 || b.rank !== 2) return undefined;
   const { transA, transB, alpha } = node.attrs as { transA: boolean; transB: boolean; alpha: number };
   const scaled = (y: Tensor) => (alpha === 1 ? y : mul(y, scalar(alpha)));
@@ -134,14 +153,14 @@ function isCastPerUse({ op, attrs }: Node): boolean {
 }
 
 /** Rows of a matrix in half precision. */
-function halfRows(node: Node, [x, index]: Tensor[]): Tensor | undefined {
+function halfRows(node: Node, [x, index]: readonly Tensor[]): Tensor | undefined {
   return node.op === 'gather' && isCastPerUse(x.node)
     ? cast(gather(x.node.inputs[0], index), false)
     : undefined;
 }
 
 /** ‖row‖² of a frozen matrix; of a quantized one it is known since then. */
-function frozenSquares(node: Node, [squares]: Tensor[]): Tensor | undefined {
+function frozenSquares(node: Node, [squares]: readonly Tensor[]): Tensor | undefined {
   if (node.op !== 'sum' || squares.node.op !== 'mul') return undefined;
   const { axes, keepDims } = node.attrs as { axes: readonly number[]; keepDims: boolean };
   const [w, other] = squares.node.inputs;
@@ -159,7 +178,7 @@ const THIN = 64;
  * matrix innermost, so B is transposed first, and (uᵀ·G)ᵀ computed instead. Twice as fast at r = 8; the transposed
  * matrices are small.
  */
-function thinProduct(node: Node, [a, b]: Tensor[]): Tensor | undefined {
+function thinProduct(node: Node, [a, b]: readonly Tensor[]): Tensor | undefined {
   if (node.op !== 'matmul' || a.rank !== b.rank) return undefined;
   const { transA, transB, alpha } = node.attrs as { transA: boolean; transB: boolean; alpha: number };
   const [rows, columns] = b.shape.slice(-2);
@@ -174,7 +193,7 @@ function swapLast(t: Tensor): Tensor {
   return transpose(t, [...axes.slice(0, -2), t.rank - 1, t.rank - 2]);
 }
 
-function sumOfProduct(node: Node, inputs: Tensor[], uses: Map<Tensor, number>): Tensor | undefined {
+function sumOfProduct(node: Node, inputs: readonly Tensor[], uses: Map<Tensor, number>): Tensor | undefined {
   if (node.op !== 'add') return undefined;
   // The later operand is the cheap branch (LoRA's, or a later gradient): prefer to accumulate onto the first.
   for (const i of [1, 0]) {

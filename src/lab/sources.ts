@@ -10,7 +10,7 @@ import { exists } from '../formats/io/node.js';
 import { makeOnce, writeStreamAtomic } from '../formats/io/write.js';
 import { trainableCount } from '../methods/counts.js';
 import { methodNamed } from '../methods/index.js';
-import type { DecoderConfig } from '../models/model.js';
+import type { ModelConfig } from '../models/model.js';
 import { describe, type Outline } from '../models/shape.js';
 import { type Row, streamRows } from '../train/data/rows.js';
 import { namedRows } from './rows/named.js';
@@ -41,7 +41,7 @@ export async function rowSourcesOf(options: Readonly<Record<string, unknown>>): 
 
 /** Looks models and data up, each once. */
 export class Sources {
-  private readonly configs = new Map<string, Promise<DecoderConfig>>();
+  private readonly configs = new Map<string, Promise<ModelConfig>>();
   private readonly shapes = new Map<string, Promise<Outline>>();
   private readonly models = new Map<string, Promise<FileIdentity[]>>();
   private readonly files = new Map<string, Promise<FileIdentity[]>>();
@@ -50,7 +50,7 @@ export class Sources {
   constructor(private readonly locating: LocateOptions = {}) {}
 
   /** A model's configuration. */
-  configOf(model: string): Promise<DecoderConfig> {
+  configOf(model: string): Promise<ModelConfig> {
     return once(this.configs, model, async () => {
       const found = await inspect(model, this.locating);
       if (found.kind !== 'model') throw new UserError(`${model} is an adapter, expected a model`);

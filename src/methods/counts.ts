@@ -31,8 +31,8 @@ export function savedCount<C>(
   if (leavesModel(method)) return parameterCount(model);
   if (method.prefix) {
     // What a network gave, not the network.
-    const widths = model.sites.filter((s) => s.role === 'attention.k').reduce((n, s) => n + s.out, 0);
-    return method.prefix.length(config) * 2 * widths;
+    const { layers, kvHeads, headDim } = model.cache;
+    return method.prefix.length(config) * 2 * layers * kvHeads * headDim;
   }
   return trainables.reduce((n, t) => n + sizeOf(t.shape), 0);
 }

@@ -1,8 +1,9 @@
 /** What PEFT's adapters train beside the matrices of their targets: biases, full copies of modules, rows of embeddings. */
 import { UserError } from '../base/errors.js';
 import { isSavedModule } from '../formats/peftConfig.js';
-import type { BaseModel } from '../models/base.js';
+
 import { matrixName } from '../models/model.js';
+import type { Outline } from '../models/shape.js';
 import type { Trainable } from './method.js';
 import { moduleOf } from './modelTensors.js';
 
@@ -17,7 +18,7 @@ export interface Extras {
   trainableTokenIndices?: readonly number[] | Readonly<Record<string, readonly number[]>>;
 }
 
-type Shapes = Pick<BaseModel, 'sites' | 'parameters'>;
+type Shapes = Pick<Outline, 'sites' | 'parameters'>;
 
 /** `targets` are the names of the adapted sites. Throws UserError where an option names nothing, or what is adapted. */
 export function extraTrainables(c: Extras, model: Shapes, targets: ReadonlySet<string>): Trainable[] {
@@ -58,6 +59,11 @@ function copiesOf(
     .map(({ name, tensor }): Trainable => {
       if (targets.has(moduleOf(name))) {
         throw new UserError(`modules_to_save and target_modules both name ${moduleOf(name)}`);
+      }
+      if (sites.some((site) => site.layout === 'conv1d' && `${site.name}.weight` === name)) {
+        throw new UserError(
+          `modules_to_save: ${moduleOf(name)} is stored as [in, out], and copies of such layers are not supported; target it instead`,
+        );
       }
       const shape = parameters.get(tensor)!;
       if (ensureWeightTying && tied.some((head) => head.tensor === name)) return { name, shape, init: null };

@@ -7,9 +7,9 @@ import type { PeftLoraConfig } from '../formats/peftConfig.js';
 import { splitAdapterKey } from '../formats/peftNames.js';
 import { add, concat, matmul, neg } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { BaseModel } from '../models/base.js';
 import { matrixName, type Site } from '../models/model.js';
 import { checkRank } from '../models/rankLimit.js';
+import type { Outline } from '../models/shape.js';
 import { type LoraConfig, lora, loraOptions, scaled, scaleOf, toPeft } from './lora.js';
 import { type Method, type ReadBase, type SiteContext, siteTensor, type Trainable } from './method.js';
 
@@ -46,7 +46,7 @@ export function balancedStart({ u, s, vt }: Svd, scale: number): Start {
 export function startedTogether(
   name: string,
   c: LoraConfig,
-  model: Pick<BaseModel, 'sites' | 'parameters'>,
+  model: Outline,
   startOf: (site: Site, r: number) => StartOf,
 ): Trainable[] {
   const sites = new Map(model.sites.map((site) => [site.name, site]));

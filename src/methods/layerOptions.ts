@@ -111,6 +111,7 @@ export function loraLayersFromPeft(
   return {
     targetModules: sites,
     bias: peft.bias,
+    ...given('fanInFanOut', peft.fan_in_fan_out || undefined),
     ...given('modulesToSave', peft.modules_to_save?.length ? peft.modules_to_save : undefined),
     ...given('ensureWeightTying', (peft.peft_type === 'LORA' && peft.ensure_weight_tying) || undefined),
     ...given('trainableTokenIndices', peft.trainable_token_indices ?? undefined),
@@ -124,6 +125,7 @@ export function layersToPeft(c: TargetChoice) {
     target_modules: typeof targetModules === 'string' ? targetModules : [...targetModules],
     ...given('layers_to_transform', layersToTransform && [...layersToTransform]),
     ...given('layers_pattern', layersPattern && [...layersPattern]),
+    ...given('fan_in_fan_out', c.fanInFanOut),
     ...given('modules_to_save', modulesToSave && [...modulesToSave]),
   };
 }

@@ -8,8 +8,8 @@ import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../forma
 import { type EvaConfig, evaDefaults, evaShape } from '../formats/peftEva.js';
 import { add, gather, matmul, mul, reshape, scalar, transpose } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
+import type { Outline } from '../models/shape.js';
 import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
 import {
@@ -85,9 +85,10 @@ export const loraOptions = z.strictObject({
   lora_bias: z.boolean().default(false).describe('give B a bias'),
   fan_in_fan_out: z
     .boolean()
-    .refine((value) => !value, 'true is for Conv1D layers (GPT-2), and no supported model has these')
     .default(false)
-    .describe('as in PEFT; only false fits the supported models'),
+    .describe(
+      'as in PEFT; whatever it says, the model decides (true for GPT-2, whose matrices are stored as [in, out])',
+    ),
 });
 
 /** Up to how many rows which learning rate: docs/defaults.md says why so. */
@@ -166,7 +167,7 @@ export function fromPeft(peft: PeftLoraConfig, sites: readonly string[]): LoraCo
  */
 export function selectLora(
   c: LoraConfig,
-  model: Pick<BaseModel, 'sites' | 'parameters'>,
+  model: Pick<Outline, 'sites' | 'parameters'>,
   tensorsOf: (c: LoraConfig, site: Site) => Trainable[] = loraMatrices,
 ): Trainable[] {
   const targets = selectTargets(c, model.sites, ['linear', 'embedding']);

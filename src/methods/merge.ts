@@ -22,6 +22,7 @@ import { compile } from '../graph/emit.js';
 import { input } from '../graph/ops/index.js';
 import type { Feeds, Runtime } from '../graph/runtime/session.js';
 import type { BaseModel } from '../models/base.js';
+import { transposedRows } from '../models/weights.js';
 import type { Adapter } from './adapter.js';
 import { type Change, mergedWeights } from './merged.js';
 
@@ -43,6 +44,8 @@ export interface WithTokenizer {
 export interface MergedTensor {
   name: string;
   shape: readonly number[];
+  /** Whether files have it the other way round, [in, out]. */
+  isTransposed: boolean;
   /** Where the base's file has it, merged or not; undefined for what lies quantized. */
   info?: TensorInfo;
   /** Whether it is another than the base's. */
@@ -67,13 +70,16 @@ export function mergedTensors(
   ]);
   const tensors = [...names].map(([name, from]): MergedTensor => {
     const change = merged.get(name);
-    const { shape } = checkpoint.tensors.get(from) ?? quantized.get(from)!;
+    const stored = checkpoint.tensors.get(from) ?? quantized.get(from)!;
+    const isTransposed = model.transposed.has(from);
+    const shape = isTransposed && !quantized.has(from) ? [...stored.shape].reverse() : stored.shape;
     const values = async () => {
       const weight = f32(await checkpoint.read(from), shape);
       return change ? (await runChange(runtime, weight, change)).data : weight.data;
     };
     const info = checkpoint.tensors.get(from);
-    return { name, shape: change?.shape ?? shape, info, changed: change !== undefined, values };
+    const changed = change !== undefined;
+    return { name, shape: change?.shape ?? shape, isTransposed, info, changed, values };
   });
   const tied = model.config.tieWordEmbeddings && parted.length === 0;
   return { tensors, tied, vocabSize: adapter?.vocabSize ?? model.config.vocabSize };
@@ -96,7 +102,8 @@ export async function writeMergedModel(
   const turns = new Turns(signal);
   let done = 0;
   const entries = tensors.map((tensor): TensorEntry => {
-    const { name, shape, info, changed } = tensor;
+    const { name, info, changed, isTransposed } = tensor;
+    const shape = isTransposed ? [...tensor.shape].reverse() : tensor.shape;
     // Tensors that hold no weights keep what they are; what lay quantized has no dtype of its own to keep.
     const isWeight = !info || weightDType(info.dtype) !== undefined;
     const stored = dtype && isWeight ? safetensorsDType(dtype) : (info?.dtype ?? 'F32');
@@ -105,7 +112,7 @@ export async function writeMergedModel(
       const same = info && !changed && info.dtype === stored;
       const bytes = same
         ? await readTensorBytes(info)
-        : encodeF32(await tensor.values(), weightDType(stored)!);
+        : encodeF32(await valuesInFile(tensor), weightDType(stored)!);
       onProgress?.({ what: 'writing', done: ++done, total: tensors.length, unit: 'tensors' });
       return bytes;
     };
@@ -128,6 +135,12 @@ export async function writeMergedModel(
     },
     { overwrite },
   );
+}
+
+/** A tensor's values as files have them. */
+async function valuesInFile({ shape, isTransposed, values }: MergedTensor): Promise<Float32Array> {
+  const own = await values();
+  return isTransposed ? transposedRows(own, shape[0], shape[1]) : own;
 }
 
 /** Computes one merged tensor by a graph of its own. */

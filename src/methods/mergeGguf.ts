@@ -6,7 +6,7 @@ import { type GgufModel, writeModelGguf } from '../formats/gguf/model.js';
 import type { GgufDType } from '../formats/gguf/types.js';
 import type { Runtime } from '../graph/runtime/session.js';
 import type { BaseModel } from '../models/base.js';
-import type { DecoderConfig, RopeConfig } from '../models/model.js';
+import { isLlamaLike, type ModelConfig, type RopeConfig } from '../models/model.js';
 import type { Adapter } from './adapter.js';
 import { mergedTensors, type WithTokenizer } from './merge.js';
 
@@ -14,14 +14,14 @@ import { mergedTensors, type WithTokenizer } from './merge.js';
 const LLAMA_CPP_NAMES: Readonly<Record<string, string>> = { mistral: 'llama' };
 
 /** llama.cpp's name of a model's architecture. Throws UserError where it has none; `what` would be converted. */
-export function llamaCppName(place: string, { modelType }: DecoderConfig, what: string): string {
+export function llamaCppName(place: string, { modelType }: ModelConfig, what: string): string {
   const name = LLAMA_CPP_NAMES[modelType] ?? modelType;
   if (Object.hasOwn(ARCHITECTURES, name)) return name;
   throw new UserError(`${place}: ${what} ${modelType} are not converted`);
 }
 
 /** Sizes by Hugging Face's names. */
-export function ggufDims(config: DecoderConfig, tied = config.tieWordEmbeddings) {
+export function ggufDims(config: ModelConfig, tied = config.tieWordEmbeddings) {
   return {
     hidden_size: config.hiddenSize,
     intermediate_size: config.intermediateSize,
@@ -49,6 +49,8 @@ export async function writeMergedGguf(
   const { config, folder } = model;
   const architecture = llamaCppName(folder, config, 'models of type');
   const { bias, qkNorm } = ARCHITECTURES[architecture];
+  if (!isLlamaLike(config))
+    throw new UserError(`${folder}: models of type ${config.modelType} are not converted`);
   if (config.bias.qkv !== bias || config.bias.o || config.bias.mlp || (config.qkNorm !== null) !== qkNorm) {
     throw new UserError(
       `${folder}: its biases are other than those of ${config.modelType} in llama.cpp, so it is not written as GGUF`,
@@ -75,6 +77,7 @@ export async function writeMergedGguf(
 
 /** What to tell of a model that llama.cpp computes otherwise; undefined where it does not. */
 export function ggufNotice({ folder, config }: BaseModel): string | undefined {
+  if (!isLlamaLike(config)) return undefined;
   const { attention, maxPositions } = config;
   const window = Math.min(...attention.map((layer) => layer.window ?? Number.POSITIVE_INFINITY));
   if (window >= maxPositions) return undefined;

@@ -7,6 +7,7 @@ import type { BaseAlternation } from '../formats/quant/recipe.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
+import type { Outline } from '../models/shape.js';
 
 /** Reads one of the base's tensors as float32, by checkpoint name. */
 export type ReadBase = (name: string) => Promise<Float32Array>;
@@ -155,9 +156,9 @@ export interface Method<C> {
   /** The configuration for a model, its targets by the model's own names; absent: it is the same for all. */
   resolve?<D extends C>(config: D, model: Pick<BaseModel, 'sites'>): D;
   /** Which tensors train, and how they start. Throws UserError where the config fits nothing. */
-  select(config: C, model: Pick<BaseModel, 'sites' | 'parameters'>): Trainable[];
+  select(config: C, model: Outline): Trainable[];
   /** How the base has to be quantized for it; absent or undefined: plainly, or not at all. */
-  alternation?(config: C, model: Pick<BaseModel, 'sites' | 'parameters'>): BaseAlternation | undefined;
+  alternation?(config: C, model: Outline): BaseAlternation | undefined;
   /** What every layer attends to before the sequence; absent: nothing. Such a method trains nothing else. */
   readonly prefix?: Prefix<C>;
   /** How many trained tokens it puts before every sequence, by its `embedding`; absent: none. */

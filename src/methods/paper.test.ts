@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Site } from '../models/model.js';
+import type { Outline } from '../models/shape.js';
 import { trainableCount } from './counts.js';
 import { houlsby } from './houlsby.js';
 import { lin } from './lin.js';
@@ -10,10 +11,7 @@ import { prompt } from './prompt.js';
 // Trainable parameters of the models of the LoRA paper (arXiv:2106.09685), by their shapes alone: no weights are needed.
 
 /** W_q and W_v of every layer, square of size d, under the names that the paper's models give them here. */
-function attention(
-  layers: number,
-  d: number,
-): Pick<Parameters<typeof lora.select>[1], 'sites' | 'parameters'> {
+function attention(layers: number, d: number): Outline {
   const sites = Array.from({ length: layers }, (_, layer) =>
     (['q', 'k', 'v', 'o'] as const).map(
       (part): Site => ({
@@ -27,7 +25,7 @@ function attention(
       }),
     ),
   ).flat();
-  return { sites, parameters: new Map() };
+  return { sites, parameters: new Map(), cache: { layers, kvHeads: 1, headDim: d } };
 }
 
 const count = (layers: number, d: number, options: object) =>
@@ -66,12 +64,12 @@ describe('trainable parameters of the LoRA paper', () => {
   });
 
   const block = (layers: number, d: number) => {
-    const { sites, parameters } = attention(layers, d);
+    const { sites, ...rest } = attention(layers, d);
     const mlp = Array.from({ length: layers }, (_, layer): Site => {
       const name = `model.layers.${layer}.mlp.down_proj`;
       return { name, kind: 'linear', role: 'mlp.down', layer, in: 4 * d, out: d, bias: false };
     });
-    return { sites: [...sites, ...mlp], parameters };
+    return { sites: [...sites, ...mlp], ...rest };
   };
   const adapters = (method: typeof houlsby, layers: number, d: number, bottleneckSize: number) =>
     trainableCount(method.select(method.parse('c', { bottleneckSize }), block(layers, d)));
@@ -85,7 +83,7 @@ describe('trainable parameters of the LoRA paper', () => {
       out: 12_288,
       bias: false,
     };
-    const model = { sites: [embedding], parameters: new Map() };
+    const model = { ...attention(0, 12_288), sites: [embedding] };
     expect(trainableCount(prompt.select({ numVirtualTokens: 256 + 8 }, model))).toBe(3_244_032);
   });
 

@@ -67,11 +67,9 @@ export const prefix: Method<PrefixConfig> = {
     };
   },
 
-  select(c, { sites }) {
-    const keys = sites.filter((s) => s.role === 'attention.k');
-    if (keys.length === 0) throw new UserError('prefix needs layers with keys, and the model has none');
-    const width = keys[0].out;
-    const all = 2 * keys.length * width;
+  select(c, { cache }) {
+    const width = cache.kvHeads * cache.headDim;
+    const all = 2 * cache.layers * width;
     const tokens = c.numVirtualTokens;
     if (!c.prefixProjection) return [normal(SAVED, [tokens, all])];
     const middle = c.encoderHiddenSize ?? width;

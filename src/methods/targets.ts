@@ -24,6 +24,8 @@ export interface TargetChoice {
   layersPattern?: readonly string[];
   /** Modules with full copies, which are no targets. */
   modulesToSave?: readonly string[];
+  /** Whether files have the targets' matrices as [in, out]; `namedTargets` tells. */
+  fanInFanOut?: boolean;
 }
 
 /**
@@ -113,9 +115,18 @@ function namedBy(target: TargetModules): (site: TargetName) => boolean {
     return ({ name }) => test(name);
   }
   const tests = target.filter((text) => !isRole(text)).map(byName);
-  const roles = target.filter(isRole);
-  return ({ name, role }) => tests.some((test) => test(name)) || (role !== undefined && roles.includes(role));
+  const roles = new Set(target.filter(isRole).flatMap((role) => [role, ...(FUSED_IN[role] ?? [])]));
+  return ({ name, role }) => tests.some((test) => test(name)) || (role !== undefined && roles.has(role));
 }
+
+/** The matrix that a model may have for several roles: PEFT's default for GPT-2 and Phi-3 is it, too. */
+const FUSED_IN: Partial<Record<Role, readonly Role[]>> = {
+  'attention.q': ['attention.qkv'],
+  'attention.k': ['attention.qkv'],
+  'attention.v': ['attention.qkv'],
+  'mlp.gate': ['mlp.gate_up'],
+  'mlp.up': ['mlp.gate_up'],
+};
 
 function isRole(text: string): text is Role {
   return (ROLES as readonly string[]).includes(text);
@@ -126,10 +137,16 @@ function isRole(text: string): text is Role {
  * "all-linear" beside numbers of layers, which PEFT takes with names only.
  */
 export function namedTargets<C extends TargetChoice>(c: C, sites: readonly Site[]): C {
+  const wanted = matchTargets(c.targetModules, sites, ['linear', 'embedding']);
+  if (wanted.some(({ layout }) => layout === 'conv1d'))
+    return { ...withNames(c, wanted, sites), fanInFanOut: true };
+  return withNames(c, wanted, sites);
+}
+
+function withNames<C extends TargetChoice>(c: C, wanted: readonly Site[], sites: readonly Site[]): C {
   const { targetModules: target, layersToTransform } = c;
   const listed = typeof target !== 'string';
   if (listed ? !target.some(isRole) : !(target === 'all-linear' && layersToTransform)) return c;
-  const wanted = matchTargets(target, sites, ['linear', 'embedding']);
   const named = listed ? target.filter((text) => !isRole(text)) : [];
   const left = wanted.filter((site) => !namedBy(named)(site));
   return {
@@ -151,8 +168,9 @@ function shortestName({ name }: Site, wanted: readonly Site[], sites: readonly S
 
 /**
  * The sites that `target` names, as PEFT matches: a listed name is a site's full name or its last parts ("q_proj",
- * "self_attn.q_proj"), or beyond PEFT a role ("attention.q"), alike for every model; a string is a regular
- * expression for the full name; "all-linear" is every linear layer but the LM head. Throws UserError that lists what there is when a target of the `option` matches nothing of `kinds`.
+ * "self_attn.q_proj"), or beyond PEFT a role ("attention.q"), alike for every model: one matrix for q, k and v has the
+ * roles of all three. A string is a regular expression for the full name; "all-linear" is every linear layer but the LM
+ * head. Throws UserError that lists what there is when a target of the `option` matches nothing of `kinds`.
  */
 export function matchTargets(
   target: TargetModules,

@@ -1,6 +1,6 @@
 /** What every network answers, so that training, serving and methods know none by name. */
 import type { Tensor } from '../graph/tensor.js';
-import type { DecoderConfig, RopeConfig, Sites, Stream } from './model.js';
+import type { ModelConfig, RopeConfig, Sites, Stream } from './model.js';
 
 /** Tables that a network's graphs take beside token ids. Layers name them by their place in the lists. */
 export interface StreamSpec {
@@ -32,7 +32,7 @@ export interface NetworkNames {
 
 /** A network bound to its configuration: all that graphs are built of. It knows no weights, only their names. */
 export interface Network {
-  readonly config: DecoderConfig;
+  readonly config: ModelConfig;
   readonly stream: StreamSpec;
   readonly cache: CacheLayout;
   readonly names: NetworkNames;
@@ -46,10 +46,10 @@ export interface Network {
 }
 
 /** One entry of the architecture table, by the `model_type` of config.json. */
-export interface Architecture {
+export interface Architecture<C extends ModelConfig = ModelConfig> {
   readonly modelType: string;
   /** Reads a config.json. Throws UserError, prefixed with `place`, on one that it cannot run faithfully. */
-  parse(place: string, config: unknown): DecoderConfig;
+  parse(place: string, config: unknown): C;
   /** The network of such a configuration. */
-  network(config: DecoderConfig): Network;
+  network(config: C): Network;
 }

@@ -5,12 +5,12 @@ import { UserError } from '../base/errors.js';
 import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
 import { readJson } from '../formats/io/node.js';
 import { weightDType } from '../formats/safetensors.js';
-import { cast, weight } from '../graph/ops/index.js';
+import { cast, transpose, weight } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { parseModelConfig } from './index.js';
 import { findQuantized, type QuantizedTensor, quantizedWeight, withQuantized } from './quantized.js';
-import { type Described, describe } from './shape.js';
-import { refuseMoreLayers, settleHead, unusedNotice, withPrefix } from './weights.js';
+import { type Described, describe, transposedIn } from './shape.js';
+import { refuseMoreLayers, settleHead, unusedNotice, withPrefix, withTransposed } from './weights.js';
 
 /** A pre-trained model on disk: nothing of its weights is in memory. */
 export interface BaseModel extends Described {
@@ -27,6 +27,8 @@ export interface BaseModel extends Described {
    * int8 matrices are in 8-bit arithmetic. Otherwise no matrix is wide for longer than its product.
    */
   serving?: boolean;
+  /** Its matrices that the files have as [in, out]; `checkpoint` reads them as [out, in]. */
+  transposed: ReadonlySet<string>;
   /** Folder that all weight files lie under, links followed; the engine maps them from there. */
   weightsFolder: string;
 }
@@ -51,13 +53,14 @@ export async function openModel(folder: string, { onNotice }: OpenOptions = {}):
   const described = describe(config);
   const { parameters } = described;
   const quantized = findQuantized(stored, parameters);
-  const checkpoint = withQuantized(stored, quantized);
+  const transposed = transposedIn(described.sites);
+  const checkpoint = withQuantized(withTransposed(stored, transposed), quantized);
   for (const [name, shape] of parameters) {
     if (quantized.has(name)) continue;
     const info = checkpoint.tensors.get(name);
     if (!info)
       throw new UserError(`${checkpoint.folder}: tensor "${name}" is missing; config.json asks for it`);
-    if (String(info.shape) !== String(shape)) {
+    if (String(info.shape) !== String(transposed.has(name) ? [...shape].reverse() : shape)) {
       throw new UserError(
         `${info.file}: tensor "${name}" has shape [${info.shape}], config.json makes it [${shape}]`,
       );
@@ -69,7 +72,7 @@ export async function openModel(folder: string, { onNotice }: OpenOptions = {}):
   for (const told of [notice, unusedNotice(checkpoint, parameters)]) if (told) onNotice?.(told);
   const files = [...new Set([...stored.tensors.values()].map((t) => t.file))];
   const weightsFolder = commonFolder(await Promise.all(files.map((f) => realpath(f))));
-  return { folder: stored.folder, checkpoint, quantized, weightsFolder, ...described };
+  return { folder: stored.folder, checkpoint, quantized, weightsFolder, transposed, ...described };
 }
 
 /**
@@ -92,7 +95,8 @@ export function frozenWeight(model: BaseModel, name: string, label = name): Tens
     offset: info.offset,
     length: info.length,
   });
-  return stored === 'float32' ? frozen : cast(frozen, !model.serving);
+  const wide = stored === 'float32' ? frozen : cast(frozen, !model.serving);
+  return model.transposed.has(name) ? transpose(wide, [1, 0]) : wide;
 }
 
 /** What the engine knows a weights file by. */

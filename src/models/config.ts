@@ -2,17 +2,14 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import type { Architecture } from './architecture.js';
-import { ACTIVATIONS, type Activation, isActivation } from './blocks/activation.js';
+import { activationOf } from './blocks/activation.js';
+import { layerCount, size } from './configKeys.js';
 import { decoderNetwork } from './decoder.js';
 import { type ClassDefaults, classDefaults } from './defaults.js';
 import { refuseForeignWeights } from './foreignWeights.js';
 import type { DecoderConfig, LayerAttention } from './model.js';
 import { parseRope, type RopeDefaults, ropeKeys } from './ropeConfig.js';
 
-/** More than any model has; what asks for more would build graphs for ever. */
-const MAX_LAYERS = 1024;
-
-const size = z.int().positive();
 /** The largest float32: the engine computes in these. */
 const MAX_F32 = 3.4e38;
 
@@ -24,7 +21,7 @@ const schema = z.looseObject({
   vocab_size: size.optional(),
   hidden_size: size.optional(),
   intermediate_size: size.optional(),
-  num_hidden_layers: size.max(MAX_LAYERS).optional(),
+  num_hidden_layers: layerCount.optional(),
   num_attention_heads: size.optional(),
   num_key_value_heads: size.nullish(),
   head_dim: size.nullish(),
@@ -84,7 +81,7 @@ export type Heads = Pick<DecoderConfig, 'heads' | 'kvHeads' | 'headDim'>;
 export function decoderArchitecture(
   modelType: keyof typeof classDefaults,
   traits: (raw: RawConfig, place: string, heads: Heads) => Traits = () => ({}),
-): Architecture {
+): Architecture<DecoderConfig> {
   return {
     modelType,
     network: decoderNetwork,
@@ -122,17 +119,6 @@ export function decoderArchitecture(
   };
 }
 
-/** What rotary embeddings have where their own keys are left out. */
-function ropeDefaults({ rope_theta, max_position_embeddings }: RawConfig): RopeDefaults {
-  return { rope_theta, max_position_embeddings };
-}
-
-/** The activation that a key names. Throws UserError where there is none of that name. */
-export function activationOf(place: string, key: string, name: string): Activation {
-  if (isActivation(name)) return name;
-  const known = Object.keys(ACTIVATIONS).join(', ');
-  throw new UserError(`${place}: key "${key}": "${name}" is not supported, expected one of ${known}`);
-}
 const WINDOWS = ['sliding_window', 'use_sliding_window', 'max_window_layers'];
 /** Keys that other classes have, and those of these names do not look at. */
 const UNUSED: Partial<Record<keyof typeof classDefaults, readonly string[]>> = {
@@ -148,6 +134,11 @@ function withoutUnused(modelType: keyof typeof classDefaults, config: unknown): 
   const off = modelType.startsWith('qwen') && on === false ? WINDOWS : [];
   const unused = [...(UNUSED[modelType] ?? []), ...off];
   return Object.fromEntries(Object.entries(config as object).filter(([key]) => !unused.includes(key)));
+}
+
+/** What rotary embeddings have where their own keys are left out. */
+function ropeDefaults({ rope_theta, max_position_embeddings }: RawConfig): RopeDefaults {
+  return { rope_theta, max_position_embeddings };
 }
 
 function headsOf(place: string, raw: RawConfig): Pick<DecoderConfig, 'heads' | 'kvHeads' | 'headDim'> {

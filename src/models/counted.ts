@@ -1,7 +1,7 @@
-/** Models that are only counted here, GPT-2, BERT, RoBERTa and DeBERTa: their shapes by their config.json. */
+/** Models that are only counted here, GPT-3, BERT, RoBERTa and DeBERTa: their shapes by their config.json. */
 import * as z from 'zod';
 import { checkJson } from '../formats/io/json.js';
-import type { DecoderConfig, Role, Site } from './model.js';
+import type { ModelConfig, Role, Site } from './model.js';
 import type { Outline } from './shape.js';
 
 /** More than any model has; what asks for more would list matrices for ever. */
@@ -9,7 +9,7 @@ const MAX_LAYERS = 1024;
 const size = z.int().positive();
 
 type Sizes = Pick<
-  DecoderConfig,
+  ModelConfig,
   'modelType' | 'vocabSize' | 'hiddenSize' | 'intermediateSize' | 'layers' | 'heads' | 'maxPositions'
 >;
 
@@ -22,13 +22,13 @@ export interface CountedModel extends Sizes, Outline {
   headDim: number;
 }
 
-const gpt2Keys = z.looseObject({
+/** GPT-3 is not published; keys are those of GPT-2, whose layers it has. */
+const gpt3Keys = z.looseObject({
   vocab_size: size,
   n_embd: size,
   n_layer: size.max(MAX_LAYERS),
   n_head: size,
   n_positions: size,
-  n_inner: size.nullish(),
 });
 
 const bertKeys = z.looseObject({
@@ -55,23 +55,23 @@ const debertaKeys = bertKeys.extend({
 
 /** What reads a config.json of each `model_type` that is no decoder of the Llama family. */
 export const countedModels: Readonly<Record<string, (place: string, config: unknown) => CountedModel>> = {
-  gpt2: (place, config) => {
-    const c = checkJson(place, config, gpt2Keys);
-    const [d, inner] = [c.n_embd, c.n_inner ?? 4 * c.n_embd];
+  gpt3: (place, config) => {
+    const c = checkJson(place, config, gpt3Keys);
+    const d = c.n_embd;
     const { collect, linear, norm, plain, embedding } = collector();
     embedding('model.embed_tokens', c.vocab_size, d);
     plain('model.embed_positions.weight', [c.n_positions, d]);
     for (let layer = 0; layer < c.n_layer; layer++) {
       norm(`model.layers.${layer}.input_layernorm`, d);
       norm(`model.layers.${layer}.post_attention_layernorm`, d);
-      block(linear, layer, d, inner);
+      block(linear, layer, d, 4 * d);
     }
     norm('model.norm', d);
     return collect({
-      modelType: 'gpt2',
+      modelType: 'gpt3',
       vocabSize: c.vocab_size,
       hiddenSize: d,
-      intermediateSize: inner,
+      intermediateSize: 4 * d,
       layers: c.n_layer,
       heads: c.n_head,
       maxPositions: c.n_positions,
@@ -196,12 +196,9 @@ function collector() {
       plain(`${name}.weight`, [width]);
       plain(`${name}.bias`, [width]);
     },
-    collect: (c: Sizes): CountedModel => ({
-      ...c,
-      kvHeads: c.heads,
-      headDim: c.hiddenSize / c.heads,
-      sites,
-      parameters,
-    }),
+    collect(c: Sizes): CountedModel {
+      const cache = { layers: c.layers, kvHeads: c.heads, headDim: c.hiddenSize / c.heads };
+      return { ...c, kvHeads: c.heads, headDim: cache.headDim, sites, parameters, cache };
+    },
   };
 }

@@ -1,4 +1,5 @@
-import { activationOf, decoderArchitecture, type RawConfig, type Traits } from './config.js';
+import { activationOf } from './blocks/activation.js';
+import { decoderArchitecture, type RawConfig, type Traits } from './config.js';
 
 /** What all Gemmas have: embeddings times √hidden, gains kept as w − 1, GELU by tanh. */
 export function gemmaTraits(raw: RawConfig): Traits & Required<Pick<Traits, 'scales'>> {

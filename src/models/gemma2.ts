@@ -1,4 +1,5 @@
-import { activationOf, decoderArchitecture, windowed } from './config.js';
+import { activationOf } from './blocks/activation.js';
+import { decoderArchitecture, windowed } from './config.js';
 import { gemmaTraits } from './gemma.js';
 
 /** Gemma 2: norms before and behind, every second layer with a window, scores and logits bounded by tanh. */

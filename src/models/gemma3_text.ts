@@ -1,5 +1,6 @@
 import { UserError } from '../base/errors.js';
-import { activationOf, decoderArchitecture, type RawConfig, windowed } from './config.js';
+import { activationOf } from './blocks/activation.js';
+import { decoderArchitecture, type RawConfig, windowed } from './config.js';
 import { gemmaTraits } from './gemma.js';
 import type { RopeConfig } from './model.js';
 import { type RopeParameters, ropeOf } from './ropeConfig.js';

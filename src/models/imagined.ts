@@ -3,9 +3,9 @@ import { type StoredDType, sizeOf } from '../base/tensor.js';
 import { packedBytes, type QuantFormat } from '../formats/quant/index.js';
 import type { SafetensorsDType, TensorInfo } from '../formats/safetensors.js';
 import type { BaseModel } from './base.js';
-import { type DecoderConfig, isInnerLinear } from './model.js';
+import { isInnerLinear, type ModelConfig } from './model.js';
 import type { QuantizedTensor } from './quantized.js';
-import { describe } from './shape.js';
+import { describe, transposedIn } from './shape.js';
 
 const STORED: Readonly<Record<StoredDType, { dtype: SafetensorsDType; bytes: number }>> = {
   float32: { dtype: 'F32', bytes: 4 },
@@ -17,7 +17,7 @@ const STORED: Readonly<Record<StoredDType, { dtype: SafetensorsDType; bytes: num
  * The model of a configuration as it would lie on a disk in an element type, its linear layers quantized where a format is
  * named. Nothing of it can be read or run.
  */
-export function imaginedModel(config: DecoderConfig, dtype: StoredDType, format?: QuantFormat): BaseModel {
+export function imaginedModel(config: ModelConfig, dtype: StoredDType, format?: QuantFormat): BaseModel {
   const described = describe(config);
   const { sites, parameters } = described;
   const file = 'model.safetensors';
@@ -34,13 +34,15 @@ export function imaginedModel(config: DecoderConfig, dtype: StoredDType, format?
       continue;
     }
     const length = stored.bytes * sizeOf(shape);
-    tensors.set(name, { name, dtype: stored.dtype, shape: [...shape], file, offset: 0, length });
+    const inFile = transposedIn(sites).has(name) ? [...shape].reverse() : [...shape];
+    tensors.set(name, { name, dtype: stored.dtype, shape: inFile, file, offset: 0, length });
   }
   const read = () => Promise.reject(new Error('there is only the shape of this model'));
   return {
     ...described,
     folder: '',
     quantized,
+    transposed: transposedIn(sites),
     weightsFolder: '',
     checkpoint: { folder: '', tensors, read },
   };

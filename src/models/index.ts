@@ -5,10 +5,12 @@ import type { Architecture, Network } from './architecture.js';
 import { gemma } from './gemma.js';
 import { gemma2 } from './gemma2.js';
 import { gemma3_text } from './gemma3_text.js';
+import { gpt_neox } from './gpt_neox.js';
+import { gpt2 } from './gpt2.js';
 import { granite } from './granite.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
-import type { DecoderConfig } from './model.js';
+import type { ModelConfig } from './model.js';
 import { olmo2 } from './olmo2.js';
 import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
@@ -28,10 +30,12 @@ export const architectures: Record<string, Architecture> = {
   gemma,
   gemma2,
   gemma3_text,
+  gpt2,
+  gpt_neox,
 };
 
 /** Reads a parsed config.json by its `model_type`. `place` names the file in errors. */
-export function parseModelConfig(place: string, config: unknown): DecoderConfig {
+export function parseModelConfig(place: string, config: unknown): ModelConfig {
   const { model_type: type } = checkJson(place, config, z.looseObject({ model_type: z.string() }));
   const architecture = Object.hasOwn(architectures, type) ? architectures[type] : undefined;
   if (!architecture) {
@@ -46,6 +50,6 @@ export function parseModelConfig(place: string, config: unknown): DecoderConfig 
 }
 
 /** The network of a configuration that parseModelConfig gave. */
-export function networkOf(config: DecoderConfig): Network {
+export function networkOf(config: ModelConfig): Network {
   return architectures[config.modelType].network(config);
 }

@@ -15,6 +15,7 @@ export const ROLES = [
   'mlp.gate_up',
   'mlp.down',
   'embedding',
+  'positions',
   'pooler',
   'head',
 ] as const;
@@ -29,6 +30,8 @@ export interface Site {
   readonly role: Role;
   /** Number of the layer that it is in, from 0; absent outside of layers. */
   readonly layer?: number;
+  /** Its file has the matrix as [in, out] (GPT-2's Conv1D); everybody else sees [out, in]. */
+  readonly layout?: 'conv1d';
   /** Input size k (vocabulary size of an embedding). */
   readonly in: number;
   /** Output size d. */
@@ -48,7 +51,7 @@ export function isInnerLinear({ kind, role }: Pick<Site, 'kind'> & { role?: Role
   return kind === 'linear' && role !== 'head';
 }
 
-export type LinearShape = Pick<Site, 'in' | 'out' | 'role' | 'layer'> & { bias?: boolean };
+export type LinearShape = Pick<Site, 'in' | 'out' | 'role' | 'layer' | 'layout'> & { bias?: boolean };
 export type EmbeddingShape = Pick<Site, 'in' | 'out' | 'role'>;
 
 /**
@@ -134,8 +137,8 @@ export interface LayerAttention {
   readonly rope: number | null;
 }
 
-/** A decoder-only transformer of the Llama family, as its file under src/models describes it. */
-export interface DecoderConfig {
+/** What every network's configuration tells. */
+export interface ModelConfig {
   modelType: string;
   vocabSize: number;
   hiddenSize: number;
@@ -144,10 +147,14 @@ export interface DecoderConfig {
   heads: number;
   kvHeads: number;
   headDim: number;
-  rmsNormEps: number;
   /** Longest sequence the model was made for. */
   maxPositions: number;
   tieWordEmbeddings: boolean;
+}
+
+/** A decoder-only transformer of the Llama family, as its file under src/models describes it. */
+export interface DecoderConfig extends ModelConfig {
+  rmsNormEps: number;
   bias: { qkv: boolean; o: boolean; mlp: boolean };
   activation: Activation;
   ropes: readonly RopeConfig[];
@@ -165,4 +172,9 @@ export interface DecoderConfig {
   scales: { embedding: number; residual: number; attention: number; logits: number };
   /** Bounds by tanh of attention's scores and of the logits (Gemma 2); null: none. */
   softcaps: { attention: number | null; logits: number | null };
+}
+
+/** Whether a model is a decoder of the Llama family. */
+export function isLlamaLike(config: ModelConfig): config is DecoderConfig {
+  return 'ropes' in config;
 }

@@ -10,7 +10,7 @@ import { type Alternation, quantizeAlternately } from '../formats/quant/loftq.js
 import { type BaseRecipe, describeRecipe, writeRecipe } from '../formats/quant/recipe.js';
 import { readTensorBytes, readTensorF32, type TensorEntry } from '../formats/safetensors.js';
 import type { BaseModel } from './base.js';
-import { type DecoderConfig, isInnerLinear, type Site } from './model.js';
+import { isInnerLinear, type ModelConfig, type Site } from './model.js';
 import { checkRank } from './rankLimit.js';
 import { describe } from './shape.js';
 
@@ -24,7 +24,7 @@ export type QuantizeOptions = WorkOptions;
  */
 export function quantizedEntries(
   entries: readonly (FloatEntry & Partial<GgufEntry>)[],
-  config: DecoderConfig,
+  config: ModelConfig,
   recipe: BaseRecipe,
   { onProgress, signal }: QuantizeOptions = {},
 ): TensorEntry[] {

@@ -2,9 +2,9 @@
 import { sizeOf } from '../base/tensor.js';
 import { add, gather, input, matmul } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Network } from './architecture.js';
+import type { CacheLayout, Network } from './architecture.js';
 import { networkOf } from './index.js';
-import type { DecoderConfig, EmbeddingShape, LinearShape, Site, Sites } from './model.js';
+import type { EmbeddingShape, LinearShape, ModelConfig, Site, Sites } from './model.js';
 import { trainingStream } from './stream.js';
 
 /** What can be adapted of a model, and all that it computes with. */
@@ -13,16 +13,23 @@ export interface Outline {
   sites: readonly Site[];
   /** Every tensor that the model uses, by checkpoint name, with its shape. */
   parameters: ReadonlyMap<string, readonly number[]>;
+  /** The keys and values of its layers, as a cache or a prefix holds them. */
+  cache: CacheLayout;
+}
+
+/** The matrices that a model's files have as [in, out], by checkpoint name. All else sees them as [out, in]. */
+export function transposedIn(sites: readonly Site[]): ReadonlySet<string> {
+  return new Set(sites.filter(({ layout }) => layout === 'conv1d').map(({ name }) => `${name}.weight`));
 }
 
 /** A model without weights. */
 export interface Described extends Outline {
-  config: DecoderConfig;
+  config: ModelConfig;
   network: Network;
 }
 
 /** A model by its configuration alone, without a file: builds the graph and notes what it asks for. */
-export function describe(config: DecoderConfig): Described {
+export function describe(config: ModelConfig): Described {
   const network = networkOf(config);
   const sites: Site[] = [];
   const parameters = new Map<string, readonly number[]>();
@@ -34,7 +41,7 @@ export function describe(config: DecoderConfig): Described {
     (site) => sites.push(site),
   );
   network.lmHead(recorder, network.forward(recorder, trainingStream(network)));
-  return { config, network, sites, parameters };
+  return { config, network, sites, parameters, cache: network.cache };
 }
 
 /** Numbers in all of a model's tensors. */

@@ -4,7 +4,7 @@ import { type Checkpoint, checkpointOf } from '../formats/checkpoint.js';
 import { quantFormats } from '../formats/quant/index.js';
 import { equalTensors, type TensorInfo } from '../formats/safetensors.js';
 import type { Network } from './architecture.js';
-import type { DecoderConfig } from './model.js';
+import type { ModelConfig } from './model.js';
 import type { Described } from './shape.js';
 
 type Parameters = ReadonlyMap<string, readonly number[]>;
@@ -51,7 +51,7 @@ export function withPrefix(checkpoint: Checkpoint, { network, parameters }: Desc
 export async function settleHead(
   { config, names }: Network,
   checkpoint: Checkpoint,
-): Promise<{ config: DecoderConfig; checkpoint: Checkpoint; notice?: string }> {
+): Promise<{ config: ModelConfig; checkpoint: Checkpoint; notice?: string }> {
   const [headName, embeddingName] = [`${names.head}.weight`, `${names.embedding}.weight`];
   const head = checkpoint.tensors.get(headName);
   if (!config.tieWordEmbeddings || !head) return { config, checkpoint };
@@ -68,8 +68,33 @@ export async function settleHead(
   return { config, checkpoint: checkpointOf(checkpoint.folder, tensors) };
 }
 
+/** A checkpoint that reads the matrices named as [out, in], which its files have as [in, out]. */
+export function withTransposed(checkpoint: Checkpoint, names: ReadonlySet<string>): Checkpoint {
+  if (names.size === 0) return checkpoint;
+  const { folder, tensors } = checkpoint;
+  return {
+    folder,
+    tensors,
+    async read(name) {
+      const values = await checkpoint.read(name);
+      if (!names.has(name)) return values;
+      const [rows, columns] = tensors.get(name)!.shape;
+      return transposedRows(values, rows, columns);
+    },
+  };
+}
+
+/** The rows of a matrix [rows, columns] as columns. */
+export function transposedRows(values: Float32Array, rows: number, columns: number): Float32Array {
+  const turned = new Float32Array(values.length);
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < columns; j++) turned[j * rows + i] = values[i * columns + j];
+  }
+  return turned;
+}
+
 /** Tables that old programs saved and every program computes. */
-const COMPUTED = /\.rotary_emb\.inv_freq$/;
+const COMPUTED = /\.rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$|\.attention\.(masked_)?bias$/;
 const NAMED = 3;
 
 /** What to tell of tensors that the model has no place for, which are left out; undefined where there are none. */

@@ -3,7 +3,7 @@ import { UserError } from '../base/errors.js';
 import { Rng } from '../base/rng.js';
 import type { GenerationSettings } from '../formats/generationConfig.js';
 import { checkJson } from '../formats/io/json.js';
-import type { DecoderConfig } from '../models/model.js';
+import type { ModelConfig } from '../models/model.js';
 import type { DecodeStep } from './decode.js';
 import { argmax, type ProcessorOptions, processorOf, requireChoice } from './processors.js';
 import { sample } from './sample.js';
@@ -130,7 +130,7 @@ export type FinishReason = 'eos' | 'length' | 'stop' | 'aborted';
 /** Tokens after a prompt, one by one, up to one of `eos` (not yielded) or the limit. Returns why it ended. */
 export async function* generateTokens(
   step: DecodeStep,
-  config: DecoderConfig,
+  config: ModelConfig,
   prompt: readonly number[],
   options: GenerateOptions,
   eos: readonly number[],

@@ -56,7 +56,7 @@ const models: Readonly<Record<string, BuiltIn>> = {
   'gpt2-large': { title: 'GPT-2 large', config: gpt2(36, 20, 1280) },
   gpt3: {
     title: 'GPT-3 175B',
-    config: { ...gpt2(96, 96, 12_288), n_positions: 2048, torch_dtype: 'float16' },
+    config: { ...gpt2(96, 96, 12_288), model_type: 'gpt3', n_positions: 2048, torch_dtype: 'float16' },
   },
   'roberta-base': { title: 'RoBERTa-base', config: roberta(12, 12, 768) },
   'roberta-large': { title: 'RoBERTa-large', config: roberta(24, 16, 1024) },

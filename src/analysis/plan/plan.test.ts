@@ -17,7 +17,7 @@ const fixture: { builtIn: Record<string, Counted>; small: Counted[] } = JSON.par
   readFileSync(new URL('./fixtures/shapes.json', import.meta.url), 'utf8'),
 );
 const shape = (name: string) => builtInShape(name)!;
-const QV = ['q_proj', 'v_proj'];
+const QV = ['attention.q', 'attention.v'];
 const lora = (name: string, r: number, targetModules = QV) =>
   countMethod(shape(name), 'lora', { r, targetModules }).trainable.value;
 
@@ -47,7 +47,7 @@ describe('shapes', () => {
   it.each([
     [{}, 'c: key "model_type" is missing'],
     [{ model_type: 'gpt_2' }, 'key "model_type": "gpt_2" is not known'],
-    [{ model_type: 'gpt2', n_embd: 8, n_layer: 1, n_head: 2, vocab_size: 9 }, 'c: key "n_positions"'],
+    [{ model_type: 'gpt3', n_embd: 8, n_layer: 1, n_head: 2, vocab_size: 9 }, 'c: key "n_positions"'],
     [
       { ...fixture.builtIn['roberta-base'].config, hidden_size: undefined },
       'c: key "hidden_size": expected number, received undefined',
@@ -73,7 +73,7 @@ describe('the figures of the LoRA paper', () => {
 
   it('W_q and W_v, 192 matrices of GPT-3: 4.7M, 18.9M (not the 9.4M of 96 matrices), 37.7M', () => {
     expect([1, 4, 8].map((r) => lora('gpt3', r))).toEqual([4_718_592, 18_874_368, 37_748_736]);
-    expect(lora('gpt3', 4, ['q_proj'])).toBe(9_437_184);
+    expect(lora('gpt3', 4, ['attention.q'])).toBe(9_437_184);
     expect(countMethod(shape('gpt3'), 'lora', { r: 4, targetModules: QV })).toMatchObject({
       sites: 192,
       trainable: { formula: 'r·(in + out) a target', numbers: '192·(4·12288 + 12288·4)' },
@@ -81,6 +81,7 @@ describe('the figures of the LoRA paper', () => {
   });
 
   it('RoBERTa, DeBERTa-XXL; GPT-2 by the formula, where the paper prints 0.35M and 0.77M', () => {
+    // GPT-2 has q, k and v in one matrix: r·(d + 3d), as many as 2·r·2d of two square ones.
     expect(lora('roberta-base', 8)).toBe(294_912);
     expect(lora('roberta-large', 8)).toBe(786_432);
     expect(lora('deberta-xxl', 16)).toBe(4_718_592);
@@ -90,10 +91,10 @@ describe('the figures of the LoRA paper', () => {
 
   it('one budget for one, two or four matrices of a layer (Table 5)', () => {
     for (const [r, targets] of [
-      [8, ['q_proj']],
-      [8, ['k_proj']],
+      [8, ['attention.q']],
+      [8, ['attention.k']],
       [4, QV],
-      [2, ['q_proj', 'k_proj', 'v_proj', 'o_proj']],
+      [2, [...QV, 'attention.k', 'attention.o']],
     ] as const) {
       expect(lora('gpt3', r, [...targets])).toBe(18_874_368);
     }
@@ -170,7 +171,7 @@ describe('methods on a shape', () => {
       'r 513 is larger than model.layers.0.self_attn.v_proj allows: its matrix is 512 × 2048; lower it to 512';
     expect(attempt('lora')).toThrow(message);
     expect(attempt('pissa')).toThrow(message);
-    expect(() => countMethod(shape('gpt2'), 'lora', { targetModules: ['c_attn'] })).toThrow(
+    expect(() => countMethod(shape('roberta-base'), 'lora', { targetModules: ['c_attn'] })).toThrow(
       'there are embed_tokens, q_proj, k_proj, v_proj, o_proj, up_proj, down_proj',
     );
   });

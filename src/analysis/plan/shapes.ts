@@ -4,7 +4,7 @@ import { nearest, UserError } from '../../base/errors.js';
 import type { StoredDType } from '../../base/tensor.js';
 import { type CountedModel, countedModels } from '../../models/counted.js';
 import { architectures, parseModelConfig } from '../../models/index.js';
-import type { DecoderConfig } from '../../models/model.js';
+import type { ModelConfig } from '../../models/model.js';
 import { describe } from '../../models/shape.js';
 
 export interface ModelShape extends CountedModel {
@@ -13,7 +13,7 @@ export interface ModelShape extends CountedModel {
   /** Element type of its weights, as they are published or lie on the disk. */
   dtype: StoredDType;
   /** Of the models that are trained here; without it a model can only be counted. */
-  config?: DecoderConfig;
+  config?: ModelConfig;
 }
 
 const DTYPES: Readonly<Record<string, StoredDType>> = {
@@ -52,6 +52,6 @@ export function shapeOfConfig(name: string, place: string, config: unknown): Mod
 }
 
 /** The shape of a model of the Llama family, by its parsed configuration. */
-export function shapeOfDecoder(name: string, config: DecoderConfig, dtype: StoredDType): ModelShape {
+export function shapeOfDecoder(name: string, config: ModelConfig, dtype: StoredDType): ModelShape {
   return { ...config, ...describe(config), name, dtype, config };
 }

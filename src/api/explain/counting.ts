@@ -7,7 +7,7 @@ import { bytesText } from '../../base/text.js';
 import { parameterCount } from '../../models/shape.js';
 import { type Answer, digits, share, type Topic, whole } from './answer.js';
 
-const QV = ['q_proj', 'v_proj'];
+const QV = ['attention.q', 'attention.v'];
 /** Of an adapter of GPT-3 in the paper, section 4.2. */
 const PAPER_CHECKPOINT = 35e6;
 const FULL_CHECKPOINT = 350e9;
@@ -29,7 +29,7 @@ export const parameters: Topic = {
     const matrix = matrixCounts(12_288, 12_288, 4);
     const small = matrixCounts(4096, 4096, 8);
     const gpt3 = lora('gpt3', 4);
-    const half = lora('gpt3', 4, ['q_proj']);
+    const half = lora('gpt3', 4, ['attention.q']);
     const rows = (
       [
         ['gpt3', 1],
@@ -51,7 +51,7 @@ export const parameters: Topic = {
       text: [
         `A matrix of d × k has d·k numbers; B (d × r) and A (r × k) have r·(d + k). A square one of 12,288 at r=4: ${whole(matrix.full.value)} against ${whole(matrix.lora.value)}, ${whole(matrix.times)} times fewer; one of 4,096 at r=8: ${whole(small.full.value)} against ${whole(small.lora.value)}, ${whole(small.times)} times fewer.`,
         `GPT-3 has 96 layers, and W_q and W_v in each: 192 matrices, so r=4 trains ${gpt3.numbers} = ${whole(gpt3.value)}. The ${digits(half.value / 1e6, 2)}M that is sometimes written counts 96 matrices, W_q alone: ${whole(half.value)}.`,
-        'The table has the same for other models, W_q and W_v each.',
+        'The table has the same for other models, W_q and W_v each. GPT-2 has one matrix for q, k and v; an adapter of it trains as many, r·(d + 3d).',
       ],
       tables: [{ head: ['model', 'r', 'trained', 'of all', 'computed as'], rows }],
       figures: {

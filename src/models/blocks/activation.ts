@@ -1,3 +1,4 @@
+import { UserError } from '../../base/errors.js';
 import { gelu, relu, silu } from '../../graph/ops/index.js';
 import type { Tensor } from '../../graph/tensor.js';
 
@@ -13,6 +14,13 @@ export const ACTIVATIONS = {
 } as const satisfies Record<string, (x: Tensor) => Tensor>;
 export type Activation = keyof typeof ACTIVATIONS;
 
-export function isActivation(name: string): name is Activation {
+function isActivation(name: string): name is Activation {
   return Object.hasOwn(ACTIVATIONS, name);
+}
+
+/** The activation that a key names. Throws UserError where there is none of that name. */
+export function activationOf(place: string, key: string, name: string): Activation {
+  if (isActivation(name)) return name;
+  const known = Object.keys(ACTIVATIONS).join(', ');
+  throw new UserError(`${place}: key "${key}": "${name}" is not supported, expected one of ${known}`);
 }
