@@ -230,6 +230,9 @@ describe('a run folder', () => {
       await expect(claim({ resume: true })).rejects.toThrow(
         /there is no run to resume in .*; without --resume one begins/,
       );
+      await writeFile(left('run', 'lock'), '');
+      await expect(readUnfinishedRun(path)).rejects.toThrow(/there is no run to resume in /);
+      expect(await stagedIn(path)).toEqual([]);
       await (await claim(options)).begin(record, 0);
       expect(await content()).toEqual(['metrics.jsonl', 'run.json']);
       await release();

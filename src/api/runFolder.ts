@@ -70,8 +70,12 @@ export interface ClaimOptions {
   inputs?: readonly string[];
 }
 
-/** What run.json of an unfinished run says. Throws UserError where there is no such run. */
+/**
+ * What run.json of an unfinished run says. What a dead process left beside it goes, also where there is no such run, for
+ * which it throws UserError.
+ */
 export async function readUnfinishedRun(folder: string): Promise<RunRecord> {
+  await sweep(folder);
   const place = join(folder, RUN_FILE);
   if (!(await exists(place)))
     throw new UserError(
