@@ -2,9 +2,10 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Rng } from '../base/rng.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
+import { writeRecipe } from '../formats/quant/recipe.js';
 import { writeSafetensors } from '../formats/safetensors.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import { type Adapter, createAdapter } from '../methods/adapter.js';
@@ -14,6 +15,8 @@ import { writeMergedModel } from '../methods/merge.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { type Analysis, type AnalyzeEvent, type AnalyzeInput, analyze } from './analyze.js';
 import { convert } from './convert.js';
+import { loadModel } from './loadModel.js';
+import { openBase, resolveBase } from './quantizedBase.js';
 
 const fixtures = fileURLToPath(new URL('../../test/golden/fixtures', import.meta.url));
 const base = join(fixtures, 'qwen2');
@@ -33,9 +36,9 @@ afterAll(async () => {
 });
 
 /** An adapter whose trained values were all moved at random. */
-async function moved(method: MethodName, options: object, seed = 1): Promise<Adapter> {
+async function moved(method: MethodName, options: object, seed = 1, on = model): Promise<Adapter> {
   const found = methodNamed(method);
-  const adapter = await createAdapter(found, found.parse('c', options), model, seed);
+  const adapter = await createAdapter(found, found.parse('c', options), on, seed);
   for (const { name, requiresGrad } of adapter.trainables) {
     if (requiresGrad === false) continue;
     const rng = new Rng(seed, name);
@@ -210,6 +213,64 @@ describe('two adapters', () => {
       'modules "up_proj" matches no layer; did you mean "q_proj"?; there are q_proj, v_proj',
     );
     await expect(done(one, other, { model: base })).rejects.toThrow('these are not one model, tuned');
+  });
+});
+
+describe('a quantized base', () => {
+  beforeAll(() => {
+    vi.stubEnv('LOWRANK_CACHE', join(dir, 'cache'));
+  });
+  afterAll(() => {
+    vi.unstubAllEnvs();
+  });
+
+  /** ‖W‖_F of each layer that was analyzed. */
+  async function norms({ modules }: Analysis, of: BaseModel): Promise<number[]> {
+    const read = modules.map(({ name }) => of.checkpoint.read(`${name}.weight`));
+    return (await Promise.all(read)).map((data) => Math.hypot(...data));
+  }
+
+  it('is what a change is set beside, and what DoRA and tuned models differ from', async () => {
+    const held = await openBase(await resolveBase(base, { quantize: 'nf4' }));
+    const adapter = await moved('dora', { ...all, r: 2 }, 1, held);
+    const [at, merged] = [join(dir, 'over nf4'), join(dir, 'over nf4, merged')];
+    await writeFolderAtomic(at, async (to) => {
+      await writeAdapterFolder(to, adapter, base);
+      await writeRecipe(to, { format: 'nf4' });
+    });
+    await writeMergedModel(merged, runtime, held, adapter, { dtype: 'float32' });
+    const notices: string[] = [];
+    const onNotice = (line: string) => notices.push(line);
+    const over = await done(at, undefined, { quantize: 'nf4', onNotice });
+    expect(notices).toEqual([]);
+    for (const [i, norm] of (await norms(over, held)).entries())
+      expect(over.modules[i].relation.weightNorm / norm).toBeCloseTo(1, 6);
+    const tuned = await done(merged, undefined, { model: base, quantize: 'nf4' });
+    for (const [i, { change }] of tuned.modules.entries())
+      expect(change.norm / over.modules[i].change.norm).toBeCloseTo(1, 4);
+    // Beside the original it is told of, and rounding is taken for what was learned.
+    const beside = await done(merged, undefined, { model: base });
+    expect(beside.modules[0].change.norm).toBeGreaterThan(1.1 * over.modules[0].change.norm);
+    await done(at, undefined, { onNotice });
+    expect(notices).toEqual([
+      `${at} was trained over nf4 weights and these are not: the option quantize nf4 gives the ones it fits`,
+    ]);
+  });
+
+  it("is LoftQ's own for an adapter of LoftQ", async () => {
+    const loaded = await loadModel('demo', { quantize: 'nf4' });
+    await loaded.addMethod('loftq', { r: 2, loftqIter: 3, targetModules: ['q_proj'] });
+    const at = join(dir, 'loftq');
+    await loaded.saveAdapter(at);
+    const notices: string[] = [];
+    const analysis = await done(at, undefined, {
+      quantize: 'nf4',
+      onNotice: (line) => notices.push(line),
+    });
+    expect(notices).toEqual([]);
+    for (const [i, norm] of (await norms(analysis, loaded.base)).entries())
+      expect(analysis.modules[i].relation.weightNorm / norm).toBeCloseTo(1, 6);
+    await loaded.close();
   });
 });
 

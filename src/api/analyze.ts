@@ -7,18 +7,23 @@ import { type Finding, verdictOf } from '../analysis/verdict.js';
 import { UserError } from '../base/errors.js';
 import { refuseNonFinite } from '../base/finite.js';
 import type { WorkOptions } from '../base/work.js';
+import { type BaseRecipe, readRecipe } from '../formats/quant/recipe.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import { matchTargets, parseTargets } from '../methods/targets.js';
-import { type BaseModel, openModel } from '../models/base.js';
+import type { BaseModel } from '../models/base.js';
 import { matrixName } from '../models/model.js';
 import { baseNamedBy } from './adapterFile.js';
 import { checkArguments } from './arguments.js';
 import { type Change, changesOf, holdsModel } from './changes.js';
-import { type LocateOptions, locate, resolveModelFolder } from './locate.js';
+import { locate } from './locate.js';
 import { MatrixProducts } from './matrixProducts.js';
+import { type BaseOptions, openBase, quantizeOption, resolveBase } from './quantizedBase.js';
 
 /** Options of an analysis. */
 export const analyzeShape = {
+  quantize: quantizeOption.describe(
+    'quantize the linear layers of the base, as they lay when the adapter was trained',
+  ),
   modules: z
     .string()
     .min(1)
@@ -50,7 +55,7 @@ export const analyzeShape = {
 };
 const analyzeSchema = z.strictObject(analyzeShape);
 
-export interface AnalyzeInput extends LocateOptions, WorkOptions, z.input<typeof analyzeSchema> {
+export interface AnalyzeInput extends BaseOptions, WorkOptions, z.input<typeof analyzeSchema> {
   /** The base: a folder, a GGUF file or a hub id; default: the one that the adapters name. */
   model?: string;
 }
@@ -90,7 +95,9 @@ export async function* analyze(
   const found: Found[] = [];
   for (const place of places) found.push({ place, at: await locate(place, find) });
   const name = model ?? (await commonBase(found));
-  const base = await openModel(await resolveModelFolder(name, find), find);
+  const { quantize } = options;
+  const resolved = await resolveBase(name, { ...find, quantize }, await alternationOf(found, quantize));
+  const base = await openBase(resolved, find);
   const runtime = new NodeRuntime();
   try {
     const products = await MatrixProducts.create(runtime, signal);
@@ -182,6 +189,12 @@ function onlyOne(has: Found, lacks: Found, names: readonly string[]): UserError 
   return new UserError(
     `${has.place} changes ${names[0]}${more}, and ${lacks.place} does not: choose layers of both by the option modules`,
   );
+}
+
+/** LoftQ's recipe of the base in a format, where the first of the adapters was trained over such a one. */
+async function alternationOf([{ at }]: readonly Found[], format: BaseRecipe['format'] | undefined) {
+  const recipe = format && (await readRecipe(at));
+  return recipe?.format === format ? recipe?.loftq : undefined;
 }
 
 /** W in the layer's direction. */

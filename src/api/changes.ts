@@ -19,7 +19,7 @@ import { matrixName, type Site } from '../models/model.js';
 import { readAdapterFor } from './adapterFile.js';
 import { type LocateOptions, resolveModelFolder } from './locate.js';
 import type { MatrixProducts } from './matrixProducts.js';
-import { otherBase } from './quantizedBase.js';
+import { otherBase, recipeOf } from './quantizedBase.js';
 
 /** The change of one layer's matrix. */
 export interface Change {
@@ -50,7 +50,7 @@ export async function changesOf(
     return changesOfTuned(place, base, tuned, engine.products, options);
   }
   const adapter = await readAdapterFor(at, base, options);
-  const other = otherBase(place, await readRecipe(at), undefined);
+  const other = otherBase(place, await readRecipe(at), await recipeOf(base));
   if (other) options.onNotice?.(other);
   return changesOfAdapter(place, adapter, base, engine, options);
 }

@@ -25,11 +25,11 @@ import { missingBase, openLoraBase } from './adapterFile.js';
 import { checkArguments } from './arguments.js';
 import { type LocateOptions, locate } from './locate.js';
 import { type MergedFormat, type SavedModel, writeMerged } from './merged.js';
-import { claimOutput, type OutputKind, refuseInput } from './replace.js';
+import { type ConversionTarget, claimOutput, refuseInput } from './replace.js';
 
 export interface ConvertOptions extends LocateOptions, WorkOptions {
   /** Default: a model becomes hf, a PEFT adapter gguf, any other adapter peft. */
-  to?: OutputKind;
+  to?: ConversionTarget;
   /** Model that an adapter is for: a folder, a GGUF file, a hub id or "demo". Default: the one that a PEFT or mlx-lm adapter names. */
   base?: string;
   /**
@@ -46,7 +46,7 @@ export interface ConvertOptions extends LocateOptions, WorkOptions {
 /** What was written. */
 export interface Converted {
   what: 'model' | 'adapter';
-  format: OutputKind;
+  format: ConversionTarget;
   /** The element type asked for, or chosen; absent where each tensor kept its own. */
   dtype?: GgufDType;
 }
@@ -61,7 +61,7 @@ const NAMES: Record<Source, string> = {
   mlx: 'an mlx-lm adapter',
 };
 
-const TARGETS: Record<Source, readonly OutputKind[]> = {
+const TARGETS: Record<Source, readonly ConversionTarget[]> = {
   'gguf-model': ['hf'],
   hf: ['hf', 'gguf'],
   peft: ['gguf'],
@@ -131,7 +131,7 @@ async function convertAdapter(
   path: string,
   source: 'peft' | 'mlx' | 'gguf-adapter',
   output: string,
-  format: OutputKind,
+  format: ConversionTarget,
   options: StoredOptions,
 ): Promise<void> {
   if (format === 'peft' && options.dtype !== undefined && options.dtype !== 'float32') {

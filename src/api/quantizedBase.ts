@@ -9,7 +9,13 @@ import { ggufEntries, ggufToHf } from '../formats/gguf/tohf.js';
 import { contentOf } from '../formats/io/staging.js';
 import { makeOnce } from '../formats/io/write.js';
 import { type QuantFormat, quantFormats } from '../formats/quant/index.js';
-import { type BaseRecipe, describeRecipe, readRecipe, sameRecipe } from '../formats/quant/recipe.js';
+import {
+  type BaseAlternation,
+  type BaseRecipe,
+  describeRecipe,
+  readRecipe,
+  sameRecipe,
+} from '../formats/quant/recipe.js';
 import type { TensorEntry } from '../formats/safetensors.js';
 import { type BaseModel, type OpenOptions, openModel } from '../models/base.js';
 import { parseModelConfig } from '../models/index.js';
@@ -45,14 +51,15 @@ export interface ResolvedBase {
   original?: string;
 }
 
-/** As resolveModelFolder, and with `quantize` the folder of the quantized copy. */
+/** As resolveModelFolder, and with `quantize` the folder of the quantized copy, by LoftQ's recipe where one is given. */
 export async function resolveBase(
   path: string,
   { quantize: format, ...options }: BaseOptions = {},
+  loftq?: BaseAlternation,
 ): Promise<ResolvedBase> {
   if (format === undefined) return { folder: await resolveModelFolder(path, options) };
   const original = await locate(path, { kind: 'model', ...options });
-  const folder = await quantizedFolder(original, { format }, options);
+  const folder = await quantizedFolder(original, { format, ...(loftq && { loftq }) }, options);
   return folder === original ? { folder } : { folder, original };
 }
 

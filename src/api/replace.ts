@@ -7,10 +7,15 @@ import { isEmptyFolder, isWithin, prepareOutput, whyPrecious } from '../formats/
 
 /** A model folder, an adapter folder, or a GGUF file. */
 export const conversionTargets = ['hf', 'peft', 'gguf'] as const;
-export type OutputKind = (typeof conversionTargets)[number];
+export type ConversionTarget = (typeof conversionTargets)[number];
+export type OutputKind = ConversionTarget | 'analysis';
 
 /** What a folder of that kind holds for certain. */
-const MARKS = { hf: ['config.json', 'model'], peft: ['adapter_config.json', 'adapter'] } as const;
+const MARKS = {
+  hf: ['config.json', 'model'],
+  peft: ['adapter_config.json', 'adapter'],
+  analysis: ['analysis.json', 'analysis'],
+} as const;
 
 /** What a job does with an output that is there. */
 export interface ClaimOutputOptions {

@@ -1,11 +1,12 @@
 import * as z from 'zod';
 import type { ModuleAnalysis } from '../analysis/module.js';
 import { type RoleSummary, rolesOf, summaryOf } from '../analysis/report.js';
-import { claimAnalysisFolder, writeAnalysis } from '../api/analysisFolder.js';
+import { writeAnalysis } from '../api/analysisFolder.js';
 import { type Analysis, analyze as analyzeChanges, analyzeShape } from '../api/analyze.js';
-import { type CommandSpec, exitCodes, parseOptions } from './command.js';
+import { claimOutput } from '../api/replace.js';
+import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
 import { locating } from './download.js';
-import { jsonOption, outputOption } from './options.js';
+import { jsonOption, outputOption, overwriteOption } from './options.js';
 import type { Terminal } from './terminal.js';
 import { counted, percent, tableOrList, wrapped } from './text.js';
 import { showsWork } from './work.js';
@@ -21,6 +22,7 @@ const shape = {
   ...analyzeShape,
   all: z.boolean().default(false).describe('a row for each module, not medians of those of one kind'),
   output: outputOption.optional().describe('folder to write analysis.json and pictures (SVG, PNG) into'),
+  overwrite: overwriteOption,
   json: jsonOption,
 };
 const positional = ['adapter', 'other'];
@@ -49,10 +51,13 @@ export const analyze: CommandSpec = {
       other,
       all,
       output,
+      overwrite,
       json: _,
       ...options
     } = parseOptions(z.object(shape), given, positional);
-    if (output !== undefined) await claimAnalysisFolder(output);
+    const inputs = [adapter, other, options.model].filter((one) => one !== undefined);
+    if (output !== undefined) await claimOutput(output, 'analysis', { overwrite, inputs });
+    else if (overwrite) throw new UsageError('--overwrite is for --output');
     const work = analyzeChanges(adapter, other, {
       ...options,
       ...locating(terminal),
@@ -61,7 +66,7 @@ export const analyze: CommandSpec = {
     const analysis = await follow(work, terminal);
     tell(analysis, all, terminal);
     if (output !== undefined) {
-      const files = await writeAnalysis(output, analysis);
+      const files = await writeAnalysis(output, analysis, { overwrite });
       terminal.emit({ kind: 'saved', what: 'analysis', folder: output, files });
       terminal.say(`analysis  ${output}: ${files.join(', ')}`);
     }

@@ -65,8 +65,22 @@ describe('lowrank analyze', () => {
     const again = await run(root, ['analyze', 'four', '--output', 'analysis']);
     expect([again.code, again.stderr]).toEqual([
       1,
-      'lowrank: analysis exists already; choose another output\n',
+      'lowrank: analysis exists already; choose another output, or replace it by --overwrite\n',
     ]);
+    const replaced = await run(root, [
+      ...['analyze', 'four', '--modules', 'q_proj', '--output', 'analysis', '--overwrite'],
+    ]);
+    expect([replaced.code, replaced.stderr]).toEqual([0, '']);
+    const { modules } = (await readJsonFile(root, 'analysis', 'analysis.json')) as unknown as Analysis;
+    expect(modules).toHaveLength(2);
+    // What no analysis wrote, and what is analyzed, stays.
+    for (const [output, why] of [
+      ['model', 'model is no analysis folder and is not overwritten'],
+      ['four', 'four is no analysis folder and is not overwritten'],
+    ]) {
+      const refused = await run(root, ['analyze', 'four', '--output', output, '--overwrite']);
+      expect([refused.code, refused.stderr]).toEqual([1, `lowrank: ${why}\n`]);
+    }
   });
 
   it('--json has an object a line; --all a row for each module', async () => {
@@ -94,6 +108,7 @@ describe('lowrank analyze', () => {
       1,
       expect.stringContaining('modules "k_proj" matches no layer'),
     ]);
+    expect(await wrong('four', '--overwrite')).toEqual([2, 'lowrank: --overwrite is for --output\n']);
     expect(await wrong('four', '--directions', '0')).toEqual([2, expect.stringContaining('--directions')]);
   });
 });

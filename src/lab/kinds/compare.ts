@@ -22,6 +22,8 @@ const ownShape = {
     .describe('options in which the other adapter differs; without them it is set beside random matrices'),
 };
 const ownSchema = z.object(ownShape);
+/** Over which the adapters were trained. */
+const baseSchema = z.object({ model: z.string(), quantize: analyzeShape.quantize });
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -54,8 +56,10 @@ export const compare: RunKind = {
   async execute(run, { folderOf, onProgress, signal }) {
     const [first, other] = run.needs.map(folderOf);
     const { modules, directions } = ownSchema.parse(pick(run.options, Object.keys(ownShape)));
+    const { model, quantize } = baseSchema.parse(run.options);
     const events = analyze(first, other, {
-      model: String(run.options.model),
+      model,
+      quantize,
       modules,
       directions,
       signal,
