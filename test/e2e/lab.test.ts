@@ -201,7 +201,7 @@ title: Compared
 kind: compare
 base: { model: model, data: train.jsonl, batch_size: 8, max_steps: 4, threads: 1, target_modules: [q_proj], r: 2 }
 axes:
-  pair: { itself: { against: { seed: 0 } }, another seed: { against: { seed: 1 } }, random: }
+  pair: { itself: { against: { seed: 0 } }, another seed: { against: { seed: 1 } }, random: , over nf4: { quantize: nf4 } }
 tables:
   - { rows: pair, metrics: [phi_first, phi_all, amplification, layers] }
 `;
@@ -221,11 +221,13 @@ tables:
       'other training for pair=another seed',
       'pair=another seed',
       'pair=random',
+      'training for pair=over nf4',
+      'pair=over nf4',
     ]);
     const results = events
       .filter(({ kind }) => kind === 'done')
       .map(({ result }) => result as { metrics: Record<string, number> });
-    const [itself, other, random] = [results[1], results[3], results[4]].map(({ metrics }) => metrics);
+    const [itself, other, random, quantized] = [1, 3, 4, 6].map((i) => results[i].metrics);
     expect(itself).toMatchObject({ layers: 2 });
     expect(
       [itself.phiFirst, itself.phiFirstInAll, itself.phiAll].map((phi) => Number(phi.toFixed(6))),
@@ -237,8 +239,11 @@ tables:
     // One change, beside whatever: the same figures.
     expect(random.amplification).toBe(itself.amplification);
     expect(random.changeNorm).toBe(itself.changeNorm);
+    // What was trained over a quantized base is set beside that.
+    expect(quantized.weightNorm).not.toBe(random.weightNorm);
+    expect(quantized.weightNorm / random.weightNorm).toBeCloseTo(1, 1);
     const table = events.find(({ kind }) => kind === 'table') as { rows: { label: string }[] };
-    expect(table.rows.map(({ label }) => label)).toEqual(['itself', 'another seed', 'random']);
+    expect(table.rows.map(({ label }) => label)).toEqual(['itself', 'another seed', 'random', 'over nf4']);
   });
 
   it('measures a forward pass beside that of the base', async () => {
