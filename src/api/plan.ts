@@ -94,7 +94,11 @@ const ELEMENT_BYTES: Readonly<Record<StoredDType, number>> = { float32: 4, float
  */
 export async function plan(model: string, options: PlanOptions = {}): Promise<Plan> {
   checkArguments('plan', [model, options]);
-  const shape = await shapeOf(model, options);
+  return planShape(await shapeOf(model, options), options);
+}
+
+/** As plan, of a shape that is known. */
+export function planShape(shape: ModelShape, options: Omit<PlanOptions, keyof LocateOptions> = {}): Plan {
   const { method = 'lora', methodOptions = {}, dtype = shape.dtype, quantize, tasks = 1000 } = options;
   const { batchSize = 8, maxLength = Math.min(DEFAULT_LENGTH, shape.maxPositions) } = options;
   const { microBatchTokens = MICRO_BATCH_TOKENS, checkpointedLayers } = options;

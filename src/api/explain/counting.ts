@@ -4,15 +4,17 @@ import { countMethod, type Figure, matrixCounts, paperBaseline } from '../../ana
 import type { ModelShape } from '../../analysis/plan/shapes.js';
 import { storageOf } from '../../analysis/plan/storage.js';
 import { bytesText } from '../../base/text.js';
+import type { MethodName } from '../../methods/index.js';
 import { parameterCount } from '../../models/shape.js';
+import { planShape } from '../plan.js';
 import { type Answer, digits, share, type Topic, whole } from './answer.js';
 
 const QV = ['attention.q', 'attention.v'];
 /** Of an adapter of GPT-3 in the paper, section 4.2. */
 const PAPER_CHECKPOINT = 35e6;
 const FULL_CHECKPOINT = 350e9;
-/** Of one that trains in float32: itself, its gradient, and AdamW's two moments. */
-const TRAINING_BYTES = 16;
+/** A job whose memory is planned: GPT-3's whole context. */
+const JOB = { batchSize: 1, maxLength: 2048, gradientCheckpointing: true };
 
 function shape(name: string): ModelShape {
   return builtInShape(name)!;
@@ -75,15 +77,38 @@ export const cost: Topic = {
     const { value: trained, numbers } = lora('gpt3', 4);
     const paper = storageOf(FULL_CHECKPOINT, PAPER_CHECKPOINT, 1000);
     const own = storageOf(2 * total, 2 * trained, 1000);
-    const fullTraining = TRAINING_BYTES * total;
-    const loraTraining = 2 * total + TRAINING_BYTES * trained;
+    const memory = (name: string, method: MethodName) =>
+      planShape(shape(name), {
+        ...JOB,
+        method,
+        ...(method === 'lora' && { methodOptions: { r: 4, targetModules: QV } }),
+      }).memory;
+    const [full, adapted] = (['full', 'lora'] as const).map((method) => memory('gpt3', method).gpu);
+    const [fullRun, adaptedRun] = (['full', 'lora'] as const).map(
+      (method) => memory('llama-3-1b', method).here!.total,
+    );
+    const { total: fullTraining, ...parts } = full;
+    const { total: loraTraining } = adapted;
     return {
       text: [
         `GPT-3 has ${whole(total)} parameters: ${bytesText(2 * total)} in float16. A thousand tasks, each with a model of its own, are ${bytesText(own.full.value)}. With LoRA (r=4 on W_q and W_v) they share one base, and each has ${numbers} = ${whole(trained)} numbers, ${bytesText(2 * trained)}: together ${bytesText(own.adapters.value)}, ${whole(own.times)} times less.`,
         `With the paper's rounded figures, 350 GB and 35 MB: ${bytesText(paper.full.value)} against ${bytesText(paper.adapters.value)}, ${whole(paper.times)} times less.`,
-        `Training costs memory too. In float32 each trained parameter takes ${TRAINING_BYTES} bytes: itself, its gradient and AdamW's two moments. All of GPT-3: ${bytesText(fullTraining)}, before a single activation. With LoRA the frozen weights stay as they are, and the ${TRAINING_BYTES} bytes are paid for A and B alone: ${bytesText(loraTraining)}, ${digits(fullTraining / loraTraining)} times less. The base itself stays in memory either way.`,
+        `Training costs memory too. The table is what \`lowrank plan gpt3\` counts on GPUs, in mixed precision with Adam, for one row of ${whole(JOB.maxLength)} tokens with gradient checkpointing: ${bytesText(fullTraining)} for all of GPT-3, ${bytesText(loraTraining)} with LoRA, ${digits(fullTraining / loraTraining)} times less. Gradients and the optimizer's numbers are paid for A and B alone; the base itself stays in memory either way, and so do activations. (The paper reports 1.2 TB and 350 GB.)`,
+        `A run of lowrank itself computes on the CPU in float32, and keeps 20 bytes of each parameter that trains: its value, its gradient twice, AdamW's two moments. For ${shape('llama-3-1b').name} and the same row the planner forecasts ${bytesText(fullRun)} for all of it, ${bytesText(adaptedRun)} with LoRA.`,
       ],
-      tables: [],
+      tables: [
+        {
+          head: ['GPT-3 in training', 'all of it', 'LoRA', 'counted as'],
+          rows: [
+            ...Object.entries(parts).map(([what, { value, formula }]) => {
+              const { value: less, formula: other } = adapted[what as keyof typeof parts];
+              const both = other === formula ? formula : `${formula}; with LoRA ${other}`;
+              return [what, bytesText(value), bytesText(less), both];
+            }),
+            ['total', bytesText(fullTraining), bytesText(loraTraining), ''],
+          ],
+        },
+      ],
       figures: {
         paperFullBytes: paper.full.value,
         paperAdapterBytes: paper.adapters.value,
@@ -93,6 +118,8 @@ export const cost: Topic = {
         times: own.times,
         fullTrainingBytes: fullTraining,
         loraTrainingBytes: loraTraining,
+        fullRunBytes: fullRun,
+        loraRunBytes: adaptedRun,
       },
     };
   },

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { plan } from '../plan.js';
 import { type Explanation, explain, explainTopics } from './index.js';
 
 const MINUTES = 60_000;
@@ -86,7 +87,19 @@ describe('what is counted', () => {
     expect(figures.paperTimes).toBeCloseTo(909.09, 2);
     // Of the shapes themselves, about the same.
     expect(figures.times / figures.paperTimes).toBeCloseTo(1, 1);
-    expect(figures.loraTrainingBytes).toBeLessThan(figures.fullTrainingBytes / 7);
+    // Memory is the planner's: 16 bytes of what trains, the base in two, activations and logits of a row.
+    const [all, trained] = [174_604_259_328, 18_874_368];
+    const row = 2 * 2048 * 12_288 * 96 + 2048 * (34 * 12_288 + 5 * 96 * 2048) + 4 * 2048 * 50_257;
+    expect(figures.fullTrainingBytes).toBe(16 * all + row);
+    expect(figures.loraTrainingBytes).toBe(2 * all + 16 * trained + row);
+    const { memory } = await plan('llama-3-1b', {
+      method: 'full',
+      batchSize: 1,
+      maxLength: 2048,
+      gradientCheckpointing: true,
+    });
+    expect(figures.fullRunBytes).toBe(memory.here!.total);
+    expect(figures.loraRunBytes).toBeLessThan(figures.fullRunBytes / 5);
   });
 });
 
