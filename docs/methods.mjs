@@ -14,7 +14,9 @@ const head = [
   'PEFT loads it as',
 ];
 const rows = methodRows().map(({ name, title, paper, parameters, inference, merges, peft }) => {
-  const link = `[${title}](https://arxiv.org/abs/${paper.replace('arXiv:', '')})`;
+  const [where, id] = paper.split(':');
+  const at = { arXiv: 'https://arxiv.org/abs/', OpenReview: 'https://openreview.net/forum?id=' }[where];
+  const link = `[${title}](${at}${id})`;
   return [`\`${name}\``, link, parameters, inference, merges ? 'yes' : 'no', peft ?? 'nothing'];
 });
 const lines = [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |\n`);

@@ -4,7 +4,7 @@
     .venv/bin/python scripts/parity/make_method_fixtures.py            # all cases, in place of what is there
     .venv/bin/python scripts/parity/make_method_fixtures.py qwen2-dora # one
 
-Each case is a folder <model>-<method>:
+Each case is a folder <model>-<method>, or <model>-<method>_<kind>:
     adapter/               the adapter in the middle of its training, written by PEFT
     expected.safetensors   adapted_logits, merged_logits [B, S, V] (zero at the padding) and grad.<adapter key>: the
                            gradient of the mean loss for everything that trains
@@ -18,7 +18,7 @@ import copy
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, VeraConfig, get_peft_model
+from peft import HiraConfig, LoraConfig, MissConfig, PeftConfig, PeftModel, VeraConfig, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 
 import fixtures as fx
@@ -33,15 +33,44 @@ METHODS: dict[str, PeftConfig] = {
     "vera": VeraConfig(**COMMON, r=12),
     "loraplus": LoraConfig(**LORA),
     "lorafa": LoraConfig(**LORA),
+    # Of 32 and 48 inputs neither is a whole number of shards.
+    "miss": MissConfig(**COMMON, r=5),
+    "miss_mini": MissConfig(**COMMON, r=4, mini_r=8, init_weights="mini"),
+    "miss_bat": MissConfig(**COMMON, r=4, init_weights="bat"),
+    # PEFT 0.21.2 takes no notice of the pattern.
+    "hira": HiraConfig(**COMMON, r=4, rank_pattern={"k_proj": 2}),
+    "hira_embed": HiraConfig(task_type="CAUSAL_LM", target_modules=["embed_tokens", "v_proj"], r=4),
 }
 RECIPES = {
     "dora": ref.RECIPE | {"learning_rate": 1e-2},
     "vera": ref.RECIPE | {"learning_rate": 2e-2},
     "loraplus": ref.RECIPE | {"learning_rate": 4e-3},
     "lorafa": ref.RECIPE | {"learning_rate": 1e-2},
+    "miss": ref.RECIPE | {"learning_rate": 4e-3},
+    "miss_mini": ref.RECIPE | {"learning_rate": 1e-2},
+    "miss_bat": ref.RECIPE | {"learning_rate": 1e-2},
+    "hira": ref.RECIPE | {"learning_rate": 2e-2},
+    "hira_embed": ref.RECIPE | {"learning_rate": 2e-2},
 }
-# qwen2: biases on q, k and v. smollm2: none, a tied head, one head of keys.
-CASES = ["qwen2-dora", "smollm2-dora", "qwen2-vera", "smollm2-vera", "qwen2-loraplus", "smollm2-lorafa"]
+# qwen2: biases on q, k and v. smollm2: none, a tied head, one head of keys. mistral: a head of its own, in float16.
+# gpt2: matrices stored as [in, out].
+CASES = [
+    "qwen2-dora",
+    "smollm2-dora",
+    "qwen2-vera",
+    "smollm2-vera",
+    "qwen2-loraplus",
+    "smollm2-lorafa",
+    "qwen2-miss",
+    "smollm2-miss",
+    "qwen2-miss_mini",
+    "qwen2-miss_bat",
+    "smollm2-miss_bat",
+    "qwen2-hira",
+    "smollm2-hira",
+    "mistral-hira_embed",
+    "gpt2-hira",
+]
 
 
 def attach(model: str, config: PeftConfig, generator: torch.Generator) -> PeftModel:
@@ -50,7 +79,9 @@ def attach(model: str, config: PeftConfig, generator: torch.Generator) -> PeftMo
     with torch.no_grad():
         for key, parameter in ref.adapter_parameters(adapted).items():
             noise = torch.empty_like(parameter).normal_(0, 1, generator=generator)
-            if ".lora_A." in key:
+            if key.endswith(".hira_A"):
+                parameter.copy_(noise)
+            elif ".lora_A." in key:
                 parameter.copy_(noise * parameter.shape[1] ** -0.5)
             elif "magnitude" in key:
                 parameter.mul_(1 + 0.2 * noise)
@@ -105,7 +136,7 @@ def make(name: str, folder: Path, seed: int) -> None:
     log = ref.train(adapted, batch, recipe, optimizer_of(method, adapted, recipe))
     assert log["losses"][-1] < 0.9 * log["losses"][0], "training does nothing"
     extra = {"loraplus_lr_ratio": LORAPLUS_RATIO} if method == "loraplus" else {}
-    fx.write_expected(folder, expected, {"method": method, "base": model, **extra, "loss": loss, "recipe": recipe, **log})
+    fx.write_expected(folder, expected, {"method": method.split("_")[0], "base": model, **extra, "loss": loss, "recipe": recipe, **log})
 
 
 if __name__ == "__main__":

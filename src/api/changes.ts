@@ -99,7 +99,8 @@ export function productsOf(adapter: Adapter, base: BaseModel): Map<string, () =>
   const { method, config, trainables, values } = adapter;
   const whole = new Set(trainables.filter(({ init }) => init === null).map(({ name }) => name));
   const found = new Map<string, () => Factors>();
-  if (!method.factors) return found;
+  const factors = method.factors?.(config);
+  if (!factors) return found;
   for (const [name, site] of targetSites(adapter, base)) {
     if (whole.has(`${name}.weight`) || whole.has(matrixName(site))) continue;
     const tensors: SiteValues = {
@@ -107,7 +108,7 @@ export function productsOf(adapter: Adapter, base: BaseModel): Map<string, () =>
       value: (part) => values.get(`${name}.${part}`)!,
       shared: (tensor) => values.get(tensor)!,
     };
-    found.set(name, () => method.factors!(config, tensors));
+    found.set(name, () => factors(tensors));
   }
   return found;
 }

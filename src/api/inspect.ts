@@ -7,15 +7,9 @@ import { describeLoraGguf, isAdapterGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists } from '../formats/io/node.js';
 import { isMlxAdapter, mlxWeights } from '../formats/mlx.js';
-import { kindName } from '../formats/peft.js';
-import { type PeftConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
-import {
-  type AdapterPart,
-  adapterKey,
-  adapterSites,
-  splitAdapterKey,
-  splitModuleKey,
-} from '../formats/peftNames.js';
+import { sizesOf } from '../formats/peft.js';
+import { kindName, kindOf, type PeftConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
+import { adapterSites, splitAdapterKey, splitModuleKey } from '../formats/peftNames.js';
 import { sitesOf } from '../methods/adapter.js';
 import { trainableCount } from '../methods/counts.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
@@ -59,17 +53,20 @@ export interface AdapterInspection {
   kind: 'adapter';
   path: string;
   base: string | null;
-  method: ReturnType<typeof kindName>;
+  /** The field's name of its method: "LoRA". */
+  method: string;
+  /** Its rank, scale and dropout in a few words. */
+  details: string;
   config: PeftConfig;
   /** Those that trained. */
   parameters: number;
   bytes: number;
-  /** `in` is null where the adapter does not tell it (VeRA shares one matrix of the largest size). */
+  /** A size is null where the adapter does not tell it (VeRA shares one matrix of the largest size). */
   modules: {
     pattern: string;
     count: number;
     in: number | null;
-    out: number;
+    out: number | null;
     r: number;
     scaling: number;
   }[];
@@ -182,11 +179,12 @@ function describeAdapter(
     path,
     base: config.base_model_name_or_path,
     method: kindName(config),
+    details: kindOf(config).describe(config),
     config,
     parameters: [...shapes].reduce((n, [key, shape]) => n + (trained(key) ? sizeOf(shape) : 0), 0),
     bytes: size,
     modules: grouped(sites, ({ name }) => ({
-      ...sizesOf(shapes, name),
+      ...sizesOf(config, name, shapes),
       r: rankOf(config, name),
       scaling: scalingOf(config, name),
     })),
@@ -197,17 +195,6 @@ function describeAdapter(
 function trained(key: string): boolean {
   const own = splitModuleKey(key);
   return own ? own.part !== 'base_weight' : splitAdapterKey(key) !== undefined;
-}
-
-/** A site's sizes as far as an adapter's tensors tell them. */
-function sizesOf(
-  shapes: ReadonlyMap<string, readonly number[]>,
-  site: string,
-): { in: number | null; out: number } {
-  const part = (name: AdapterPart) => shapes.get(adapterKey(site, name));
-  const down = part('lora_A') ?? part('lora_embedding_A') ?? part('adalora_A');
-  const up = (part('lora_B') ?? part('lora_embedding_B') ?? part('adalora_B') ?? part('vera_lambda_b'))!;
-  return { in: down ? down[1] : null, out: up[0] };
 }
 
 /** Named things by their pattern, those together whose `details` are equal. */

@@ -66,18 +66,10 @@ function tellModel(model: ModelInspection, terminal: Terminal): void {
   for (const line of wrapped(lora, terminal.columns ?? Number.POSITIVE_INFINITY)) terminal.say(line);
 }
 
-function detailsOf(c: AdapterInspection['config']): string {
-  if (c.peft_type === 'VERA') return `r ${c.r}, dropout ${c.vera_dropout}`;
-  const scaled = `alpha ${c.lora_alpha}, dropout ${c.lora_dropout}`;
-  if (c.peft_type === 'ADALORA')
-    return `r ${c.init_r} at first, ${c.target_r} on average at the end, ${scaled}`;
-  return `${c.use_rslora ? 'rsLoRA, ' : ''}r ${c.r}, ${scaled}`;
-}
-
 function tellAdapter(adapter: AdapterInspection, terminal: Terminal): void {
-  const { config: c, modules } = adapter;
+  const { modules } = adapter;
   const rows: [string, string][] = [
-    ['adapter', `${adapter.method}, ${detailsOf(c)}`],
+    ['adapter', `${adapter.method}, ${adapter.details}`],
     ['base', adapter.base ?? 'not named'],
     ['parameters', `${count(adapter.parameters)}, ${bytes(adapter.bytes)}`],
     ['modules', String(modules.reduce((n, m) => n + m.count, 0))],
@@ -87,7 +79,7 @@ function tellAdapter(adapter: AdapterInspection, terminal: Terminal): void {
   const lines = modules.map((m) => [
     m.pattern,
     `x ${m.count}`,
-    `${m.out} x ${m.in ?? 'any'}`,
+    `${m.out ?? 'any'} x ${m.in ?? 'any'}`,
     `${m.r}`,
     `${m.scaling}`,
   ]);

@@ -257,7 +257,7 @@ describe('checkPeftConfig', () => {
   it.each([
     [
       { peft_type: 'IA3' },
-      /^c.json: key "peft_type": "IA3" is not read, expected LORA, ADALORA, VERA, PREFIX_TUNING, /,
+      /^c.json: key "peft_type": "IA3" is not read, expected LORA, ADALORA, VERA, MISS, HIRA, PREFIX_TUNING, /,
     ],
     [{ task_type: 'SEQ_CLS' }, /^c.json: task_type "SEQ_CLS" needs a classifier on the model, /],
     [{ use_qalora: true }, /^c.json: use_qalora true is not implemented$/],

@@ -1,5 +1,5 @@
 /**
- * LoRA, DoRA and VeRA adapters in PEFT's folder format: adapter_config.json with PEFT's keys and
+ * Adapters in PEFT's folder format: adapter_config.json with PEFT's keys and
  * adapter_model.safetensors with PEFT's tensor names (written and checked against PEFT 0.21.2).
  */
 import { readdir } from 'node:fs/promises';
@@ -16,10 +16,12 @@ import {
   type FoundStart,
   foundStartOf,
   isSavedModule,
+  kindName,
+  kindOf,
   type PeftConfig,
-  rankOf,
   trainableTokens,
 } from './peftConfig.js';
+import type { PartShape } from './peftKind.js';
 import {
   type AdapterPart,
   adapterKey,
@@ -27,7 +29,6 @@ import {
   exampleName,
   keyOfFileName,
   peftFileName,
-  SHARED,
   splitAdapterKey,
   splitModuleKey,
 } from './peftNames.js';
@@ -41,7 +42,6 @@ import {
 
 const CONFIG = 'adapter_config.json';
 const WEIGHTS = 'adapter_model.safetensors';
-const EMBEDDING_PARTS = ['lora_embedding_A', 'lora_embedding_B'] as const;
 
 /** One tensor of an adapter, row-major. */
 export interface AdapterTensor {
@@ -84,7 +84,7 @@ export async function readAdapter(folder: string, { started = false } = {}): Pro
     const key = keyOfFileName(info.name, isCopy);
     if (key === null) continue;
     if (key === undefined || !expectedShape(config, key)) {
-      const [first] = partsOf(config);
+      const [first] = partNames(partsOf(config, ''));
       throw new UserError(
         `${path}: tensor "${info.name}" is not of a ${kindName(config)} adapter, expected ${exampleName(first)} and its like`,
       );
@@ -113,55 +113,49 @@ async function missingWeights(folder: string): Promise<UserError> {
   );
 }
 
-/** The field's name of what a configuration describes. */
-export function kindName(config: PeftConfig): 'LoRA' | 'DoRA' | 'VeRA' | 'AdaLoRA' {
-  if (config.peft_type === 'ADALORA') return 'AdaLoRA';
-  if (config.peft_type === 'VERA') return 'VeRA';
-  return config.use_dora ? 'DoRA' : 'LoRA';
+/** The parts that every site of a name has, in their shapes. */
+function partsOf(config: PeftConfig, site: string, embedding = false) {
+  return kindOf(config).parts(config, site, embedding);
 }
 
-/** The parts that every site has; those of an embedding are of its own. */
-function partsOf(config: PeftConfig, embedding = false): AdapterPart[] {
-  if (config.peft_type === 'VERA') return ['vera_lambda_b', 'vera_lambda_d'];
-  if (config.peft_type === 'ADALORA') return ['adalora_A', 'adalora_E', 'adalora_B'];
-  const parts: AdapterPart[] = embedding ? ['lora_embedding_A', 'lora_embedding_B'] : ['lora_A', 'lora_B'];
-  if (config.lora_bias && !embedding) parts.push('lora_bias');
-  if (config.use_dora) parts.push('lora_magnitude_vector');
-  return parts;
-}
+const partNames = (parts: Partial<Record<AdapterPart, PartShape>>) => Object.keys(parts) as AdapterPart[];
 
 /** The shape of a tensor as far as the configuration tells it, sizes of the model by name; undefined for another's. */
-function expectedShape(config: PeftConfig, key: string): readonly (number | string)[] | undefined {
-  if (config.peft_type === 'VERA' && key === 'vera_A') return [config.r, 'in'];
-  if (config.peft_type === 'VERA' && key === 'vera_B') return ['out', config.r];
+function expectedShape(config: PeftConfig, key: string): PartShape | undefined {
+  const shared = kindOf(config).shared?.(config) ?? {};
+  if (Object.hasOwn(shared, key)) return shared[key];
   const split = splitAdapterKey(key);
   if (!split) return expectedOfModule(config, key);
-  if (![...partsOf(config), ...partsOf(config, true)].includes(split.part)) return undefined;
-  const r = rankOf(config, split.site);
-  const shapes = {
-    lora_A: [r, 'in'],
-    lora_B: ['out', r],
-    lora_bias: ['out'],
-    lora_embedding_A: [r, 'in'],
-    lora_embedding_B: ['out', r],
-    lora_magnitude_vector: ['out'],
-    adalora_A: [r, 'in'],
-    adalora_E: [r, 1],
-    adalora_B: ['out', r],
-    vera_lambda_b: ['out'],
-    vera_lambda_d: [r],
-  };
-  return shapes[split.part];
+  return { ...partsOf(config, split.site), ...partsOf(config, split.site, true) }[split.part];
+}
+
+/** An adapter's sizes [out, in] of a site, as far as its tensors tell them. */
+export function sizesOf(
+  config: PeftConfig,
+  site: string,
+  shapes: ReadonlyMap<string, readonly number[]>,
+): { in: number | null; out: number | null } {
+  const named = new Map<number | string, number>();
+  for (const embedding of [false, true]) {
+    const parts = partsOf(config, site, embedding);
+    for (const part of partNames(parts)) {
+      const found = shapes.get(adapterKey(site, part));
+      parts[part]?.forEach((dim, i) => {
+        if (found) named.set(dim, found[i]);
+      });
+    }
+  }
+  return { in: named.get('in') ?? null, out: named.get('out') ?? null };
 }
 
 /** The same of what an adapter holds beside its method's tensors. */
-function expectedOfModule(config: PeftConfig, key: string): readonly (number | string)[] | undefined {
+function expectedOfModule(config: PeftConfig, key: string): PartShape | undefined {
   const own = splitModuleKey(key);
   if (!own) return undefined;
   const { module, part } = own;
   const saved = isSavedModule(config.modules_to_save ?? [], module);
   if (part === 'base_weight') return ['out', 'in'];
-  if (part === 'bias') return saved || config.bias !== 'none' ? ['out'] : undefined;
+  if (part === 'bias') return saved || ('bias' in config && config.bias !== 'none') ? ['out'] : undefined;
   // A norm's gain is a vector.
   if (part === 'weight') return saved ? (/norm$/.test(module) ? ['out'] : ['out', 'in']) : undefined;
   const rows = [...trainableTokens(config)].find(([end]) => module === end || module.endsWith(`.${end}`));
@@ -176,14 +170,16 @@ function checkTensors(
 ): void {
   const sites = adapterSites(tensors);
   if (sites.length === 0) throw new UserError(`${path} has no ${kindName(config)} matrix`);
-  for (const shared of config.peft_type === 'VERA' ? SHARED : []) {
+  for (const shared of Object.keys(kindOf(config).shared?.(config) ?? {})) {
     if (!tensors.has(shared)) {
       throw new UserError(`${path} lacks ${peftFileName(shared)}: save with save_projection=True`);
     }
   }
   for (const site of sites) {
-    const embedding = EMBEDDING_PARTS.some((part) => tensors.has(adapterKey(site, part)));
-    for (const part of partsOf(config, embedding)) {
+    const own = partsOf(config, site);
+    const all = { ...own, ...partsOf(config, site, true) };
+    const embedding = partNames(all).some((part) => !(part in own) && tensors.has(adapterKey(site, part)));
+    for (const part of partNames(partsOf(config, site, embedding))) {
       if (!tensors.has(adapterKey(site, part))) throw new UserError(`${path}: ${site} lacks its ${part}`);
     }
   }

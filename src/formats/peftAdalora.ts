@@ -1,9 +1,13 @@
 /** PEFT's adapter_config.json of AdaLoRA (written and checked against PEFT 0.21.2). */
 import * as z from 'zod';
-import { factor, flag } from './peftKeys.js';
+import { commonShape, factor, flag, layerShape } from './peftKeys.js';
+import type { PeftKind } from './peftKind.js';
+import { LORA_IDLE } from './peftLora.js';
 
 /** Keys that say what an AdaLoRA adapter computes, and how its ranks came about. */
-export const adaloraShape = {
+const adaloraSchema = z.object({
+  ...commonShape,
+  ...layerShape,
   peft_type: z.literal('ADALORA'),
   /** Of LoRA; AdaLoRA does not use it. */
   r: z.int().positive().default(8),
@@ -23,10 +27,13 @@ export const adaloraShape = {
   lora_dropout: z.number().min(0).lt(1).default(0),
   /** For `<site>.lora_E`: which of the first ranks are left; null before any was pruned. */
   rank_pattern: z.record(z.string(), z.array(z.boolean())).nullable().default(null),
-};
+});
+
+/** An AdaLoRA adapter's configuration. */
+export type PeftAdaloraConfig = z.infer<typeof adaloraSchema>;
 
 /** Further keys with the value that leaves it as it is. */
-export const adaloraNeutral = {
+const neutral = {
   alora_invocation_tokens: null,
   arrow_config: null,
   ensure_weight_tying: false,
@@ -41,11 +48,26 @@ export const adaloraNeutral = {
 };
 
 /** Keys that LoRA has and AdaLoRA takes no notice of. */
-export const adaloraIdle = { alpha_pattern: {}, lora_bias: false };
+const idle = { ...LORA_IDLE, alpha_pattern: {}, eva_config: null, init_lora_weights: true, lora_bias: false };
+
+export const adaloraKind: PeftKind<PeftAdaloraConfig> = {
+  schema: adaloraSchema,
+  neutral,
+  idle,
+  title: () => 'AdaLoRA',
+  describe: (c) =>
+    `r ${c.init_r} at first, ${c.target_r} on average at the end, alpha ${c.lora_alpha}, dropout ${c.lora_dropout}`,
+  parts(c, site) {
+    const r = adaloraRank(c, site);
+    return { adalora_A: [r, 'in'], adalora_E: [r, 1], adalora_B: ['out', r] };
+  },
+  rank: adaloraRank,
+  scaling: adaloraScale,
+};
 
 /** The rank of a site, pruned ones left out. */
 export function adaloraRank(
-  { init_r, rank_pattern }: Pick<z.infer<z.ZodObject<typeof adaloraShape>>, 'init_r' | 'rank_pattern'>,
+  { init_r, rank_pattern }: Pick<PeftAdaloraConfig, 'init_r' | 'rank_pattern'>,
   site: string,
 ): number {
   const left =

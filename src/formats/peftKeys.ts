@@ -3,7 +3,8 @@ import * as z from 'zod';
 
 export const PEFT_VERSION = '0.21.2';
 
-const names = z.union([z.string(), z.array(z.string())]).nullable();
+/** Names of modules, or one pattern. */
+export const names = z.union([z.string(), z.array(z.string())]).nullable();
 const indices = z.array(z.int().nonnegative());
 
 /** A factor that the engine computes with in float32. */

@@ -16,6 +16,11 @@ const PART_ENDS = {
   adalora_B: '.lora_B',
   vera_lambda_b: '.vera_lambda_b',
   vera_lambda_d: '.vera_lambda_d',
+  miss_block: '.miss_block',
+  hira_A: '.hira_A',
+  hira_B: '.hira_B',
+  hira_embedding_A: '.hira_embedding_A',
+  hira_embedding_B: '.hira_embedding_B',
 } as const;
 export type AdapterPart = keyof typeof PART_ENDS;
 const PARTS = Object.keys(PART_ENDS) as AdapterPart[];

@@ -15,6 +15,15 @@ export function nameEnd(what: string, pattern: string): NameTest {
   return matching(what, `(.*\\.)?(${pattern})$`, pattern);
 }
 
+/** What patterns by nameEnd give a module: the first that matches (as PEFT's get_pattern_key); undefined where none does. */
+export function patternValue(
+  what: string,
+  patterns: Readonly<Record<string, number>>,
+  name: string,
+): number | undefined {
+  return Object.entries(patterns).find(([pattern]) => nameEnd(what, pattern)(name))?.[1];
+}
+
 /** One of modules_to_save, where it takes modules from the targets: a module or what it is a part of. */
 export function savedModule(what: string, pattern: string): NameTest {
   return matching(what, `(^|.*\\.)${pattern}($|\\..*)`, pattern);

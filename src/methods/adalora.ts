@@ -197,13 +197,15 @@ export const adalora: Method<AdaloraConfig> = {
     return add(weight, matmul(param('adalora_B'), scaled, { alpha: scaleOf(c) }));
   },
 
-  factors(c, { site, value }) {
-    if (rankOf(c, site) === 0) return { b: matrix(site.out, 0), a: matrix(0, site.in) };
-    const lambda = value('adalora_E').data;
-    const left = Array.from(lambda, (x) => x !== 0);
-    const b = scaled(kept(value('adalora_B'), 1, left), scaleOf(c));
-    return { b, a: scaleRows(scaled(kept(value('adalora_A'), 0, left)), lambda.filter(Boolean)) };
-  },
+  factors:
+    (c) =>
+    ({ site, value }) => {
+      if (rankOf(c, site) === 0) return { b: matrix(site.out, 0), a: matrix(0, site.in) };
+      const lambda = value('adalora_E').data;
+      const left = Array.from(lambda, (x) => x !== 0);
+      const b = scaled(kept(value('adalora_B'), 1, left), scaleOf(c));
+      return { b, a: scaleRows(scaled(kept(value('adalora_A'), 0, left)), lambda.filter(Boolean)) };
+    },
 
   penalty(c, { names, param }) {
     const distances = names.flatMap((name): Tensor[] => {

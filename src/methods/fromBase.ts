@@ -132,12 +132,14 @@ export function fromBaseMethod<C extends LoraConfig>(
       return add(residual, through(kept, param('lora_A'), param('lora_B'), s * scale));
     },
 
-    factors(c, { site, value }) {
-      const [a, b] = (['lora_A', 'lora_B'] as const).map((part) =>
-        joined(part, value(part), value(FROZEN[part])),
-      );
-      return { b: scaled(b, scaleOf(c, site)), a: scaled(a) };
-    },
+    factors:
+      (c) =>
+      ({ site, value }) => {
+        const [a, b] = (['lora_A', 'lora_B'] as const).map((part) =>
+          joined(part, value(part), value(FROZEN[part])),
+        );
+        return { b: scaled(b, scaleOf(c, site)), a: scaled(a) };
+      },
 
     merge(c, context, weight) {
       const { a, b } = both(context);

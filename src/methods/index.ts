@@ -3,6 +3,7 @@ import { adalora } from './adalora.js';
 import { bitfit } from './bitfit.js';
 import { dora } from './dora.js';
 import { full } from './full.js';
+import { hira } from './hira.js';
 import { houlsby } from './houlsby.js';
 import { lin } from './lin.js';
 import { loftq } from './loftq.js';
@@ -10,6 +11,7 @@ import { lora } from './lora.js';
 import { lorafa } from './lorafa.js';
 import { loraplus } from './loraplus.js';
 import type { Method } from './method.js';
+import { miss } from './miss.js';
 import { olora } from './olora.js';
 import { pfeiffer } from './pfeiffer.js';
 import { pissa } from './pissa.js';
@@ -28,6 +30,8 @@ export const methods = {
   loftq,
   adalora,
   vera,
+  miss,
+  hira,
   bitfit,
   full,
   houlsby,

@@ -60,10 +60,14 @@ export const loraLayerShape = {
 const loraLayerOptions = z.object(loraLayerShape);
 
 /** The choice that checked options make. Throws UserError, prefixed with `place`, where two contradict. */
-export function layerChoice(place: string, c: z.output<typeof layerOptions>): TargetChoice {
+export function layerChoice(
+  place: string,
+  c: z.output<typeof layerOptions> & Partial<Pick<z.output<typeof loraLayerOptions>, 'exclude_modules'>>,
+): TargetChoice {
   const layers = numbersOf(c.layers_to_transform);
   const choice: TargetChoice = {
     targetModules: parseTargets(c.target_modules),
+    ...given('excludeModules', c.exclude_modules && parseTargets(c.exclude_modules)),
     ...given('layersToTransform', layers),
     ...given('layersPattern', patternsOf(c.layers_pattern)),
     ...given('modulesToSave', namesOf(c.modules_to_save)),
@@ -82,10 +86,9 @@ export function layerChoice(place: string, c: z.output<typeof layerOptions>): Ta
 
 /** The same with what LoRA and its descendants have beside it. */
 export function loraLayerChoice(place: string, c: z.output<typeof loraLayerOptions>): TargetChoice & Extras {
-  const { exclude_modules: exclude, trainable_token_indices: tokens } = c;
+  const { trainable_token_indices: tokens } = c;
   return {
     ...layerChoice(place, c),
-    ...given('excludeModules', exclude && parseTargets(exclude)),
     bias: c.bias,
     ...given('trainableTokenIndices', typeof tokens === 'string' ? numbersOf(tokens) : tokens),
   };
@@ -93,10 +96,9 @@ export function loraLayerChoice(place: string, c: z.output<typeof loraLayerOptio
 
 /** That in PEFT's words. */
 export function loraLayersToPeft(c: TargetChoice & Extras) {
-  const { excludeModules: exclude, trainableTokenIndices: tokens } = c;
+  const { trainableTokenIndices: tokens } = c;
   return {
     ...layersToPeft(c),
-    ...given('exclude_modules', typeof exclude === 'object' ? [...exclude] : exclude),
     bias: c.bias,
     ...given('ensure_weight_tying', c.ensureWeightTying),
     ...given('trainable_token_indices', tokens as PeftLoraConfig['trainable_token_indices']),
@@ -120,9 +122,10 @@ export function loraLayersFromPeft(
 
 /** A choice in PEFT's words. */
 export function layersToPeft(c: TargetChoice) {
-  const { targetModules, layersToTransform, layersPattern, modulesToSave } = c;
+  const { targetModules, excludeModules: exclude, layersToTransform, layersPattern, modulesToSave } = c;
   return {
     target_modules: typeof targetModules === 'string' ? targetModules : [...targetModules],
+    ...given('exclude_modules', typeof exclude === 'object' ? [...exclude] : exclude),
     ...given('layers_to_transform', layersToTransform && [...layersToTransform]),
     ...given('layers_pattern', layersPattern && [...layersPattern]),
     ...given('fan_in_fan_out', c.fanInFanOut),

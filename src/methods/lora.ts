@@ -47,7 +47,11 @@ export interface LoraConfig extends TargetChoice, Extras {
 
 /** LoRA's options, by PEFT's names; its descendants extend them. */
 export const loraOptions = z.strictObject({
-  r: z.int().positive().default(8).describe('rank of the update (VeRA: 256 if not given)'),
+  r: z
+    .int()
+    .positive()
+    .default(8)
+    .describe('rank of the update (VeRA: 256, MiSS: 64, HiRA: 32 if not given)'),
   lora_alpha: z.number().positive().optional().describe('α: the update is scaled by α/r (default: 2r)'),
   lora_dropout: z.number().min(0).lt(1).default(0).describe("dropout of A's input while training"),
   ...loraLayerShape,
@@ -202,12 +206,16 @@ function biasStart(c: LoraConfig, r: number, out: number): NonNullable<Trainable
   };
 }
 
-/** s·B·A of an embedding's tokens, [tokens, out] for ids of any shape. */
-export function embeddingUpdate({ ids, param }: Pick<EmbeddingContext, 'ids' | 'param'>, s: number): Tensor {
-  const a = gather(transpose(param('lora_embedding_A'), [1, 0]), ids);
+/** s·B·A of an embedding's tokens, [tokens, out] for ids of any shape; `stem` begins the names of A and B. */
+export function embeddingUpdate(
+  { ids, param }: Pick<EmbeddingContext, 'ids' | 'param'>,
+  s: number,
+  stem = 'lora_embedding',
+): Tensor {
+  const a = gather(transpose(param(`${stem}_A`), [1, 0]), ids);
   const r = a.shape[a.rank - 1];
   const tokens = ids.shape.reduce<Dim>((n, dim) => mulDims(n, dim), 1);
-  return matmul(reshape(a, [tokens, r]), param('lora_embedding_B'), { transB: true, alpha: s });
+  return matmul(reshape(a, [tokens, r]), param(`${stem}_B`), { transB: true, alpha: s });
 }
 
 /** What B·A is multiplied with at a site: α/r, or α/√r with rsLoRA. */
@@ -270,10 +278,12 @@ export const lora: Method<LoraConfig> = {
     return add(weight, matmul(param('lora_embedding_A'), param('lora_embedding_B'), transposed));
   },
 
-  factors(c, { site, value }) {
-    const stem = site.kind === 'embedding' ? 'lora_embedding' : 'lora';
-    return { b: scaled(value(`${stem}_B`), scaleOf(c, site)), a: scaled(value(`${stem}_A`)) };
-  },
+  factors:
+    (c) =>
+    ({ site, value }) => {
+      const stem = site.kind === 'embedding' ? 'lora_embedding' : 'lora';
+      return { b: scaled(value(`${stem}_B`), scaleOf(c, site)), a: scaled(value(`${stem}_A`)) };
+    },
 
   mergeBias: (c) =>
     c.loraBias

@@ -108,7 +108,7 @@ export interface StepContext {
 export interface MethodCard {
   /** As its paper writes it; no two methods share one. */
   readonly title: string;
-  /** The paper: "arXiv:2106.09685". */
+  /** The paper: "arXiv:2106.09685", or "OpenReview:TwJrTz9cRS" of one that is not there. */
   readonly paper: string;
   /** Parameters that train, as a formula. */
   readonly parameters: string;
@@ -174,9 +174,9 @@ export interface Method<C> {
   merge?(config: C, context: MergeContext, weight: Tensor): Tensor;
   /**
    * What `merge` adds to the site's matrix, as a product b [out, r]·a [r, in] with its scale in it (of an embedding too, whose
-   * matrix is the transpose, with `in` the vocabulary); absent: it is none, or is not known as one.
+   * matrix is the transpose, with `in` the vocabulary); absent or undefined: it is none, or is not known as one.
    */
-  factors?(config: C, values: SiteValues): Factors;
+  factors?(config: C): ((values: SiteValues) => Factors) | undefined;
   /** The same for the bias [out] of a linear site; absent or undefined: the config changes no bias. */
   mergeBias?(config: C): ((context: MergeContext, bias: Tensor) => Tensor) | undefined;
   /** Peak learning rate for so many rows, where none is given; absent: 2e-4. */

@@ -1,8 +1,8 @@
 import { UserError } from '../base/errors.js';
 import { energy, matrix } from '../base/linalg/matrix.js';
 import { productSvd } from '../base/linalg/svd.js';
-import { type AdapterFiles, type AdapterTensor, kindName } from '../formats/peft.js';
-import { scalingOf } from '../formats/peftConfig.js';
+import type { AdapterFiles, AdapterTensor } from '../formats/peft.js';
+import { kindName, scalingOf } from '../formats/peftConfig.js';
 import { adapterKey, adapterSites } from '../formats/peftNames.js';
 import {
   capturedBy,

@@ -118,14 +118,16 @@ export const vera: Method<VeraConfig> = {
     return add(weight, matmul(mul(mul(b, lambdaD), reshape(lambdaB, [context.site.out, 1])), a));
   },
 
-  factors(_, { site, value, shared }) {
-    const b = firstRows(scaled(shared('vera_B')), site.out);
-    const a = firstColumns(scaled(shared('vera_A')), site.in);
-    return {
-      b: scaleRows(b, value('vera_lambda_b').data),
-      a: scaleRows(a, value('vera_lambda_d').data),
-    };
-  },
+  factors:
+    () =>
+    ({ site, value, shared }) => {
+      const b = firstRows(scaled(shared('vera_B')), site.out);
+      const a = firstColumns(scaled(shared('vera_A')), site.in);
+      return {
+        b: scaleRows(b, value('vera_lambda_b').data),
+        a: scaleRows(a, value('vera_lambda_d').data),
+      };
+    },
 };
 
 /** A shared random matrix, Kaiming uniform as in PEFT: U(-√(6/n), √(6/n)) over n columns. */

@@ -62,7 +62,7 @@ function choiceOf(config: PeftConfig): TargetChoice {
     targetModules: targets ?? DEFAULT_TARGETS,
     ...given(
       'excludeModules',
-      config.peft_type === 'VERA' ? undefined : (config.exclude_modules ?? undefined),
+      'exclude_modules' in config ? (config.exclude_modules ?? undefined) : undefined,
     ),
     ...given('layersToTransform', layers === null ? undefined : listed(layers)),
     ...given('layersPattern', patterns === null ? undefined : listed(patterns)),

@@ -68,14 +68,23 @@ describe('the forecast of a run', () => {
     expect(full.weights).toBe(0);
   });
 
-  it.each(['dora', 'vera', 'adalora', 'pissa', 'houlsby', 'lin', 'prefix', 'prompt', 'lorafa'] as const)(
-    'is there for method %s',
-    (method) => {
-      const { total, activations } = forecast({}, { method });
-      expect(activations).toBeGreaterThan(0);
-      expect(Number.isSafeInteger(total)).toBe(true);
-    },
-  );
+  it.each([
+    'dora',
+    'vera',
+    'miss',
+    'hira',
+    'adalora',
+    'pissa',
+    'houlsby',
+    'lin',
+    'prefix',
+    'prompt',
+    'lorafa',
+  ] as const)('is there for method %s', (method) => {
+    const { total, activations } = forecast({}, { method });
+    expect(activations).toBeGreaterThan(0);
+    expect(Number.isSafeInteger(total)).toBe(true);
+  });
 
   it('micro-batches hold as many of the longest rows as there is room for, and one at least', () => {
     expect(largestMicroBatch(256, 1024, 8)).toEqual({ rows: 4, length: 256 });

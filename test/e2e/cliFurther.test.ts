@@ -36,7 +36,7 @@ async function further(adapter: string, output: string, more: readonly string[] 
   return { loss: first!.loss as number, config: await readJsonFile(root, output, 'adapter_config.json') };
 }
 
-it.each(['lora', 'dora', 'adalora', 'vera', 'pissa', 'prefix', 'pfeiffer'])(
+it.each(['lora', 'dora', 'adalora', 'vera', 'miss', 'hira', 'pissa', 'prefix', 'pfeiffer'])(
   'goes on from an adapter of %s',
   async (method) => {
     const trained = await run(root, [...training, '--method', method, '--output', method, ...steps]);

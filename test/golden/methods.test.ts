@@ -19,7 +19,7 @@ const { runtime, scratch } = openSuite('methods');
 const cases = readdirSync(golden('fixtures-methods'));
 
 it('has a fixture of every method that PEFT has', () => {
-  for (const method of ['dora', 'vera', 'loraplus', 'lorafa']) {
+  for (const method of ['dora', 'vera', 'miss', 'hira', 'loraplus', 'lorafa']) {
     expect(
       cases.some((name) => name.endsWith(`-${method}`)),
       method,

@@ -108,6 +108,17 @@ const subjects: Record<MethodName, Subject> = {
     count: (sites) => total(sites.map((s) => 20 + s.out)),
     loadedAs: 'vera',
   },
+  miss: {
+    // Of the inputs some fill a shard only in part.
+    options: { ...all, r: 5, missDropout: 0.1 },
+    count: (sites) => total(sites.map((s) => 5 * s.out)),
+    loadedAs: 'miss',
+  },
+  hira: {
+    options: { ...all, r: 3, hiraDropout: 0.1 },
+    count: loraCount(3),
+    loadedAs: 'hira',
+  },
   houlsby: {
     options: { bottleneckSize: 5, nonLinearity: 'tanh' },
     count: adapterCount(5, 2),
@@ -210,6 +221,32 @@ const variants: Record<string, Subject & { method: MethodName }> = {
       total(onlyOf(sites, 'k_proj').map((s) => 6 + 2 * s.out)) + total(ownSizes(model, /norm\.weight$/)),
     loadedAs: 'vera',
     needsBiases: true,
+  },
+  'miss, mini': {
+    method: 'miss',
+    options: { ...all, r: 6, miniR: 8, initWeights: 'mini', missDropout: 0.1 },
+    count: (sites) => 6 * 8 * sites.length,
+    loadedAs: 'miss',
+  },
+  'miss, bat': {
+    method: 'miss',
+    options: { ...all, r: 4, initWeights: 'bat' },
+    count: (sites) => total(sites.map((s) => 4 * s.out)),
+    loadedAs: 'miss',
+  },
+  'miss, with biases and norms': {
+    method: 'miss',
+    options: { r: 4, bias: 'lora_only', modulesToSave: ['norm'], targetModules: ['k_proj'] },
+    count: (sites, model) =>
+      total(onlyOf(sites, 'k_proj').map((s) => 5 * s.out)) + total(ownSizes(model, /norm\.weight$/)),
+    loadedAs: 'miss',
+    needsBiases: true,
+  },
+  'hira, of embedding and head': {
+    method: 'hira',
+    options: { r: 2, targetModules: ['embed_tokens', 'lm_head'], excludeModules: ['q_proj'] },
+    count: (_, { config: c }) => 2 * 2 * (c.vocabSize + c.hiddenSize),
+    loadedAs: 'hira',
   },
   'lora, in the leading inputs': {
     method: 'lora',
@@ -340,7 +377,7 @@ describe.each(MODELS)('%s', (folder) => {
     it('its factors, where its change is a product, multiply to what merging adds', async () => {
       const adapter = await moved();
       const products = productsOf(adapter, model);
-      expect(products.size > 0).toBe(method.factors !== undefined);
+      expect(products.size > 0).toBe(method.factors?.(adapter.config) !== undefined);
       const { sites } = model;
       const { tensors } = products.size > 0 ? mergedTensors(runtime, model, adapter) : { tensors: [] };
       for (const [site, factors] of products) {

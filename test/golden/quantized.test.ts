@@ -18,13 +18,15 @@ import { slopeAlong } from './finiteDifferences.js';
 import { golden, relativeError } from './reference.js';
 
 // A quantized base against a float32 model that has its dequantized weights: the same losses and gradients, for methods
-// that only multiply with the base (lora, vera) and one that also takes norms of it (dora). And against itself: the
+// that only multiply with the base (lora, vera, miss), one that also takes norms of it (dora) and one that takes its elements (hira). And against itself: the
 // gradients are those of the loss that the quantized base has.
 
 const METHODS: Partial<Record<MethodName, object>> = {
   lora: { r: 3, loraAlpha: 6, loraDropout: 0.1 },
   dora: { r: 3, loraAlpha: 6, loraDropout: 0.1 },
   vera: { r: 20, veraDropout: 0 },
+  miss: { r: 5, missDropout: 0.1 },
+  hira: { r: 3, hiraDropout: 0.1 },
 };
 /** With biases, rows of 32 and 48; without, rows of 24, which fill no block. */
 const MODELS = ['qwen2', 'smollm2'];

@@ -47,8 +47,36 @@ export function matmulHalf(x: Tensor, w: Tensor, transB: boolean): Tensor {
   return apply('matmulHalf', matmulHalfOp, [x, w], { transB })[0];
 }
 
+/**
+ * A weight that is used by its elements, in float32: made no sooner than `signal` is there, and freed when what uses it is done.
+ * Of one in float32 so that what is made of it, as its transpose, is not made at load.
+ */
+export const castForOp: Op<null> = {
+  infer: ([w]) => {
+    if (!CAST.has(w.dtype) && w.dtype !== 'float32') throw new Error('needs a number');
+    return [{ dtype: 'float32', shape: w.shape }];
+  },
+  emit: (ctx, [w, signal], _, node) => {
+    const [type, signalType] = node.inputs;
+    return [float32ForOneUse(ctx, w, type, opaqueSignal(signal, signalType))];
+  },
+  vjp: () => [],
+  reference: ([w]) => [w],
+  samples: [],
+};
+
+export function castFor(w: Tensor, signal: Tensor): Tensor {
+  return apply('castFor', castForOp, [w, signal], null)[0];
+}
+
 /** A weight in float32 for one product: made when the signal is there, since the engine does not know the size until then. */
-function float32ForOneUse(ctx: EmitContext, w: string, { shape }: TensorType, signal?: string): string {
+function float32ForOneUse(
+  ctx: EmitContext,
+  w: string,
+  { dtype, shape }: TensorType,
+  signal?: string,
+): string {
   const sizes = ctx.node('Mul', [ctx.int64(shape as number[]), ctx.opaqueOne(signal)])[0];
-  return ctx.float32(ctx.node('Reshape', [w, sizes])[0]);
+  const [late] = ctx.node('Reshape', [w, sizes]);
+  return dtype === 'float32' ? late : ctx.float32(late);
 }

@@ -3,7 +3,8 @@ import * as elementwise from './elementwise.js';
 import { expandOp } from './expand.js';
 import { gatherElementsOp, gatherOp, scatterAddElementsOp, scatterAddRowsOp } from './gather.js';
 import { geluOp } from './gelu.js';
-import { castOp, matmulHalfOp } from './half.js';
+import { matmulHadamardOp } from './hadamard.js';
+import { castForOp, castOp, matmulHalfOp } from './half.js';
 import { headLossOp } from './headLoss.js';
 import { constantOp, inputOp, weightOp } from './leaf.js';
 import { crossEntropyOp, scatterAddScalarOp } from './loss.js';
@@ -11,7 +12,7 @@ import { addmmOp, matmulOp } from './matmul.js';
 import { ropeOp, softmaxOp } from './nn.js';
 import { layerNormOp, rmsNormOp } from './norm.js';
 import { afterOp } from './order.js';
-import { dequantizeOp, matmulQuantizedOp } from './quant.js';
+import { dequantizeForOp, dequantizeOp, matmulQuantizedOp } from './quant.js';
 import { meanOp, rowSquaresOp, sumOp } from './reduce.js';
 import { concatOp, padOp, reshapeOp, sliceOp, splitOp, transposeOp } from './shape.js';
 
@@ -62,9 +63,12 @@ export const ops = {
   crossEntropy: crossEntropyOp,
   headLoss: headLossOp,
   dequantize: dequantizeOp,
+  dequantizeFor: dequantizeForOp,
   matmulQuantized: matmulQuantizedOp,
   cast: castOp,
+  castFor: castForOp,
   matmulHalf: matmulHalfOp,
+  matmulHadamard: matmulHadamardOp,
 } satisfies Record<string, Op<unknown>>;
 
 export type OpName = keyof typeof ops;
@@ -97,6 +101,7 @@ export {
 export { expandTo, zerosLike } from './expand.js';
 export { gather, gatherElements, scatterAddElements, scatterAddRows } from './gather.js';
 export { type GeluApproximation, gelu } from './gelu.js';
+export { frozenFor, matmulHadamard } from './hadamard.js';
 export { cast, matmulHalf } from './half.js';
 export { headLoss } from './headLoss.js';
 export { constant, input, scalar, type WeightAttrs, weight } from './leaf.js';

@@ -17,7 +17,7 @@ afterAll(() => runtime.close());
 
 const LEAVES = ['input', 'weight', 'constant'];
 /** Of weights in half precision only, which are no feeds: half.test.ts tries them. */
-const OF_WEIGHTS = ['cast', 'matmulHalf'];
+const OF_WEIGHTS = ['cast', 'castFor', 'matmulHalf'];
 const STEP = 1e-3;
 
 for (const [name, op] of Object.entries(ops)) {

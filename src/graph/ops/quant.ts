@@ -110,6 +110,26 @@ export function matmulQuantized(
   return apply('matmulQuantized', matmulQuantizedOp, [x, codes, scales], attrs)[0];
 }
 
+/**
+ * The matrix in float32 for one use by its elements: made no sooner than the third input, the signal, is there, and freed when
+ * what uses it is done.
+ */
+export const dequantizeForOp: Op<QuantAttrs> = {
+  ...dequantizeOp,
+  emit: (ctx, [codes, scales, signal], { format, shape }, node) => [
+    matrixForOneUse(ctx, codes, scales, format, shape, opaqueSignal(signal, node.inputs[2])),
+  ],
+  vjp: () => [],
+  samples: dequantizeOp.samples.map(({ attrs, inputs: [codes, scales] }) => ({
+    attrs,
+    inputs: [codes, scales, { dims: [2, 3], constant: true }],
+  })),
+};
+
+export function dequantizeFor([codes, scales]: readonly Tensor[], signal: Tensor, attrs: QuantAttrs): Tensor {
+  return apply('dequantizeFor', dequantizeForOp, [codes, scales, signal], attrs)[0];
+}
+
 const MICROSOFT = { domain: 'com.microsoft' };
 const BNB4 = { block_size: NF4_BLOCK, quant_type: 1, training_mode: 1, transB: 1 };
 
