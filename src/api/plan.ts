@@ -12,7 +12,7 @@ import {
   type RefusedMethod,
   selectMethod,
 } from '../analysis/plan/parameters.js';
-import { type ModelShape, shapeOfConfig, shapeOfDecoder } from '../analysis/plan/shapes.js';
+import { type ModelShape, shapeOfConfig, shapeOfNetwork } from '../analysis/plan/shapes.js';
 import { type StoragePlan, storageOf } from '../analysis/plan/storage.js';
 import { UserError } from '../base/errors.js';
 import type { StoredDType } from '../base/tensor.js';
@@ -199,7 +199,7 @@ async function shapeAt(name: string, path: string): Promise<ModelShape> {
     if (!path.endsWith('.gguf')) return readShape(name, path);
     const { config } = await configOf(await readGguf(path), 'float32');
     // What is trained of it is a conversion to float32.
-    return shapeOfDecoder(name, parseModelConfig(path, config), 'float32');
+    return shapeOfNetwork(name, parseModelConfig(path, config), 'float32');
   }
   const config = join(path, 'config.json');
   if (!(await exists(config))) {

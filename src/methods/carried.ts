@@ -27,7 +27,7 @@ export function resized<M extends Shapes>(model: M, vocabSize: number | undefine
  * UserError where they do not all have as many. `made` begins the sentence.
  */
 export function vocabularyOf(made: string, tensors: Tensors, { config, sites }: Shapes): number | undefined {
-  const matrices = sites.filter(({ kind, role }) => kind === 'embedding' || role === 'head');
+  const matrices = sites.filter(({ role }) => role === 'embedding' || role === 'head');
   const sizes = matrices.map((site) => {
     const { name } = site;
     const matrix =

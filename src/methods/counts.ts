@@ -29,7 +29,7 @@ export function savedCount<C>(
   model: Outline,
 ): number {
   if (leavesModel(method)) return parameterCount(model);
-  if (method.prefix) {
+  if (method.prefix && model.cache) {
     // What a network gave, not the network.
     const { layers, kvHeads, headDim } = model.cache;
     return method.prefix.length(config) * 2 * layers * kvHeads * headDim;

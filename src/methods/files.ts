@@ -3,7 +3,7 @@ import { f32 } from '../base/tensor.js';
 import { copyTokenizer } from '../formats/companions.js';
 import { type AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import type { FoundStart, PeftConfig } from '../formats/peftConfig.js';
-import { adapterSites, isEmbeddingName, splitModuleKey } from '../formats/peftNames.js';
+import { adapterSites, isEmbeddingName, splitAdapterKey, splitModuleKey } from '../formats/peftNames.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, createAdapter, emptyState } from './adapter.js';
 import {
@@ -62,6 +62,22 @@ function tiedCopyOf(config: PeftConfig, trainables: readonly Trainable[]): strin
   )?.name;
 }
 
+/**
+ * Files by the names that the model has for its layers: an adapter that was trained without a head, as on an AutoModel, lacks
+ * the prefix of its class.
+ */
+function withModelNames(files: AdapterFiles, { network, sites, parameters }: BaseModel): AdapterFiles {
+  const { prefix } = network.names;
+  const known = (module: string) =>
+    sites.some(({ name }) => name === module) || parameters.has(`${module}.weight`);
+  const renamed = [...files.tensors].map(([key, tensor]) => {
+    const module = splitAdapterKey(key)?.site ?? splitModuleKey(key)?.module;
+    const lacks = module !== undefined && !known(module) && known(`${prefix}${module}`);
+    return [lacks ? `${prefix}${key}` : key, tensor] as const;
+  });
+  return { ...files, tensors: new Map(renamed) };
+}
+
 /** Reads an adapter folder for a model, as fromReadFiles. */
 export async function loadAdapterFolder(folder: string, model: BaseModel): Promise<Adapter> {
   const own = await ownConfigOf(folder);
@@ -80,7 +96,7 @@ export async function fromReadFiles(
   model: BaseModel,
   onNotice?: (message: string) => void,
 ): Promise<Adapter> {
-  const files = withinTargets(place, read, onNotice);
+  const files = withModelNames(withinTargets(place, read, onNotice), model);
   const tensors = await withoutBaseMatrices(madeFor(place, model), files.tensors, model);
   const { config } = files;
   const head = model.sites.find(({ name }) => name === HEAD);

@@ -19,13 +19,13 @@ export function prefixLength(adapter: Adapter | undefined): number {
  * masks then have columns for the prefix before the others.
  */
 export function behindPrefix(
-  c: CacheLayout,
+  c: CacheLayout | null,
   adapter: Adapter | undefined,
   stream: Stream,
   params: Map<string, Tensor>,
 ): Stream {
   const own = adapter?.method.prefix;
-  if (!adapter || !own) return stream;
+  if (!adapter || !own || !c) return stream;
   const length = prefixLength(adapter);
   for (const { name, shape } of adapter.trainables) params.set(name, input(name, 'float32', shape));
   const all = own.build(adapter.config, (name) => params.get(name)!);

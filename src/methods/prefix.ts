@@ -68,6 +68,11 @@ export const prefix: Method<PrefixConfig> = {
   },
 
   select(c, { cache }) {
+    if (!cache) {
+      throw new UserError(
+        'prefix puts keys and values before those of every layer, and this model takes none (PEFT refuses it, too); prompt is nearest',
+      );
+    }
     const width = cache.kvHeads * cache.headDim;
     const all = 2 * cache.layers * width;
     const tokens = c.numVirtualTokens;

@@ -72,13 +72,14 @@ interface Rows {
   lengths: Int32Array;
   targetRows: Int32Array;
   targetIds: Int32Array;
+  typeIds?: Int32Array;
   starts?: Int32Array;
 }
 
 /** The same rows with `count` virtual tokens before each example, and which position is which (see VIRTUAL). */
 export function withVirtualTokens(micro: Rows, count: number): { micro: Rows; columns: Int32Array } {
   if (count === 0) return { micro, columns: new Int32Array(0) };
-  const { rows, length, starts, lengths } = micro;
+  const { rows, length, starts, lengths, typeIds } = micro;
   const isStart = (at: number, column: number) => (starts ? starts[at] === column : column === 0);
   // Where each position goes, row by row.
   const moved = new Int32Array(rows * length);
@@ -94,6 +95,8 @@ export function withVirtualTokens(micro: Rows, count: number): { micro: Rows; co
     longest = Math.max(longest, column);
   }
   const ids = new Int32Array(rows * longest);
+  // Virtual tokens are of the first type, as in PEFT.
+  const types = new Int32Array(rows * longest);
   const columns = new Int32Array(rows * longest).fill(count);
   const begins = Int32Array.from({ length: rows * longest }, (_, at) => at % longest);
   for (let row = 0; row < rows; row++) {
@@ -101,6 +104,7 @@ export function withVirtualTokens(micro: Rows, count: number): { micro: Rows; co
     for (let i = 0; i < length; i++) {
       const at = row * length + i;
       ids[row * longest + moved[at]] = micro.ids[at];
+      if (typeIds) types[row * longest + moved[at]] = typeIds[at];
       if (i >= lengths[row]) continue;
       if (isStart(at, i)) {
         begin = moved[at] - count;
@@ -111,6 +115,13 @@ export function withVirtualTokens(micro: Rows, count: number): { micro: Rows; co
     }
   }
   const targetRows = micro.targetRows.map((at) => Math.floor(at / length) * longest + moved[at]);
-  const wider = { ...micro, length: longest, ids, lengths: wholes, targetRows };
+  const wider = {
+    ...micro,
+    length: longest,
+    ids,
+    lengths: wholes,
+    targetRows,
+    ...(typeIds && { typeIds: types }),
+  };
   return { micro: starts ? { ...wider, starts: begins } : wider, columns };
 }

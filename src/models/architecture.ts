@@ -1,16 +1,26 @@
 /** What every network answers, so that training, serving and methods know none by name. */
+import { UserError } from '../base/errors.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { ModelConfig, RopeConfig, Sites, Stream } from './model.js';
 
 /** Tables that a network's graphs take beside token ids. Layers name them by their place in the lists. */
 export interface StreamSpec {
+  /** What a position sees of its row: itself and what is before it, or all but the padding (an encoder). */
+  readonly attends: 'causal' | 'both';
   /** Query heads that share a key head: a mask has rows for each of them. */
   readonly groups: number;
-  /** A mask each: how many positions back a query sees, itself included; null: all of them. */
+  /** A mask each: how many positions back, or to either side, a query sees, itself included; null: all of them. */
   readonly windows: readonly (number | null)[];
   /** Rotary embeddings, a pair of tables each. */
   readonly ropes: readonly RopeConfig[];
+  /** Types that tokens have, by the text of a pair that they are of; 0: none. */
+  readonly types: number;
+  /** Number of the position that a row begins at: 0, of RoBERTa the one behind its padding token's. */
+  readonly firstPosition: number;
 }
+
+/** What a decoder's stream has beside what differs from one to the other. */
+export const DECODER_STREAM = { attends: 'causal', types: 0, firstPosition: 0 } as const;
 
 /** What is kept of each position between decoding steps: a key and a value a layer, [kvHeads, headDim]. */
 export interface CacheLayout {
@@ -26,23 +36,46 @@ export interface NetworkNames {
   /** Before the number of a layer: "model.layers." */
   readonly layers: string;
   /** The matrix that gives logits, and the embedding that it shares where it is tied; without `.weight`. */
-  readonly head: string;
+  readonly head?: string;
   readonly embedding: string;
+  /** The layer that makes one vector of a row, where there is one; without `.weight`. */
+  readonly pooler?: string;
+  /** Names of what other programs put on such a network, as a head of masked tokens: left out without a word. */
+  readonly others?: RegExp;
 }
 
 /** A network bound to its configuration: all that graphs are built of. It knows no weights, only their names. */
 export interface Network {
   readonly config: ModelConfig;
   readonly stream: StreamSpec;
-  readonly cache: CacheLayout;
+  /** The keys and values of its layers; null where these take none from before the sequence. */
+  readonly cache: CacheLayout | null;
   readonly names: NetworkNames;
   /**
    * Hidden states after the last norm, [batch·seq, hidden]. `boundary` is told what enters each layer, and what leaves
    * the last: all that connects one with the next.
    */
   forward(sites: Sites, stream: Stream, boundary?: (x: Tensor) => void): Tensor;
-  /** Logits over the vocabulary for rows of hidden states: [n, hidden] to [n, vocab]. */
+  /** Logits over the vocabulary for rows of hidden states: [n, hidden] to [n, vocab]; absent: an encoder. */
+  lmHead?(sites: Sites, hidden: Tensor): Tensor;
+  /** What an encoder makes of the hidden states of first tokens, [n, hidden] to [n, hidden]; absent where it has none. */
+  pooler?(sites: Sites, first: Tensor): Tensor;
+}
+
+/** A network that predicts the next token. */
+export interface LanguageModel extends Network {
+  readonly cache: CacheLayout;
   lmHead(sites: Sites, hidden: Tensor): Tensor;
+}
+
+/**
+ * The network as one that predicts the next token. Throws UserError where it is an encoder; `refusal` says what that does not
+ * do: "does not generate".
+ */
+export function languageModel(network: Network, refusal: string): LanguageModel {
+  const { lmHead, cache, config } = network;
+  if (!lmHead || !cache) throw new UserError(`${config.modelType} is an encoder: it ${refusal}`);
+  return { ...network, lmHead, cache };
 }
 
 /** One entry of the architecture table, by the `model_type` of config.json. */

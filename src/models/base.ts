@@ -10,7 +10,14 @@ import type { Tensor } from '../graph/tensor.js';
 import { parseModelConfig } from './index.js';
 import { findQuantized, type QuantizedTensor, quantizedWeight, withQuantized } from './quantized.js';
 import { type Described, describe, transposedIn } from './shape.js';
-import { refuseMoreLayers, settleHead, unusedNotice, withPrefix, withTransposed } from './weights.js';
+import {
+  refuseMoreLayers,
+  settleHead,
+  settlePooler,
+  unusedNotice,
+  withPrefix,
+  withTransposed,
+} from './weights.js';
 
 /** A pre-trained model on disk: nothing of its weights is in memory. */
 export interface BaseModel extends Described {
@@ -50,7 +57,7 @@ export async function openModel(folder: string, { onNotice }: OpenOptions = {}):
   refuseMoreLayers(place, configured.network, found);
   const named = withPrefix(found, configured);
   const { config, checkpoint: stored, notice } = await settleHead(configured.network, named);
-  const described = describe(config);
+  const described = describe(settlePooler(config, configured.network, stored));
   const { parameters } = described;
   const quantized = findQuantized(stored, parameters);
   const transposed = transposedIn(described.sites);
@@ -69,7 +76,8 @@ export async function openModel(folder: string, { onNotice }: OpenOptions = {}):
       throw new UserError(`${info.file}: tensor "${name}" is ${info.dtype}, expected F32, F16, BF16 or F64`);
     }
   }
-  for (const told of [notice, unusedNotice(checkpoint, parameters)]) if (told) onNotice?.(told);
+  const unused = unusedNotice(checkpoint, parameters, described.network.names);
+  for (const told of [notice, unused]) if (told) onNotice?.(told);
   const files = [...new Set([...stored.tensors.values()].map((t) => t.file))];
   const weightsFolder = commonFolder(await Promise.all(files.map((f) => realpath(f))));
   return { folder: stored.folder, checkpoint, quantized, weightsFolder, transposed, ...described };

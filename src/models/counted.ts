@@ -1,4 +1,4 @@
-/** Models that are only counted here, GPT-3, BERT, RoBERTa and DeBERTa: their shapes by their config.json. */
+/** Models that are only counted here, GPT-3 and DeBERTa: their shapes by their config.json. */
 import * as z from 'zod';
 import { checkJson } from '../formats/io/json.js';
 import type { ModelConfig, Role, Site } from './model.js';
@@ -77,23 +77,8 @@ export const countedModels: Readonly<Record<string, (place: string, config: unkn
       maxPositions: c.n_positions,
     });
   },
-  bert: (place, config) => encoder('bert', 2, checkJson(place, config, bertKeys)),
-  roberta: (place, config) => encoder('roberta', 2, checkJson(place, config, bertKeys)),
   'deberta-v2': (place, config) => deberta(checkJson(place, config, debertaKeys)),
 };
-
-/** BERT and RoBERTa, with the pooler that both have. */
-function encoder(modelType: string, types: number, c: z.output<typeof bertKeys>): CountedModel {
-  const d = c.hidden_size;
-  const { collect, linear, norm, plain, embedding } = collector();
-  embedding('model.embed_tokens', c.vocab_size, d);
-  plain('model.embed_positions.weight', [c.max_position_embeddings, d]);
-  plain('model.embed_types.weight', [c.type_vocab_size ?? types, d]);
-  norm('model.embed_norm', d);
-  for (let layer = 0; layer < c.num_hidden_layers; layer++) encoderBlock(linear, norm, layer, c);
-  linear('pooler.dense', 'pooler', d, d);
-  return collect(encoderSizes(modelType, c));
-}
 
 /**
  * DeBERTa v2 and v3 (transformers' DebertaV2Model): no pooler; embeddings of relative positions that all layers share,

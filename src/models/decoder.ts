@@ -1,23 +1,24 @@
 import { mulDims } from '../base/dims.js';
 import { add, mul, reshape, rmsNorm, scalar, split, transpose } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Network, NetworkNames } from './architecture.js';
+import { DECODER_STREAM, type Network, type NetworkNames } from './architecture.js';
 import { attend, capped, rotated } from './blocks/attention.js';
 import { gatedMlp } from './blocks/mlp.js';
 import type { DecoderConfig, KeyValue, Sites, Stream } from './model.js';
 
-const NAMES: NetworkNames = {
+const NAMES = {
   prefix: 'model.',
   layers: 'model.layers.',
   head: 'lm_head',
   embedding: 'model.embed_tokens',
-};
+} satisfies NetworkNames;
 
 /** The network of a decoder of the Llama family. */
 export function decoderNetwork(c: DecoderConfig): Network {
   return {
     config: c,
     stream: {
+      ...DECODER_STREAM,
       groups: c.heads / c.kvHeads,
       windows: windowsOf(c),
       ropes: c.ropes,

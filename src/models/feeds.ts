@@ -1,11 +1,10 @@
+import { UserError } from '../base/errors.js';
 import { f32, type HostTensor } from '../base/tensor.js';
 import type { Feeds } from '../graph/runtime/session.js';
 import type { StreamSpec } from './architecture.js';
+import { decodingMask, fillCausalMask, fillMutualMask, fillWholeMask } from './masks.js';
 import { lengthsLike, ropeTables } from './rope.js';
-import { tableName } from './stream.js';
-
-/** Score of a position that may not be seen; far below any real one, and finite, so that no row is NaN. */
-export const HIDDEN = -1e9;
+import { isMaskPerQuery, TYPE_IDS, tableName } from './stream.js';
 
 /** Rows of tokens, right-padded. */
 export interface Rows {
@@ -13,6 +12,10 @@ export interface Rows {
   length: number;
   /** [rows, length] */
   ids: Int32Array;
+  /** Tokens of each row that are not padding. */
+  lengths: Int32Array;
+  /** [rows, length], which text of its row each token is of, from 0; absent: the first. */
+  typeIds?: Int32Array;
   /** Of packed rows: [rows, length], the column in which the example that a position belongs to begins. */
   starts?: Int32Array;
 }
@@ -43,15 +46,18 @@ export class SequenceFeeds {
   }
 
   /** Feeds for rows that are one example each, or for packed ones: positions restart, and nothing sees across. */
-  feeds({ rows, length, ids, starts }: Rows): Feeds {
+  feeds(given: Rows): Feeds {
+    const { rows, length, ids, starts } = given;
+    const { attends, types, firstPosition } = this.spec;
+    const first = firstPosition + this.prefix;
     const position = starts ? (at: number) => (at % length) - starts[at] : (at: number) => at % length;
-    const positions = BigInt64Array.from({ length: rows * length }, (_, at) =>
-      BigInt(this.prefix + position(at)),
-    );
+    const positions = BigInt64Array.from({ length: rows * length }, (_, at) => BigInt(first + position(at)));
+    const causal = () => (starts ? this.packedMasks(rows, length, starts) : this.causalMasks(length));
     return {
       ids: { dtype: 'int32', dims: [rows, length], data: ids },
       positions: { dtype: 'int64', dims: [rows, length], data: positions },
-      ...(starts ? this.packedMasks(rows, length, starts) : this.causalMasks(length)),
+      ...(types > 0 && { [TYPE_IDS]: { dtype: 'int32', dims: [rows, length], data: this.typesOf(given) } }),
+      ...(attends === 'causal' ? causal() : this.mutualMasks(given)),
       ...this.rotaryTables(this.prefix + length),
     };
   }
@@ -115,6 +121,33 @@ export class SequenceFeeds {
     return masks;
   }
 
+  /** Masks of rows that see all of themselves but their padding: one row for all queries where that is the same for each. */
+  private mutualMasks({ rows, length, lengths, starts }: Rows): Tables {
+    const { groups } = this.spec;
+    const keys = this.prefix + length;
+    return this.masksOf((window) => {
+      const queries = isMaskPerQuery(window, starts !== undefined) ? groups * length : 1;
+      const size = queries * keys;
+      const data = new Float32Array(rows * size);
+      for (let row = 0; row < rows; row++) {
+        const own = data.subarray(row * size, (row + 1) * size);
+        const start = starts?.subarray(row * length, (row + 1) * length);
+        if (queries === 1) fillWholeMask(own, lengths[row], this.prefix);
+        else fillMutualMask(own, groups, length, window, lengths[row], start, this.prefix);
+      }
+      return f32(data, [rows, 1, queries, keys]);
+    });
+  }
+
+  /** Throws UserError for a type that the model has no embedding of. */
+  private typesOf({ rows, length, typeIds }: Rows): Int32Array {
+    const { types } = this.spec;
+    const unknown = typeIds?.find((type) => type < 0 || type >= types);
+    if (unknown !== undefined)
+      throw new UserError(`a token has the type ${unknown}, and the model has types below ${types}`);
+    return typeIds ?? new Int32Array(rows * length);
+  }
+
   private packedMasks(rows: number, length: number, starts: Int32Array): Tables {
     const { groups } = this.spec;
     const keys = this.prefix + length;
@@ -128,52 +161,4 @@ export class SequenceFeeds {
       return f32(data, [rows, 1, groups * length, keys]);
     });
   }
-}
-
-/**
- * Fills [groups·length, prefix + length] so that query i sees keys up to its own and no further back than the window, or
- * than the column `starts[i]` of packed rows; of the prefix, which stands before each example, what the window reaches.
- */
-export function fillCausalMask(
-  data: Float32Array,
-  groups: number,
-  length: number,
-  window: number | null,
-  starts?: Int32Array,
-  prefix = 0,
-): void {
-  const keys = prefix + length;
-  for (let i = 0; i < length; i++) {
-    const row = data.subarray(i * keys, (i + 1) * keys);
-    const start = starts?.[i] ?? 0;
-    const first = Math.max(start, window === null ? 0 : i - window + 1);
-    const reached = window === null ? 0 : Math.max(0, prefix + i - start - window + 1);
-    row.fill(HIDDEN);
-    row.fill(0, Math.min(reached, prefix), prefix);
-    row.fill(0, prefix + first, prefix + i + 1);
-  }
-  for (let g = 1; g < groups; g++) data.copyWithin(g * length * keys, 0, length * keys);
-}
-
-/**
- * Mask [groups·n, room + n] of n new queries at positions from `start`. Keys: the cache's room, filled up to `start`, then
- * the new ones.
- */
-function decodingMask(
-  groups: number,
-  n: number,
-  start: number,
-  room: number,
-  window: number | null,
-): Float32Array {
-  const keys = room + n;
-  const mask = new Float32Array(groups * n * keys).fill(HIDDEN);
-  for (let i = 0; i < n; i++) {
-    const row = mask.subarray(i * keys, (i + 1) * keys);
-    const first = window === null ? 0 : Math.max(0, start + i - window + 1);
-    row.fill(0, Math.min(first, start), start);
-    row.fill(0, room + Math.max(0, first - start), room + i + 1);
-  }
-  for (let g = 1; g < groups; g++) mask.copyWithin(g * n * keys, 0, n * keys);
-  return mask;
 }

@@ -3,7 +3,7 @@ import { mulDims } from '../base/dims.js';
 import { checkJson } from '../formats/io/json.js';
 import { add, reshape, split, transpose } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Architecture, Network } from './architecture.js';
+import { type Architecture, DECODER_STREAM, type Network } from './architecture.js';
 import { ACTIVATIONS, type Activation, activationOf } from './blocks/activation.js';
 import { attend, rotated } from './blocks/attention.js';
 import { layerNormed } from './blocks/norm.js';
@@ -85,7 +85,7 @@ const NAMES = {
 function network(c: GptNeoxConfig): Network {
   return {
     config: c,
-    stream: { groups: 1, windows: [null], ropes: [c.rope] },
+    stream: { ...DECODER_STREAM, groups: 1, windows: [null], ropes: [c.rope] },
     cache: { layers: c.layers, kvHeads: c.heads, headDim: c.headDim },
     names: NAMES,
     forward: (sites, stream, boundary) => forward(c, sites, stream, boundary),

@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { nearest, UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import type { Architecture, Network } from './architecture.js';
+import { bert } from './bert.js';
 import { gemma } from './gemma.js';
 import { gemma2 } from './gemma2.js';
 import { gemma3_text } from './gemma3_text.js';
@@ -15,7 +16,9 @@ import { olmo2 } from './olmo2.js';
 import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
 import { qwen3 } from './qwen3.js';
+import { roberta } from './roberta.js';
 import { smollm3 } from './smollm3.js';
+import { xlm_roberta } from './xlm-roberta.js';
 
 /** Every architecture, by the `model_type` of config.json. */
 export const architectures: Record<string, Architecture> = {
@@ -32,6 +35,9 @@ export const architectures: Record<string, Architecture> = {
   gemma3_text,
   gpt2,
   gpt_neox,
+  bert,
+  roberta,
+  'xlm-roberta': xlm_roberta,
 };
 
 /** Reads a parsed config.json by its `model_type`. `place` names the file in errors. */

@@ -16,6 +16,7 @@ export const ROLES = [
   'mlp.down',
   'embedding',
   'positions',
+  'types',
   'pooler',
   'head',
 ] as const;
@@ -81,7 +82,9 @@ export interface Stream {
   ids: Tensor;
   /** int64 [batch, seq] */
   positions: Tensor;
-  /** Added to attention scores, one for each window: [1 or batch, 1, groups·seq, keys], 0 or very negative. */
+  /** int32 [batch, seq], of a network that has types of tokens. */
+  typeIds?: Tensor;
+  /** Added to attention scores, one for each window: [1 or batch, 1, groups·seq or 1, keys], 0 or very negative. */
   masks: readonly Tensor[];
   /** Rotary tables, each [positions, dim/2]. */
   rotaries: readonly { cos: Tensor; sin: Tensor }[];
@@ -150,6 +153,8 @@ export interface ModelConfig {
   /** Longest sequence the model was made for. */
   maxPositions: number;
   tieWordEmbeddings: boolean;
+  /** Whether an encoder has a pooler: the class may have one that a checkpoint leaves out. */
+  pooler?: boolean;
 }
 
 /** A decoder-only transformer of the Llama family, as its file under src/models describes it. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { fillCausalMask } from './feeds.js';
 import { parseModelConfig } from './index.js';
+import { fillCausalMask, fillMutualMask } from './masks.js';
 import { inverseFrequencies } from './rope.js';
 import { describe as shapeOf } from './shape.js';
 
@@ -28,7 +28,7 @@ describe('config.json', () => {
   it.each([
     [
       { ...llama, model_type: 'lama' },
-      'c: key "model_type": "lama" is not supported, expected one of llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, phi3, gemma, gemma2, gemma3_text, gpt2, gpt_neox (did you mean "llama"?)',
+      'c: key "model_type": "lama" is not supported, expected one of llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, phi3, gemma, gemma2, gemma3_text, gpt2, gpt_neox, bert, roberta, xlm-roberta (did you mean "llama"?)',
     ],
     [{ ...llama, hidden_size: 'x' }, 'c: key "hidden_size": expected number'],
     [
@@ -129,5 +129,19 @@ describe('causal mask', () => {
     fillCausalMask(mask, 1, 4, 2, Int32Array.of(0, 1, 1, 1));
     const seen = [1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1];
     expect([...mask].map((v) => (v === 0 ? 1 : 0))).toEqual(seen);
+  });
+});
+
+describe('mask of an encoder', () => {
+  const seen = (mask: Float32Array) => [...mask].map((v) => (v === 0 ? 1 : 0));
+  it('shows what is less than a window away to both sides, no padding, and the whole prefix', () => {
+    const mask = new Float32Array(4 * 5);
+    fillMutualMask(mask, 1, 4, 2, 3, undefined, 1);
+    expect(seen(mask)).toEqual([1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1, 0, 1, 1, 0, 1, 0, 0, 1, 0]);
+  });
+  it('shows nothing of the other examples in a packed row', () => {
+    const mask = new Float32Array(4 * 4);
+    fillMutualMask(mask, 1, 4, null, 4, Int32Array.of(0, 0, 2, 2));
+    expect(seen(mask)).toEqual([1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1]);
   });
 });

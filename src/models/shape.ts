@@ -13,8 +13,8 @@ export interface Outline {
   sites: readonly Site[];
   /** Every tensor that the model uses, by checkpoint name, with its shape. */
   parameters: ReadonlyMap<string, readonly number[]>;
-  /** The keys and values of its layers, as a cache or a prefix holds them. */
-  cache: CacheLayout;
+  /** The keys and values of its layers, as a cache or a prefix holds them; null where the layers take none. */
+  cache: CacheLayout | null;
 }
 
 /** The matrices that a model's files have as [in, out], by checkpoint name. All else sees them as [out, in]. */
@@ -40,7 +40,9 @@ export function describe(config: ModelConfig): Described {
     },
     (site) => sites.push(site),
   );
-  network.lmHead(recorder, network.forward(recorder, trainingStream(network)));
+  const hidden = network.forward(recorder, trainingStream(network));
+  network.lmHead?.(recorder, hidden);
+  network.pooler?.(recorder, hidden);
   return { config, network, sites, parameters, cache: network.cache };
 }
 

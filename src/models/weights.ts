@@ -3,7 +3,7 @@ import { UserError } from '../base/errors.js';
 import { type Checkpoint, checkpointOf } from '../formats/checkpoint.js';
 import { quantFormats } from '../formats/quant/index.js';
 import { equalTensors, type TensorInfo } from '../formats/safetensors.js';
-import type { Network } from './architecture.js';
+import type { Network, NetworkNames } from './architecture.js';
 import type { ModelConfig } from './model.js';
 import type { Described } from './shape.js';
 
@@ -29,7 +29,16 @@ export function refuseMoreLayers(
   );
 }
 
-/** A checkpoint by the names of the model's parameters: one without a head may lack the prefix of its tensors. */
+/** What TensorFlow called gains and biases of LayerNorm, as old checkpoints of BERT have it; transformers renames them, too. */
+const OLD_NORMS: readonly (readonly [RegExp, string])[] = [
+  [/(?<=LayerNorm\.)gamma$/, 'weight'],
+  [/(?<=LayerNorm\.)beta$/, 'bias'],
+];
+
+/**
+ * A checkpoint by the names of the model's parameters: one without a head may lack the prefix of its tensors, and an old one
+ * has other names of norms.
+ */
 export function withPrefix(checkpoint: Checkpoint, { network, parameters }: Described): Checkpoint {
   const { tensors } = checkpoint;
   const { prefix } = network.names;
@@ -37,9 +46,10 @@ export function withPrefix(checkpoint: Checkpoint, { network, parameters }: Desc
     parameters.has(name) ||
     quantFormats.some((f) => name.endsWith(`.${f}`) && parameters.has(name.slice(0, -f.length - 1)));
   const renamed = [...tensors.values()].map((info): TensorInfo => {
-    const name = `${prefix}${info.name}`;
-    const missing = !known(info.name) && known(name) && !tensors.has(name);
-    return missing ? { ...info, name } : info;
+    if (known(info.name)) return info;
+    const own = OLD_NORMS.reduce((name, [old, now]) => name.replace(old, now), info.name);
+    const name = [own, `${prefix}${own}`].find((found) => known(found) && !tensors.has(found));
+    return name === undefined ? info : { ...info, name };
   });
   return checkpointOf(checkpoint.folder, new Map(renamed.map((info) => [info.name, info])));
 }
@@ -54,7 +64,7 @@ export async function settleHead(
 ): Promise<{ config: ModelConfig; checkpoint: Checkpoint; notice?: string }> {
   const [headName, embeddingName] = [`${names.head}.weight`, `${names.embedding}.weight`];
   const head = checkpoint.tensors.get(headName);
-  if (!config.tieWordEmbeddings || !head) return { config, checkpoint };
+  if (names.head === undefined || !config.tieWordEmbeddings || !head) return { config, checkpoint };
   const embedding = checkpoint.tensors.get(embeddingName);
   if (embedding && !(await equalTensors(embedding, head))) {
     const notice =
@@ -66,6 +76,16 @@ export async function settleHead(
   tensors.delete(headName);
   if (!embedding) tensors.set(embeddingName, { ...head, name: embeddingName });
   return { config, checkpoint: checkpointOf(checkpoint.folder, tensors) };
+}
+
+/** A configuration that tells of a pooler where the checkpoint has one: models with a head of their own may have none. */
+export function settlePooler<C extends ModelConfig>(
+  config: C,
+  { names }: Pick<Network, 'names'>,
+  { tensors }: Checkpoint,
+): C {
+  if (config.pooler !== true || tensors.has(`${names.pooler}.weight`)) return config;
+  return { ...config, pooler: false };
 }
 
 /** A checkpoint that reads the matrices named as [out, in], which its files have as [in, out]. */
@@ -94,12 +114,19 @@ export function transposedRows(values: Float32Array, rows: number, columns: numb
 }
 
 /** Tables that old programs saved and every program computes. */
-const COMPUTED = /\.rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$|\.attention\.(masked_)?bias$/;
+const COMPUTED =
+  /\.rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$|\.attention\.(masked_)?bias$|(^|\.)embeddings\.(position|token_type)_ids$/;
 const NAMED = 3;
 
 /** What to tell of tensors that the model has no place for, which are left out; undefined where there are none. */
-export function unusedNotice({ folder, tensors }: Checkpoint, parameters: Parameters): string | undefined {
-  const unused = [...tensors.keys()].filter((name) => !parameters.has(name) && !COMPUTED.test(name));
+export function unusedNotice(
+  { folder, tensors }: Checkpoint,
+  parameters: Parameters,
+  { others }: NetworkNames,
+): string | undefined {
+  const unused = [...tensors.keys()].filter(
+    (name) => !parameters.has(name) && !COMPUTED.test(name) && !others?.test(name),
+  );
   if (unused.length === 0) return undefined;
   const more = unused.length > NAMED ? ` and ${unused.length - NAMED} more` : '';
   return (

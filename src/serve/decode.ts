@@ -11,6 +11,7 @@ import { mergedSites } from '../methods/merged.js';
 import { nonFiniteError } from '../methods/nonFinite.js';
 import { prefixLength, prefixRows } from '../methods/pastKeys.js';
 import { virtualCount, virtualFeeds } from '../methods/virtualTokens.js';
+import { type CacheLayout, type LanguageModel, languageModel } from '../models/architecture.js';
 import type { BaseModel } from '../models/base.js';
 import { SequenceFeeds } from '../models/feeds.js';
 import { decodingStream } from '../models/stream.js';
@@ -121,9 +122,13 @@ export class DecodeStep {
     return cache.length || virtualCount(this.adapter);
   }
 
+  private get layout(): CacheLayout {
+    return generating(this.base).cache;
+  }
+
   /** A cache to begin with: empty, or with the prefix of the adapter. */
   newCache(): KvCache {
-    const layout = this.base.network.cache;
+    const { layout } = this;
     const cache = new KvCache(layout);
     const length = prefixLength(this.adapter);
     if (length > 0) cache.append(prefixRows(layout, this.adapter!), length);
@@ -149,7 +154,7 @@ export class DecodeStep {
       ),
       ...cache.feeds(),
     };
-    const lent = [...this.sequence.lendable, ...KvCache.names(this.base.network.cache.layers)];
+    const lent = [...this.sequence.lendable, ...KvCache.names(this.layout.layers)];
     const outputs = await this.session.run(feeds, lent, this.held);
     cache.append(outputs, n);
     const logits = outputs.logits.data as Float32Array;
@@ -178,8 +183,13 @@ interface DecodeGraph {
   params: readonly string[];
 }
 
+/** Throws UserError for an encoder. */
+function generating({ network }: BaseModel): LanguageModel {
+  return languageModel(network, 'does not generate');
+}
+
 function decodeGraph({ base, adapter, merged }: Active, device: Device | undefined): DecodeGraph {
-  const { network } = base;
+  const network = generating(base);
   const served = { ...base, serving: true };
   const { sites, params } =
     adapter && merged

@@ -48,7 +48,8 @@ function recorded(model: BaseModel, sites: readonly Site[]): Map<Tensor, Site[]>
     param: (name, shape) => base.param(name, shape),
   };
   const { network } = model;
-  network.lmHead(recorder, network.forward(recorder, trainingStream(network)));
+  const hidden = network.forward(recorder, trainingStream(network));
+  network.lmHead?.(recorder, hidden);
   return inputs;
 }
 

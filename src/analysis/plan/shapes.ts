@@ -38,7 +38,7 @@ export function shapeOfConfig(name: string, place: string, config: unknown): Mod
   const { model_type: type, dtype, torch_dtype: torchDtype } = keys.data;
   const stored = DTYPES[dtype ?? torchDtype ?? 'float32'] ?? 'float32';
   if (Object.hasOwn(architectures, type)) {
-    return shapeOfDecoder(name, parseModelConfig(place, config), stored);
+    return shapeOfNetwork(name, parseModelConfig(place, config), stored);
   }
   if (Object.hasOwn(countedModels, type)) {
     return { ...countedModels[type](place, config), name, dtype: stored };
@@ -51,7 +51,8 @@ export function shapeOfConfig(name: string, place: string, config: unknown): Mod
   );
 }
 
-/** The shape of a model of the Llama family, by its parsed configuration. */
-export function shapeOfDecoder(name: string, config: ModelConfig, dtype: StoredDType): ModelShape {
-  return { ...config, ...describe(config), name, dtype, config };
+/** The shape of a model that can be opened, by its parsed configuration. An encoder is counted alone: nothing here trains it. */
+export function shapeOfNetwork(name: string, config: ModelConfig, dtype: StoredDType): ModelShape {
+  const described = describe(config);
+  return { ...config, ...described, name, dtype, config: described.network.lmHead && config };
 }

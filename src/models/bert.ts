@@ -1,0 +1,159 @@
+import * as z from 'zod';
+import { mulDims } from '../base/dims.js';
+import { UserError } from '../base/errors.js';
+import { checkJson } from '../formats/io/json.js';
+import { add, reshape, tanh, transpose } from '../graph/ops/index.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { Architecture, Network, NetworkNames } from './architecture.js';
+import { ACTIVATIONS, type Activation, activationOf } from './blocks/activation.js';
+import { attend } from './blocks/attention.js';
+import { layerNormed } from './blocks/norm.js';
+import { headSize, layerCount, size } from './configKeys.js';
+import { refuseForeignWeights } from './foreignWeights.js';
+import type { ModelConfig, Role, Sites, Stream } from './model.js';
+
+/** BERT and its kind: an encoder with learned positions, types of tokens, and norms behind each block. */
+export interface BertConfig extends ModelConfig {
+  eps: number;
+  activation: Activation;
+  /** Rows of the embedding of positions, and which of them a sequence begins at. */
+  positions: number;
+  firstPosition: number;
+  types: number;
+}
+
+const MODES = 'as an encoder alone, expected false';
+
+export const bertKeys = z.looseObject({
+  vocab_size: size.default(30_522),
+  hidden_size: size.default(768),
+  num_hidden_layers: layerCount.default(12),
+  num_attention_heads: size.default(12),
+  intermediate_size: size.default(3072),
+  hidden_act: z.string().default('gelu'),
+  max_position_embeddings: size.default(512),
+  type_vocab_size: size.default(2),
+  layer_norm_eps: z.number().nonnegative().default(1e-12),
+  is_decoder: z.literal(false, { error: `such a model is supported ${MODES}` }).default(false),
+  position_embedding_type: z
+    .literal('absolute', { error: 'relative positions are not supported, expected "absolute"' })
+    .default('absolute'),
+});
+
+/** A configuration by checked keys. Rows begin at position `firstPosition`. Throws UserError where the keys do not fit. */
+export function bertConfig(
+  modelType: string,
+  place: string,
+  c: z.output<typeof bertKeys>,
+  firstPosition: number,
+): BertConfig {
+  const { hidden_size, num_attention_heads: heads, max_position_embeddings: positions } = c;
+  if (positions <= firstPosition) {
+    throw new UserError(
+      `${place}: key "max_position_embeddings": of ${positions} positions none is left behind the ${firstPosition} of padding`,
+    );
+  }
+  return {
+    modelType,
+    vocabSize: c.vocab_size,
+    hiddenSize: hidden_size,
+    intermediateSize: c.intermediate_size,
+    layers: c.num_hidden_layers,
+    heads,
+    kvHeads: heads,
+    headDim: headSize(place, { hidden_size, num_attention_heads: heads }),
+    maxPositions: positions - firstPosition,
+    tieWordEmbeddings: false,
+    pooler: true,
+    eps: c.layer_norm_eps,
+    activation: activationOf(place, 'hidden_act', c.hidden_act),
+    positions,
+    firstPosition,
+    types: c.type_vocab_size,
+  };
+}
+
+export const bert: Architecture<BertConfig> = {
+  modelType: 'bert',
+  parse(place, config) {
+    refuseForeignWeights(place, config);
+    return bertConfig('bert', place, checkJson(place, config, bertKeys), 0);
+  },
+  network: (c) => bertNetwork(c, 'bert.', /^cls\./),
+};
+
+/** A network of BERT's kind, whose checkpoints have `prefix` before its names and a head named as `others` says. */
+export function bertNetwork(c: BertConfig, prefix: string, others: RegExp): Network {
+  const names = {
+    prefix,
+    layers: `${prefix}encoder.layer.`,
+    embedding: `${prefix}embeddings.word_embeddings`,
+    pooler: `${prefix}pooler.dense`,
+    others,
+  };
+  const { hiddenSize: d } = c;
+  return {
+    config: c,
+    stream: {
+      attends: 'both',
+      groups: 1,
+      windows: [null],
+      ropes: [],
+      types: c.types,
+      firstPosition: c.firstPosition,
+    },
+    cache: { layers: c.layers, kvHeads: c.heads, headDim: c.headDim },
+    names,
+    forward: (sites, stream, boundary) => forward(c, names, sites, stream, boundary),
+    ...(c.pooler && {
+      pooler: (sites: Sites, first: Tensor) =>
+        tanh(sites.linear(names.pooler, first, { in: d, out: d, bias: true, role: 'pooler' })),
+    }),
+  };
+}
+
+function forward(
+  c: BertConfig,
+  { prefix, layers, embedding }: NetworkNames,
+  sites: Sites,
+  stream: Stream,
+  boundary: (x: Tensor) => void = () => {},
+): Tensor {
+  const [batch, seq] = stream.ids.shape;
+  const { hiddenSize: d, intermediateSize: wide } = c;
+  const norm = (name: string, x: Tensor) => layerNormed(sites, name, x, d, c.eps);
+  const looked = (name: string, ids: Tensor, rows: number, role: Role) =>
+    sites.embedding(name, ids, { in: rows, out: d, role });
+  const words = looked(embedding, stream.ids, c.vocabSize, 'embedding');
+  const places = looked(
+    `${prefix}embeddings.position_embeddings`,
+    stream.positions,
+    c.positions,
+    'positions',
+  );
+  const types = looked(`${prefix}embeddings.token_type_embeddings`, stream.typeIds!, c.types, 'types');
+  const embedded = reshape(add(add(words, types), places), [mulDims(batch, seq), d]);
+  let x = norm(`${prefix}embeddings.LayerNorm`, embedded);
+  for (let layer = 0; layer < c.layers; layer++) {
+    const at = `${layers}${layer}`;
+    const dense = (name: string, y: Tensor, inputs: number, out: number, role: Role) =>
+      sites.linear(`${at}.${name}`, y, { in: inputs, out, bias: true, layer, role });
+    boundary(x);
+    const [q, k, v] = (['query', 'key', 'value'] as const).map((name) =>
+      transpose(
+        reshape(dense(`attention.self.${name}`, x, d, d, ATTENTION[name]), [batch, seq, c.heads, c.headDim]),
+        [0, 2, 1, 3],
+      ),
+    );
+    const scoring = { scale: c.headDim ** -0.5, softcap: null };
+    const heads = attend(c, scoring, q, stream.masks[0], { k, v }, stream.cache?.past(layer));
+    const attended = dense('attention.output.dense', heads, d, d, 'attention.o');
+    x = norm(`${at}.attention.output.LayerNorm`, add(attended, x));
+    const inner = ACTIVATIONS[c.activation](dense('intermediate.dense', x, d, wide, 'mlp.up'));
+    x = norm(`${at}.output.LayerNorm`, add(dense('output.dense', inner, wide, d, 'mlp.down'), x));
+  }
+  boundary(x);
+  return x;
+}
+
+const ATTENTION = { query: 'attention.q', key: 'attention.k', value: 'attention.v' } as const;
