@@ -3,8 +3,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { configOf } from '../formats/gguf/config.js';
-import { isAdapterGguf, type LoraBase, loraBase, readLoraGguf } from '../formats/gguf/lora.js';
+import { isAdapterGguf, type LoraBase, readLoraGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists, readJson } from '../formats/io/node.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
@@ -12,11 +11,13 @@ import { type AdapterFiles, readAdapter } from '../formats/peft.js';
 import { loadTokenizer, type TokenizerOf } from '../formats/tokenizer.js';
 import type { Adapter } from '../methods/adapter.js';
 import { fromReadFiles } from '../methods/files.js';
-import { ggufDims, llamaCppName } from '../methods/mergeGguf.js';
 import { loadOwnFolder, ownConfigOf } from '../methods/ownFolders.js';
 import type { BaseModel } from '../models/base.js';
+import { describeGguf } from '../models/gguf/file.js';
+import { loraBaseOf } from '../models/gguf/lora.js';
+import { ggufFormOf } from '../models/gguf/write.js';
 import { parseModelConfig } from '../models/index.js';
-import type { ModelConfig } from '../models/model.js';
+import { type Described, describe } from '../models/shape.js';
 import { type LocateOptions, locate } from './locate.js';
 
 /** Reads an adapter for a model; tells of what is left out of it. Throws UserError where it is broken or for another base. */
@@ -59,7 +60,7 @@ async function tokenizerBeside(
 
 async function filesFor(path: string, model: BaseModel): Promise<AdapterFiles> {
   if (!(await stat(path)).isDirectory()) {
-    return readLoraGguf(path, llamaCppBase(model.folder, model.config));
+    return readLoraGguf(path, llamaCppBase(model.folder, model));
   }
   if (!(await isMlxAdapter(path))) return readAdapter(path, { started: true });
   return readMlxAdapter(
@@ -87,21 +88,21 @@ export async function baseNamedBy(path: string): Promise<string | null> {
   throw new UserError(`${path} is a model, not an adapter`);
 }
 
-/** The layers of a model as llama.cpp has them, from its configuration. Throws UserError for a model that it has not. */
-export function llamaCppBase(place: string, config: ModelConfig): LoraBase {
-  return loraBase(place, llamaCppName(place, config, 'adapters for'), ggufDims(config));
+/** The layers of a model as llama.cpp has them, from its shape. Throws UserError for a model that it has not. */
+export function llamaCppBase(place: string, model: Described): LoraBase {
+  return loraBaseOf(place, ggufFormOf(place, model.config, 'adapters for'), model);
 }
 
 /** The layers of a base (a folder, a GGUF file or a hub id), from its configuration alone. */
 export async function openLoraBase(name: string, options: LocateOptions): Promise<LoraBase> {
   const path = await locate(name, { kind: 'model', ...options });
   if (!(await stat(path)).isDirectory()) {
-    const { architecture, config } = await configOf(await readGguf(path), 'float32');
-    return loraBase(path, architecture.modelType, config);
+    const { form, described } = await describeGguf(await readGguf(path));
+    return loraBaseOf(path, form, described);
   }
   const place = join(path, 'config.json');
   const config = parseModelConfig(place, await readJson(place, z.unknown()));
-  return llamaCppBase(path, config);
+  return llamaCppBase(path, describe(config));
 }
 
 /** A GGUF adapter does not tell its base. */

@@ -12,7 +12,6 @@ import {
   writeLoraGguf,
 } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
-import { ggufToHf } from '../formats/gguf/tohf.js';
 import type { GgufDType } from '../formats/gguf/types.js';
 import { exists } from '../formats/io/node.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
@@ -21,6 +20,7 @@ import { type AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js
 import { NodeRuntime } from '../graph/runtime/node.js';
 import { withinTargets } from '../methods/withinTargets.js';
 import { openModel } from '../models/base.js';
+import { ggufToHf } from '../models/gguf/file.js';
 import { missingBase, openLoraBase } from './adapterFile.js';
 import { checkArguments } from './arguments.js';
 import { type LocateOptions, locate } from './locate.js';

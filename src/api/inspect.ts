@@ -2,8 +2,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import { sizeOf } from '../base/tensor.js';
-import { configOf } from '../formats/gguf/config.js';
-import { describeLoraGguf, isAdapterGguf } from '../formats/gguf/lora.js';
+import { isAdapterGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists } from '../formats/io/node.js';
 import { isMlxAdapter, mlxWeights } from '../formats/mlx.js';
@@ -15,9 +14,10 @@ import { trainableCount } from '../methods/counts.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import { ownConfigOf } from '../methods/ownFolders.js';
 import { openModel } from '../models/base.js';
-import { parseModelConfig } from '../models/index.js';
+import { describeGguf } from '../models/gguf/file.js';
+import { describeAdapterGguf } from '../models/gguf/lora.js';
 import type { ModelConfig, Site } from '../models/model.js';
-import { describe, type Outline, parameterCount } from '../models/shape.js';
+import { type Outline, parameterCount } from '../models/shape.js';
 import { baseNamedBy, readAdapterFolder } from './adapterFile.js';
 import { checkArguments } from './arguments.js';
 import { type LocateOptions, locate } from './locate.js';
@@ -103,12 +103,12 @@ async function inspectGguf(
 ): Promise<ModelInspection | AdapterInspection> {
   const gguf = await readGguf(path);
   if (isAdapterGguf(gguf)) {
-    const { config, shapes } = describeLoraGguf(gguf);
+    const { config, shapes } = describeAdapterGguf(gguf);
     return describeAdapter(path, config, shapes, (await stat(path)).size);
   }
-  const config = parseModelConfig(path, (await configOf(gguf, 'float32')).config);
+  const { described } = await describeGguf(gguf);
   const infos = [...gguf.tensors.values()];
-  return describeModel({ path, format: 'gguf', ...describe(config), infos }, options);
+  return describeModel({ path, format: 'gguf', ...described, infos }, options);
 }
 
 interface Described extends Pick<ModelInspection, 'path' | 'format' | 'config'>, Outline {

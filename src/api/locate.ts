@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { ggufToHf } from '../formats/gguf/tohf.js';
 import { fromHub, type HubOptions } from '../formats/hub/download.js';
 import { parseHubId } from '../formats/hub/id.js';
 import type { HubKind } from '../formats/hub/select.js';
 import { exists, readJson } from '../formats/io/node.js';
 import { sweep } from '../formats/io/staging.js';
 import { makeOnce } from '../formats/io/write.js';
+import { ggufToHf } from '../models/gguf/file.js';
 
 /** The small model that ships with the package, and the demo's data. */
 export const embeddedModel = fileURLToPath(new URL('../../assets/base', import.meta.url));

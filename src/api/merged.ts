@@ -9,8 +9,9 @@ import type { Tokenizer } from '../formats/tokenizer.js';
 import type { Runtime } from '../graph/runtime/session.js';
 import type { Adapter } from '../methods/adapter.js';
 import { type MergeOptions, writeMergedModel } from '../methods/merge.js';
-import { ggufNotice, writeMergedGguf } from '../methods/mergeGguf.js';
+import { writeMergedGguf } from '../methods/mergeGguf.js';
 import type { BaseModel } from '../models/base.js';
+import { ggufNotice } from '../models/gguf/write.js';
 
 export const mergedFormats = ['hf', 'gguf'] as const;
 export type MergedFormat = (typeof mergedFormats)[number];

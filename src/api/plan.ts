@@ -17,7 +17,6 @@ import { type StoragePlan, storageOf } from '../analysis/plan/storage.js';
 import { UserError } from '../base/errors.js';
 import type { StoredDType } from '../base/tensor.js';
 import { openCheckpoint } from '../formats/checkpoint.js';
-import { configOf } from '../formats/gguf/config.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { fromHub } from '../formats/hub/download.js';
 import { parseHubId } from '../formats/hub/id.js';
@@ -25,8 +24,8 @@ import { exists, readJson } from '../formats/io/node.js';
 import type { QuantFormat } from '../formats/quant/index.js';
 import { weightDType } from '../formats/safetensors.js';
 import type { MethodName } from '../methods/index.js';
+import { describeGguf } from '../models/gguf/file.js';
 import { imaginedModel } from '../models/imagined.js';
-import { parseModelConfig } from '../models/index.js';
 import { parameterCount } from '../models/shape.js';
 import { largestMicroBatch, type MicroSize, type TrainingMemory, trainingMemory } from '../train/memory.js';
 import { trainSchema } from '../train/options.js';
@@ -197,9 +196,9 @@ export async function shapeOf(model: string, options: LocateOptions = {}): Promi
 async function shapeAt(name: string, path: string): Promise<ModelShape> {
   if (!(await stat(path)).isDirectory()) {
     if (!path.endsWith('.gguf')) return readShape(name, path);
-    const { config } = await configOf(await readGguf(path), 'float32');
+    const { described } = await describeGguf(await readGguf(path));
     // What is trained of it is a conversion to float32.
-    return shapeOfNetwork(name, parseModelConfig(path, config), 'float32');
+    return shapeOfNetwork(name, described.config, 'float32');
   }
   const config = join(path, 'config.json');
   if (!(await exists(config))) {

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import type { WorkProgress } from '../base/work.js';
-import { ggufEntries, ggufToHf } from '../formats/gguf/tohf.js';
 import { contentOf } from '../formats/io/staging.js';
 import { makeOnce } from '../formats/io/write.js';
 import { type QuantFormat, quantFormats } from '../formats/quant/index.js';
@@ -18,6 +17,7 @@ import {
 } from '../formats/quant/recipe.js';
 import type { TensorEntry } from '../formats/safetensors.js';
 import { type BaseModel, type OpenOptions, openModel } from '../models/base.js';
+import { ggufEntries, ggufToHf } from '../models/gguf/file.js';
 import { parseModelConfig } from '../models/index.js';
 import { formatOf } from '../models/quantized.js';
 import {

@@ -36,3 +36,12 @@ export function scalarOf(t: HostTensor | undefined): number {
   if (t?.dtype !== 'float32') throw new UserError('expected a float32 scalar');
   return t.data[0];
 }
+
+/** The rows of a matrix [rows, columns] as columns. */
+export function transposedRows(values: Float32Array, rows: number, columns: number): Float32Array {
+  const turned = new Float32Array(values.length);
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < columns; j++) turned[j * rows + i] = values[i * columns + j];
+  }
+  return turned;
+}

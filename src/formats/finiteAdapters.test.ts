@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../base/errors.js';
 import { encodeF32 } from './float16.js';
-import { loraBase, readLoraGguf, writeLoraGguf } from './gguf/lora.js';
+import { type LoraBase, readLoraGguf, writeLoraGguf } from './gguf/lora.js';
 import { readMlxAdapter } from './mlx.js';
 import { readOwnTensors, writeOwnAdapter } from './ownAdapter.js';
 import { type AdapterFiles, readAdapter, writeAdapter } from './peft.js';
@@ -20,16 +20,12 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 const site = 'model.layers.0.self_attn.q_proj';
-const base = loraBase('base', 'qwen2', {
-  hidden_size: 4,
-  intermediate_size: 6,
-  num_hidden_layers: 1,
-  num_attention_heads: 2,
-  num_key_value_heads: 1,
-  head_dim: 2,
-  vocab_size: 8,
-  tie_word_embeddings: true,
-});
+const base: LoraBase = {
+  place: 'base',
+  architecture: 'qwen2',
+  vocabSize: 8,
+  layers: new Map([[site, { tensor: 'blk.0.attn_q.weight', in: 4, out: 4 }]]),
+};
 const MARK = 0.625;
 const MARK_BYTES = Buffer.from(Float32Array.of(MARK).buffer);
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import * as z from 'zod';
-import { type F32Tensor, f32, type StoredDType } from '../base/tensor.js';
+import { type F32Tensor, f32, type StoredDType, transposedRows } from '../base/tensor.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { readChatTemplates, sameTemplates, writeChatTemplates } from '../formats/chatTemplates.js';
 import { writeCheckpoint } from '../formats/checkpoint.js';
@@ -22,7 +22,6 @@ import { compile } from '../graph/emit.js';
 import { input } from '../graph/ops/index.js';
 import type { Feeds, Runtime } from '../graph/runtime/session.js';
 import type { BaseModel } from '../models/base.js';
-import { transposedRows } from '../models/weights.js';
 import type { Adapter } from './adapter.js';
 import { type Change, mergedWeights } from './merged.js';
 

@@ -7,11 +7,11 @@ import { sizeOf } from '../base/tensor.js';
 import { dequantize } from '../formats/gguf/dequant.js';
 import { encodeGgml } from '../formats/gguf/quantize.js';
 import { readGguf, readGgufTensor } from '../formats/gguf/reader.js';
-import { ggufToHf } from '../formats/gguf/tohf.js';
 import { GGUF_DTYPES } from '../formats/gguf/types.js';
 import { loadTokenizer } from '../formats/tokenizer.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import { openModel } from '../models/base.js';
+import { ggufToHf } from '../models/gguf/file.js';
 import { createAdapter } from './adapter.js';
 import { methodNamed } from './index.js';
 import { writeMergedModel } from './merge.js';
@@ -142,7 +142,7 @@ describe('a merged model as GGUF', () => {
 
   it('is not written with biases that llama.cpp has not', async () => {
     const model = await openModel(demo);
-    const config = { ...model.config, bias: { qkv: true, o: true, mlp: false } };
+    const config = { ...model.config, bias: { qkv: false, o: true, mlp: false } };
     await expect(
       writeMergedGguf(join(dir, 'x.gguf'), runtime, { ...model, config }, undefined),
     ).rejects.toThrow('its biases are other than those of llama in llama.cpp');

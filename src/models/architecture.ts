@@ -1,6 +1,7 @@
 /** What every network answers, so that training, serving and methods know none by name. */
 import { UserError } from '../base/errors.js';
 import type { Tensor } from '../graph/tensor.js';
+import type { GgufForm } from './gguf/form.js';
 import type { ModelConfig, RopeConfig, Sites, Stream } from './model.js';
 
 /** Tables that a network's graphs take beside token ids. Layers name them by their place in the lists. */
@@ -85,4 +86,6 @@ export interface Architecture<C extends ModelConfig = ModelConfig> {
   parse(place: string, config: unknown): C;
   /** The network of such a configuration. */
   network(config: C): Network;
+  /** How llama.cpp has it; absent: not at all. */
+  readonly gguf?: GgufForm<C>;
 }

@@ -7,6 +7,7 @@ import { layerCount, size } from './configKeys.js';
 import { decoderNetwork } from './decoder.js';
 import { type ClassDefaults, classDefaults } from './defaults.js';
 import { refuseForeignWeights } from './foreignWeights.js';
+import { type DecoderTraits, decoderForm } from './gguf/decoder.js';
 import type { DecoderConfig, LayerAttention } from './model.js';
 import { parseRope, type RopeDefaults, ropeKeys } from './ropeConfig.js';
 
@@ -77,13 +78,15 @@ export type Traits = Partial<
 /** Sizes that traits may hang on. */
 export type Heads = Pick<DecoderConfig, 'heads' | 'kvHeads' | 'headDim'>;
 
-/** An architecture of the Llama family; `traits` says where it departs from Llama. */
+/** An architecture of the Llama family; `traits` says where it departs from Llama, `gguf` how llama.cpp has it. */
 export function decoderArchitecture(
   modelType: keyof typeof classDefaults,
   traits: (raw: RawConfig, place: string, heads: Heads) => Traits = () => ({}),
+  gguf?: DecoderTraits,
 ): Architecture<DecoderConfig> {
   return {
     modelType,
+    ...(gguf && { gguf: decoderForm(gguf) }),
     network: decoderNetwork,
     parse(place, config) {
       refuseForeignWeights(place, config);

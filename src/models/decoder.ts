@@ -4,7 +4,7 @@ import type { Tensor } from '../graph/tensor.js';
 import { DECODER_STREAM, type Network, type NetworkNames } from './architecture.js';
 import { attend, capped, rotated } from './blocks/attention.js';
 import { gatedMlp } from './blocks/mlp.js';
-import type { DecoderConfig, KeyValue, Sites, Stream } from './model.js';
+import type { DecoderConfig, KeyValue, NormPlace, Sites, Stream } from './model.js';
 
 const NAMES = {
   prefix: 'model.',
@@ -50,13 +50,13 @@ function forward(
   });
   let x = scaled(reshape(embedded, [mulDims(batch, seq), c.hiddenSize]), c.scales.embedding);
   for (let layer = 0; layer < c.layers; layer++) {
-    const [attentionNorms, mlpNorms] = layerNorms(c, `${NAMES.layers}${layer}`);
+    const [attentionNorms, mlpNorms] = layerNorms(c, layer);
     boundary(x);
     x = residual(c, sites, attentionNorms, x, (y) => attention(c, sites, stream, layer, y));
     x = residual(c, sites, mlpNorms, x, (y) => gatedMlp(sites, mlpOf(c, layer), y));
   }
   boundary(x);
-  return norm(c, sites, 'model.norm', x);
+  return norm(c, sites, { name: 'model.norm', role: 'norm' }, x);
 }
 
 /** Logits over the vocabulary for rows of hidden states: [n, hidden] to [n, vocab]. */
@@ -68,21 +68,30 @@ function lmHead(c: DecoderConfig, sites: Sites, hidden: Tensor): Tensor {
   return capped(scaled(logits, c.scales.logits), c.softcaps.logits);
 }
 
-/** Checkpoint names of the norms before and behind a block; absent where there is none. */
+/** A norm by its checkpoint name. */
+interface NamedNorm extends NormPlace {
+  name: string;
+}
+
+/** The norms before and behind a block; absent where there is none. */
 interface BlockNorms {
-  before?: string;
-  behind?: string;
+  before?: NamedNorm;
+  behind?: NamedNorm;
 }
 
 /** Those of attention and of the MLP. As they stand before one or behind the other, `post_attention_layernorm` is either. */
-function layerNorms({ norms }: DecoderConfig, at: string): [BlockNorms, BlockNorms] {
-  const names = (before: string, behind: string): BlockNorms => ({
-    ...(norms !== 'behind' && { before: `${at}.${before}` }),
-    ...(norms !== 'before' && { behind: `${at}.${behind}` }),
-  });
+function layerNorms({ norms }: DecoderConfig, layer: number): [BlockNorms, BlockNorms] {
+  const block = (of: 'attention' | 'mlp', before: string, behind: string): BlockNorms => {
+    const at = (name: string) => `${NAMES.layers}${layer}.${name}`;
+    return {
+      ...(norms !== 'behind' && { before: { name: at(before), role: `${of}.norm`, layer } }),
+      ...(norms !== 'before' && { behind: { name: at(behind), role: `${of}.post_norm`, layer } }),
+    };
+  };
   return [
-    names('input_layernorm', 'post_attention_layernorm'),
-    names(
+    block('attention', 'input_layernorm', 'post_attention_layernorm'),
+    block(
+      'mlp',
       norms === 'both' ? 'pre_feedforward_layernorm' : 'post_attention_layernorm',
       'post_feedforward_layernorm',
     ),
@@ -101,8 +110,14 @@ function residual(
 }
 
 /** RMSNorm over the last axis, or over `width` of it. */
-function norm(c: DecoderConfig, sites: Sites, name: string, x: Tensor, width = c.hiddenSize): Tensor {
-  const gain = sites.param(`${name}.weight`, [width]);
+function norm(
+  c: DecoderConfig,
+  sites: Sites,
+  { name, ...place }: NamedNorm,
+  x: Tensor,
+  width = c.hiddenSize,
+): Tensor {
+  const gain = sites.param(`${name}.weight`, [width], place);
   return rmsNorm(x, c.normOffset === 0 ? gain : add(gain, scalar(c.normOffset)), c.rmsNormEps);
 }
 
@@ -129,7 +144,8 @@ function attention(c: DecoderConfig, sites: Sites, s: Stream, layer: number, x: 
   const [batch, seq] = s.ids.shape;
   const [qRows, kRows, vRows] = projections(c, sites, at, layer, x);
   const prepared = (name: 'q' | 'k', rows: Tensor, heads: number): Tensor => {
-    const named = (y: Tensor, width: number) => norm(c, sites, `${at}.${name}_norm`, y, width);
+    const named = (y: Tensor, width: number) =>
+      norm(c, sites, { name: `${at}.${name}_norm`, role: `attention.${name}_norm`, layer }, y, width);
     const whole = c.qkNorm === 'all' ? named(rows, heads * c.headDim) : rows;
     const split = reshape(whole, [batch, seq, heads, c.headDim]);
     const y = transpose(c.qkNorm === 'head' ? named(split, c.headDim) : split, [0, 2, 1, 3]);

@@ -10,7 +10,8 @@ import { attend } from './blocks/attention.js';
 import { layerNormed } from './blocks/norm.js';
 import { headSize, layerCount, size } from './configKeys.js';
 import { refuseForeignWeights } from './foreignWeights.js';
-import type { LinearShape, ModelConfig, Sites, Stream } from './model.js';
+import { sizeKeys } from './gguf/form.js';
+import type { LinearShape, ModelConfig, NormPlace, Sites, Stream } from './model.js';
 
 /** GPT-2: positions that are learned, one matrix for q, k and v, matrices stored as [in, out]. */
 export interface Gpt2Config extends ModelConfig {
@@ -64,6 +65,23 @@ export const gpt2: Architecture<Gpt2Config> = {
     };
   },
   network,
+  gguf: {
+    name: 'gpt2',
+    className: 'GPT2LMHeadModel',
+    factors: [],
+    hasWindows: false,
+    keys: [
+      ...sizeKeys({
+        positions: 'n_positions',
+        hidden: 'n_embd',
+        inner: 'n_inner',
+        layers: 'n_layer',
+        heads: 'n_head',
+      }),
+      { key: 'attention.layer_norm_epsilon', hf: 'layer_norm_epsilon', type: 'float32', value: (c) => c.eps },
+    ],
+    rest: async () => ({ activation_function: 'gelu_new' }),
+  },
 };
 
 const NAMES = {
@@ -97,7 +115,7 @@ function forward(
 ): Tensor {
   const [batch, seq] = stream.ids.shape;
   const d = c.hiddenSize;
-  const norm = (name: string, x: Tensor) => layerNormed(sites, name, x, d, c.eps);
+  const norm = (name: string, x: Tensor, place: NormPlace) => layerNormed(sites, name, x, d, c.eps, place);
   const conv = (name: string, x: Tensor, shape: Omit<LinearShape, 'bias' | 'layout'>) =>
     sites.linear(name, x, { ...shape, bias: true, layout: 'conv1d' });
   const words = sites.embedding(NAMES.embedding, stream.ids, { in: c.vocabSize, out: d, role: 'embedding' });
@@ -110,7 +128,7 @@ function forward(
   for (let layer = 0; layer < c.layers; layer++) {
     const at = `${NAMES.layers}${layer}`;
     boundary(x);
-    const qkv = conv(`${at}.attn.c_attn`, norm(`${at}.ln_1`, x), {
+    const qkv = conv(`${at}.attn.c_attn`, norm(`${at}.ln_1`, x, { role: 'attention.norm', layer }), {
       in: d,
       out: 3 * d,
       layer,
@@ -119,12 +137,17 @@ function forward(
     const heads = attention(c, stream, layer, qkv);
     x = add(x, conv(`${at}.attn.c_proj`, heads, { in: d, out: d, layer, role: 'attention.o' }));
     const { intermediateSize: wide } = c;
-    const up = conv(`${at}.mlp.c_fc`, norm(`${at}.ln_2`, x), { in: d, out: wide, layer, role: 'mlp.up' });
+    const up = conv(`${at}.mlp.c_fc`, norm(`${at}.ln_2`, x, { role: 'mlp.norm', layer }), {
+      in: d,
+      out: wide,
+      layer,
+      role: 'mlp.up',
+    });
     const inner = ACTIVATIONS[c.activation](up);
     x = add(x, conv(`${at}.mlp.c_proj`, inner, { in: wide, out: d, layer, role: 'mlp.down' }));
   }
   boundary(x);
-  return norm('transformer.ln_f', x);
+  return norm('transformer.ln_f', x, { role: 'norm' });
 }
 
 /** What heads make of q, k and v side by side, [batch·seq, 3·hidden]. */

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { mulDims } from '../base/dims.js';
+import { rowsByKind } from '../formats/gguf/rows.js';
 import { checkJson } from '../formats/io/json.js';
 import { add, reshape, split, transpose } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
@@ -9,7 +10,9 @@ import { attend, rotated } from './blocks/attention.js';
 import { layerNormed } from './blocks/norm.js';
 import { headSize, layerCount, size } from './configKeys.js';
 import { refuseForeignWeights } from './foreignWeights.js';
-import type { ModelConfig, RopeConfig, Sites, Stream } from './model.js';
+import { sizeKeys } from './gguf/form.js';
+import { ropeKeysOf } from './gguf/rope.js';
+import type { ModelConfig, NormPlace, RopeConfig, Sites, Stream } from './model.js';
 import { parseRope, ropeKeys } from './ropeConfig.js';
 
 /** GPT-NeoX, Pythia: attention and MLP side by side on one input, a part of each head rotated. */
@@ -73,6 +76,41 @@ export const gpt_neox: Architecture<GptNeoxConfig> = {
     };
   },
   network,
+  gguf: {
+    name: 'gptneox',
+    className: 'GPTNeoXForCausalLM',
+    factors: [],
+    hasWindows: false,
+    head: 'own',
+    keys: [
+      ...sizeKeys({
+        positions: 'max_position_embeddings',
+        hidden: 'hidden_size',
+        inner: 'intermediate_size',
+        layers: 'num_hidden_layers',
+        heads: 'num_attention_heads',
+      }),
+      { key: 'attention.layer_norm_epsilon', hf: 'layer_norm_eps', type: 'float32', value: (c) => c.eps },
+      {
+        key: 'use_parallel_residual',
+        hf: 'use_parallel_residual',
+        type: 'bool',
+        value: (c) => c.parallel,
+        absent: () => true,
+      },
+    ],
+    // Queries of all heads, then keys, then values.
+    rows: (c, role) => (role === 'attention.qkv' ? rowsByKind(c.heads, c.headDim) : undefined),
+    async rest(file, read) {
+      const headDim = Number(read.hidden_size) / Number(read.num_attention_heads);
+      const dim = file.meta.count(`${file.name}.rope.dimension_count`, headDim);
+      return {
+        hidden_act: 'gelu',
+        ...(await ropeKeysOf(file, { positions: Number(read.max_position_embeddings), dim })),
+        partial_rotary_factor: dim / headDim,
+      };
+    },
+  },
 };
 
 const NAMES = {
@@ -106,17 +144,24 @@ function forward(
 ): Tensor {
   const [batch, seq] = stream.ids.shape;
   const shape = { in: c.vocabSize, out: c.hiddenSize, role: 'embedding' } as const;
-  const norm = (name: string, x: Tensor) => layerNormed(sites, name, x, c.hiddenSize, c.eps);
+  const norm = (name: string, x: Tensor, place: NormPlace) =>
+    layerNormed(sites, name, x, c.hiddenSize, c.eps, place);
   let x = reshape(sites.embedding(NAMES.embedding, stream.ids, shape), [mulDims(batch, seq), c.hiddenSize]);
   for (let layer = 0; layer < c.layers; layer++) {
     const at = `${NAMES.layers}${layer}`;
     boundary(x);
-    const attended = add(x, attention(c, sites, stream, layer, norm(`${at}.input_layernorm`, x)));
-    const seen = norm(`${at}.post_attention_layernorm`, c.parallel ? x : attended);
+    const attended = add(
+      x,
+      attention(c, sites, stream, layer, norm(`${at}.input_layernorm`, x, { role: 'attention.norm', layer })),
+    );
+    const seen = norm(`${at}.post_attention_layernorm`, c.parallel ? x : attended, {
+      role: 'mlp.norm',
+      layer,
+    });
     x = add(attended, mlp(c, sites, layer, seen));
   }
   boundary(x);
-  return norm('gpt_neox.final_layer_norm', x);
+  return norm('gpt_neox.final_layer_norm', x, { role: 'norm' });
 }
 
 /** The rows of its one matrix are q, k and v of the first head, then those of the next. */

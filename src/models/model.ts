@@ -22,6 +22,22 @@ export const ROLES = [
 ] as const;
 export type Role = (typeof ROLES)[number];
 
+/** What norms do, alike in every network: those before attention and MLP, behind them, on queries and keys, and the last. */
+export type NormRole =
+  | 'attention.norm'
+  | 'attention.post_norm'
+  | 'attention.q_norm'
+  | 'attention.k_norm'
+  | 'mlp.norm'
+  | 'mlp.post_norm'
+  | 'norm';
+
+/** Where a norm sits: its layer, from 0; absent for the last one. */
+export interface NormPlace {
+  readonly role: NormRole;
+  readonly layer?: number;
+}
+
 /** Where a layer of the model sits, as a graph is built: what `target_modules` can name. */
 export interface Site {
   /** Checkpoint name without `.weight`: model.layers.0.self_attn.q_proj */
@@ -66,8 +82,8 @@ export interface Sites {
   embedding(name: string, ids: Tensor, shape: EmbeddingShape): Tensor;
   /** x·Eᵀ with the matrix of the embedding `tiedTo`, under the name of the LM head. */
   tiedLinear(name: string, tiedTo: string, x: Tensor, shape: LinearShape): Tensor;
-  /** A parameter used as it is: a norm's gain. */
-  param(name: string, shape: readonly number[]): Tensor;
+  /** A parameter used as it is: a norm's gain or bias, whose place is told. */
+  param(name: string, shape: readonly number[], norm?: NormPlace): Tensor;
 }
 
 /** Keys and values of one layer: [batch, kvHeads, positions, headDim]. */

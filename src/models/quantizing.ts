@@ -3,12 +3,12 @@ import { UserError } from '../base/errors.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { writeCheckpoint } from '../formats/checkpoint.js';
 import { copyCompanions } from '../formats/companions.js';
-import type { GgufEntry } from '../formats/gguf/weights.js';
+import type { GgufModelEntry } from '../formats/gguf/weights.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import { type MatrixShape, pack, packedBytes, quantCodecs } from '../formats/quant/index.js';
 import { type Alternation, quantizeAlternately } from '../formats/quant/loftq.js';
 import { type BaseRecipe, describeRecipe, writeRecipe } from '../formats/quant/recipe.js';
-import { readTensorBytes, readTensorF32, type TensorEntry } from '../formats/safetensors.js';
+import { readTensorBytes, type TensorEntry } from '../formats/safetensors.js';
 import type { BaseModel } from './base.js';
 import { isInnerLinear, type ModelConfig, type Site } from './model.js';
 import { checkRank } from './rankLimit.js';
@@ -23,7 +23,7 @@ export type QuantizeOptions = WorkOptions;
  * `entries` are float32. Throws UserError where the recipe is for matrices that are not there.
  */
 export function quantizedEntries(
-  entries: readonly (FloatEntry & Partial<GgufEntry>)[],
+  entries: readonly (FloatEntry & Partial<GgufModelEntry>)[],
   config: ModelConfig,
   recipe: BaseRecipe,
   { onProgress, signal }: QuantizeOptions = {},
@@ -96,7 +96,7 @@ export interface FloatEntry extends TensorEntry {
 export function floatEntries({ checkpoint }: BaseModel): FloatEntry[] {
   return [...checkpoint.tensors.values()].map((info) => {
     const { name, shape, dtype } = info;
-    const data = async () => new Uint8Array((await readTensorF32(info)).buffer);
+    const data = async () => new Uint8Array((await checkpoint.read(name)).buffer);
     const stored = { name, dtype, shape, data: () => readTensorBytes(info) };
     return { name, dtype: 'F32', shape, data, stored };
   });

@@ -143,12 +143,11 @@ function scalingOf(
         );
       });
       const factor = given.factor ?? longest / original;
-      const spread = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original));
       return {
         type: 'longrope',
         shortFactors,
         longFactors,
-        attentionFactor: given.attention_factor ?? spread,
+        attentionFactor: given.attention_factor ?? spreadOf(factor, original),
         originalMaxPositions: original,
       };
     }
@@ -157,6 +156,11 @@ function scalingOf(
         `${at}.rope_type": "${type}" is not supported, expected default, linear, dynamic, llama3, yarn or longrope`,
       );
   }
+}
+
+/** What LongRoPE multiplies cos and sin by where a context of `original` positions is stretched by `factor` (Phi-3). */
+export function spreadOf(factor: number, original: number): number {
+  return factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original));
 }
 
 /** What YaRN multiplies cos and sin by where the configuration does not say (Peng et al., arXiv:2309.00071, section 3.4). */

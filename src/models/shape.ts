@@ -4,7 +4,7 @@ import { add, gather, input, matmul } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { CacheLayout, Network } from './architecture.js';
 import { networkOf } from './index.js';
-import type { EmbeddingShape, LinearShape, ModelConfig, Site, Sites } from './model.js';
+import type { EmbeddingShape, LinearShape, ModelConfig, NormPlace, Site, Sites } from './model.js';
 import { trainingStream } from './stream.js';
 
 /** What can be adapted of a model, and all that it computes with. */
@@ -26,6 +26,8 @@ export function transposedIn(sites: readonly Site[]): ReadonlySet<string> {
 export interface Described extends Outline {
   config: ModelConfig;
   network: Network;
+  /** Its norms' gains and biases, by checkpoint name. */
+  norms: ReadonlyMap<string, NormPlace>;
 }
 
 /** A model by its configuration alone, without a file: builds the graph and notes what it asks for. */
@@ -33,17 +35,21 @@ export function describe(config: ModelConfig): Described {
   const network = networkOf(config);
   const sites: Site[] = [];
   const parameters = new Map<string, readonly number[]>();
+  const norms = new Map<string, NormPlace>();
   const recorder = new BaseSites(
     (name, shape) => {
       parameters.set(name, shape);
       return input(name, 'float32', shape);
     },
-    (site) => sites.push(site),
+    {
+      site: (site) => sites.push(site),
+      norm: (name, place) => norms.set(name, place),
+    },
   );
   const hidden = network.forward(recorder, trainingStream(network));
   network.lmHead?.(recorder, hidden);
   network.pooler?.(recorder, hidden);
-  return { config, network, sites, parameters, cache: network.cache };
+  return { config, network, sites, parameters, norms, cache: network.cache };
 }
 
 /** Numbers in all of a model's tensors. */
@@ -53,6 +59,12 @@ export function parameterCount({ parameters }: Pick<Outline, 'parameters'>): num
   return total;
 }
 
+/** Is told of what a network asks for. */
+interface Visitor {
+  site?: (site: Site) => void;
+  norm?: (name: string, place: NormPlace) => void;
+}
+
 /**
  * Sites that compute what the checkpoint says; `parameter` supplies each tensor by its checkpoint name. The matrix of
  * a tied head is asked for by the embedding's name, and `own` is what it would be called if it were not tied.
@@ -60,28 +72,29 @@ export function parameterCount({ parameters }: Pick<Outline, 'parameters'>): num
 export class BaseSites implements Sites {
   constructor(
     private readonly parameter: (name: string, shape: readonly number[], own?: string) => Tensor,
-    private readonly visit: (site: Site) => void = () => {},
+    private readonly visit: Visitor = {},
   ) {}
 
   linear(name: string, x: Tensor, shape: LinearShape): Tensor {
     const { bias = false } = shape;
-    this.visit({ name, kind: 'linear', ...shape, bias });
+    this.visit.site?.({ name, kind: 'linear', ...shape, bias });
     const y = matmul(x, this.parameter(`${name}.weight`, [shape.out, shape.in]), { transB: true });
     return bias ? add(y, this.parameter(`${name}.bias`, [shape.out])) : y;
   }
 
   tiedLinear(name: string, tiedTo: string, x: Tensor, shape: LinearShape): Tensor {
-    this.visit({ name, kind: 'linear', ...shape, bias: false, tiedTo });
+    this.visit.site?.({ name, kind: 'linear', ...shape, bias: false, tiedTo });
     const matrix = this.parameter(`${tiedTo}.weight`, [shape.out, shape.in], `${name}.weight`);
     return matmul(x, matrix, { transB: true });
   }
 
   embedding(name: string, ids: Tensor, shape: EmbeddingShape): Tensor {
-    this.visit({ name, kind: 'embedding', ...shape, bias: false });
+    this.visit.site?.({ name, kind: 'embedding', ...shape, bias: false });
     return gather(this.parameter(`${name}.weight`, [shape.in, shape.out]), ids);
   }
 
-  param(name: string, shape: readonly number[]): Tensor {
+  param(name: string, shape: readonly number[], norm?: NormPlace): Tensor {
+    if (norm) this.visit.norm?.(name, norm);
     return this.parameter(name, shape);
   }
 }

@@ -1,5 +1,6 @@
 /** A checkpoint beside its config.json: tensors by the names that the model has for them, and what does not fit said. */
 import { UserError } from '../base/errors.js';
+import { transposedRows } from '../base/tensor.js';
 import { type Checkpoint, checkpointOf } from '../formats/checkpoint.js';
 import { quantFormats } from '../formats/quant/index.js';
 import { equalTensors, type TensorInfo } from '../formats/safetensors.js';
@@ -102,15 +103,6 @@ export function withTransposed(checkpoint: Checkpoint, names: ReadonlySet<string
       return transposedRows(values, rows, columns);
     },
   };
-}
-
-/** The rows of a matrix [rows, columns] as columns. */
-export function transposedRows(values: Float32Array, rows: number, columns: number): Float32Array {
-  const turned = new Float32Array(values.length);
-  for (let i = 0; i < rows; i++) {
-    for (let j = 0; j < columns; j++) turned[j * rows + i] = values[i * columns + j];
-  }
-  return turned;
 }
 
 /** Tables that old programs saved and every program computes. */

@@ -3,10 +3,10 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, it } from 'vitest';
 import { Rng } from '../../src/base/rng.js';
-import { configOf } from '../../src/formats/gguf/config.js';
 import { readGgufFrom } from '../../src/formats/gguf/reader.js';
 import { tokenizerOf } from '../../src/formats/gguf/tokenizer.js';
 import { weightEntries } from '../../src/formats/gguf/weights.js';
+import { describeGguf } from '../../src/models/gguf/file.js';
 import { type Field, Memory, mutateBytes, pick, Tally } from './support.js';
 
 const CASES = 100_000;
@@ -106,9 +106,9 @@ describe('changed GGUF files', () => {
         async () => {
           const gguf = await readGgufFrom('x.gguf', new Memory(changed), changed.length);
           if (name === small.name || i % CONVERT_EACH > 0) return;
-          const { architecture, config } = await configOf(gguf, 'float32');
+          const { config, weights } = await describeGguf(gguf);
           tokenizerOf(gguf);
-          weightEntries(gguf, architecture, config, 'float32');
+          weightEntries(gguf, config.model_type, weights, 'float32');
         },
       );
     }

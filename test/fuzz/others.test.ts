@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, it } from 'vitest';
 import { Rng } from '../../src/base/rng.js';
-import { loraBase, readLoraGguf, writeLoraGguf } from '../../src/formats/gguf/lora.js';
+import { type LoraBase, readLoraGguf, writeLoraGguf } from '../../src/formats/gguf/lora.js';
+import { interleavedRows } from '../../src/formats/gguf/rows.js';
 import { withDeadline } from '../../src/formats/io/deadline.js';
 import { checkJson, parseJson } from '../../src/formats/io/json.js';
 import type { AdapterTensor } from '../../src/formats/peft.js';
@@ -105,10 +106,14 @@ describe('changed files', () => {
   });
 
   it('adapters in GGUF', { timeout: 60_000 }, async () => {
-    const sizes = { hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1, head_dim: 4, vocab_size: 8 };
-    const heads = { num_attention_heads: 2, num_key_value_heads: 1, tie_word_embeddings: false };
-    const base = loraBase('base', 'llama', { ...sizes, ...heads });
     const site = 'model.layers.0.self_attn.q_proj';
+    const layer = { tensor: 'blk.0.attn_q.weight', in: 8, out: 8, rows: interleavedRows(4) };
+    const base: LoraBase = {
+      place: 'base',
+      architecture: 'llama',
+      vocabSize: 8,
+      layers: new Map([[site, layer]]),
+    };
     const matrix = (...shape: [number, number]): AdapterTensor => ({
       shape,
       data: Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => i / 8),

@@ -11,10 +11,9 @@ import { encodeF32 } from '../float16.js';
 import type { AdapterFiles, AdapterTensor } from '../peft.js';
 import { kindName, type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../peftConfig.js';
 import { adapterKey, adapterSites, splitAdapterKey, splitModuleKey } from '../peftNames.js';
-import { ARCHITECTURES, shortestF32 } from './config.js';
-import { Metadata } from './metadata.js';
-import { type ModelDims, modelTensors, permuteRows, unpermuteRows } from './names.js';
+import { Metadata, shortestF32 } from './metadata.js';
 import { type Gguf, type GgufTensor, readGguf, readGgufTensor } from './reader.js';
+import { fromGgufRows, type GgufWeight, type RowOrder, toGgufRows } from './rows.js';
 import { GGUF_DTYPES } from './types.js';
 import { type GgufEntry, type GgufField, writeGguf } from './writer.js';
 
@@ -37,18 +36,23 @@ interface LoraLayer {
   tensor: string;
   in: number;
   out: number;
-  /** Heads whose rows llama.cpp keeps in another order; undefined where it does not. */
-  permutedHeads?: number;
+  /** Absent: llama.cpp has the rows as the model does. */
+  rows?: RowOrder;
 }
 
-/** The layers of a base, from its shape alone. `architecture` is a key of ARCHITECTURES. */
-export function loraBase(place: string, architecture: string, dims: ModelDims): LoraBase {
+/** The layers of a base, from its tensors' names and shapes alone. `architecture` is llama.cpp's name. */
+export function loraBase(
+  place: string,
+  architecture: string,
+  vocabSize: number,
+  weights: readonly GgufWeight[],
+): LoraBase {
   const layers = new Map<string, LoraLayer>();
-  for (const { gguf, hf, shape, permutedHeads } of modelTensors(ARCHITECTURES[architecture], dims)) {
-    if (shape.length !== 2 || gguf === 'token_embd.weight') continue;
-    layers.set(hf.slice(0, -'.weight'.length), { tensor: gguf, in: shape[1], out: shape[0], permutedHeads });
+  for (const { gguf, hf, shape, isLinear, rows } of weights) {
+    if (!isLinear) continue;
+    layers.set(hf.slice(0, -'.weight'.length), { tensor: gguf, in: shape[1], out: shape[0], rows });
   }
-  return { place, architecture, vocabSize: dims.vocab_size, layers };
+  return { place, architecture, vocabSize, layers };
 }
 
 /** Throws UserError where an adapter holds more than the two matrices of linear layers: llama.cpp has no place for it. */
@@ -140,9 +144,7 @@ export async function writeLoraGguf(
       entry('lora_b', b.shape, () => {
         const wanted = scalingOf(config, site) * rankOf(config, site);
         const scaled = Math.fround(wanted) === alpha ? b.data : b.data.map((x) => x * (wanted / alpha));
-        return layer.permutedHeads === undefined
-          ? scaled
-          : permuteRows(scaled, layer.out, layer.permutedHeads);
+        return toGgufRows(scaled, layer.out, layer.rows);
       }),
     ];
   });
@@ -191,7 +193,7 @@ export async function readLoraGguf(path: string, base: LoraBase): Promise<LoraAd
     tensors.set(adapterKey(site, 'lora_A'), { shape: pair.lora_a.shape, data: a });
     tensors.set(adapterKey(site, 'lora_B'), {
       shape: pair.lora_b.shape,
-      data: layer.permutedHeads === undefined ? b : unpermuteRows(b, layer.out, layer.permutedHeads),
+      data: fromGgufRows(b, layer.out, layer.rows),
     });
     ranks.set(site, rank);
   }
@@ -208,28 +210,22 @@ async function readFinite(gguf: Gguf, info: GgufTensor): Promise<Float32Array> {
 
 /**
  * What the header of llama.cpp's LoRA adapter tells without a base: the configuration, and the shapes of the matrices by
- * adapterKey(site, part).
- * @throws UserError when the file is no LoRA adapter, or for an architecture that is not known.
+ * adapterKey(site, part). `siteOf` names the site of a tensor in models of the file's architecture.
+ * @throws UserError when the file is no LoRA adapter.
  */
-export function describeLoraGguf(gguf: Gguf): {
+export function describeLoraGguf(
+  gguf: Gguf,
+  architecture: string,
+  siteOf: (tensor: string) => string | undefined,
+): {
   config: PeftLoraConfig;
   shapes: Map<string, readonly number[]>;
 } {
-  const meta = new Metadata(gguf);
-  const architecture = meta.string('general.architecture');
-  if (!Object.hasOwn(ARCHITECTURES, architecture)) {
-    meta.fail(
-      `adapters for "${architecture}" are not read, expected one of ${Object.keys(ARCHITECTURES).join(', ')}`,
-    );
-  }
-  const base = loraBase(gguf.path, architecture, ONE_LAYER);
-  const alpha = checkedAlpha(gguf, base);
-  const sites = new Map([...base.layers].map(([site, { tensor }]) => [tensor, site]));
+  const alpha = checkedAlpha(gguf, { place: gguf.path, architecture });
   const shapes = new Map<string, readonly number[]>();
   const ranks = new Map<string, number>();
   for (const [tensor, { lora_a, lora_b }] of matricesOf(gguf)) {
-    const [, layer] = /^blk\.(\d+)\./.exec(tensor) ?? [];
-    const site = sites.get(tensor.replace(/^blk\.\d+/, 'blk.0'))?.replace('.0.', `.${layer}.`);
+    const site = siteOf(tensor);
     if (site === undefined)
       throw new UserError(`${gguf.path}: ${tensor} is no linear layer of ${architecture}`);
     if (lora_a.shape[0] !== lora_b.shape[1]) {
@@ -244,19 +240,7 @@ export function describeLoraGguf(gguf: Gguf): {
   return { config: configOf(ranks, alpha), shapes };
 }
 
-/** Sizes that only names are wanted of. */
-const ONE_LAYER: ModelDims = {
-  hidden_size: 0,
-  intermediate_size: 0,
-  num_hidden_layers: 1,
-  num_attention_heads: 0,
-  num_key_value_heads: 0,
-  head_dim: 0,
-  vocab_size: 0,
-  tie_word_embeddings: false,
-};
-
-function checkedAlpha(gguf: Gguf, base: LoraBase): number {
+function checkedAlpha(gguf: Gguf, base: Pick<LoraBase, 'place' | 'architecture'>): number {
   const meta = new Metadata(gguf);
   const kind = meta.string('general.type', 'model');
   if (kind !== 'adapter') meta.fail(`general.type is "${kind}", expected "adapter"`);

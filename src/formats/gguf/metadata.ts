@@ -25,6 +25,11 @@ export class Metadata {
     return this.get(key, fallback, 'a finite number', (value): value is number => Number.isFinite(value));
   }
 
+  /** A number that was written as a float32, as the decimal that was meant. */
+  real(key: string, fallback?: number): number {
+    return shortestF32(this.number(key, fallback));
+  }
+
   /** A whole number from 0, at most `max`. */
   count(key: string, fallback?: number, max = 2 ** 31): number {
     return this.get(
@@ -53,6 +58,12 @@ export class Metadata {
     );
   }
 
+  /** One truth value a layer; undefined where the file has none, or something else. */
+  booleans(key: string): boolean[] | undefined {
+    const value = this.gguf.metadata.get(key);
+    return Array.isArray(value) && value.every((v) => typeof v === 'boolean') ? value : undefined;
+  }
+
   private get<T extends GgufValue>(
     key: string,
     fallback: T | undefined,
@@ -64,4 +75,13 @@ export class Metadata {
     if (!is(value)) this.fail(`metadata ${JSON.stringify(key)} is not ${expected}`);
     return value;
   }
+}
+
+/** The decimal number that was meant by a float32, 1e-5 for 0.000009999999747: the shortest that rounds to it. */
+export function shortestF32(value: number): number {
+  for (let digits = 1; digits < 9; digits++) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === Math.fround(value)) return short;
+  }
+  return value;
 }

@@ -1,15 +1,32 @@
-/** GGUF in, Hugging Face folder out. */
+/** A model of a GGUF file as a Hugging Face folder. */
 import { join } from 'node:path';
 import { UserError } from '../../base/errors.js';
 import { type StoredDType, sizeOf } from '../../base/tensor.js';
 import { writeCheckpoint } from '../checkpoint.js';
 import { writeFileAtomic, writeFolderAtomic } from '../io/write.js';
 import type { TensorEntry } from '../safetensors.js';
-import { configOf, type HfConfig } from './config.js';
 import { Metadata } from './metadata.js';
-import { type Gguf, readGguf } from './reader.js';
+import type { Gguf } from './reader.js';
+import type { GgufWeight } from './rows.js';
 import { tokenizerOf } from './tokenizer.js';
-import { exactDType, type GgufEntry, weightEntries } from './weights.js';
+import { exactDType, type GgufModelEntry, weightEntries } from './weights.js';
+
+/** A config.json; of its keys only these are looked at here. */
+export interface HfConfig {
+  model_type: string;
+  vocab_size: number;
+  bos_token_id: number | null;
+  eos_token_id: number | null;
+  pad_token_id: number | null;
+  [key: string]: unknown;
+}
+
+/** What the model in a GGUF file is, in Hugging Face's words. */
+export interface DescribedGguf {
+  gguf: Gguf;
+  config: HfConfig;
+  weights: readonly GgufWeight[];
+}
 
 export interface GgufToHfOptions {
   /** What all weights are rounded to; default: each tensor's own type, float32 for what is quantized. */
@@ -17,7 +34,7 @@ export interface GgufToHfOptions {
   /** Weights above this many bytes are split over several files; default 5 GB. */
   maxShardBytes?: number;
   /** What to write of the entries instead of them as they are. */
-  store?: (entries: readonly GgufEntry[], config: HfConfig) => TensorEntry[];
+  store?: (entries: readonly GgufModelEntry[], config: HfConfig) => TensorEntry[];
   /** Writes what else belongs into the folder. */
   beside?: (folder: string) => Promise<void>;
   /** Replace an existing output folder. */
@@ -25,45 +42,34 @@ export interface GgufToHfOptions {
 }
 
 /**
- * Converts a model of the Llama family (llama, qwen2, qwen3) into a Hugging Face folder: config.json,
- * generation_config.json, model.safetensors (in shards above maxShardBytes), tokenizer.json and
+ * Writes config.json, generation_config.json, model.safetensors (in shards above maxShardBytes), tokenizer.json and
  * tokenizer_config.json. One tensor is held at a time; the folder appears whole or not at all.
- * @throws UserError when the file is broken, holds something that is not converted, or the folder exists.
+ * @throws UserError when the file's tokenizer is not converted, a tensor does not fit, or the folder exists.
  */
-export async function ggufToHf(
-  ggufPath: string,
+export async function writeHfFolder(
   outFolder: string,
+  { gguf, config, weights }: DescribedGguf,
   { dtype, maxShardBytes, store, beside, overwrite = false }: GgufToHfOptions = {},
 ): Promise<void> {
-  const gguf = await readGguf(ggufPath);
-  const { architecture, config } = await configOf(gguf, dtype ?? commonDType(gguf));
   const { tokenizer, config: tokenizerConfig } = tokenizerOf(gguf);
   refuseTooManyTokens(gguf, config);
-  const entries = weightEntries(gguf, architecture, config, dtype);
+  const entries = weightEntries(gguf, config.model_type, weights, dtype);
+  const written = { ...config, torch_dtype: dtype ?? commonDType(gguf) };
   await writeFolderAtomic(
     outFolder,
     async (folder) => {
       const write = (name: string, value: object) =>
         writeFileAtomic(join(folder, name), `${JSON.stringify(value, null, 2)}\n`);
-      await write('config.json', config);
+      await write('config.json', written);
       await write('generation_config.json', generationConfig(gguf, config));
       await write('tokenizer.json', tokenizer);
       await write('tokenizer_config.json', tokenizerConfig);
-      await writeCheckpoint(folder, store ? store(entries, config) : entries, { maxShardBytes });
+      const tensors = store ? store(entries, written) : entries.map(({ stored }) => stored);
+      await writeCheckpoint(folder, tensors, { maxShardBytes });
       await beside?.(folder);
     },
     { overwrite },
   );
-}
-
-/**
- * The tensors of a model of the Llama family in float32, by Hugging Face's names, each read when its data is asked for.
- * @throws UserError when the file is broken or holds something that is not converted.
- */
-export async function ggufEntries(ggufPath: string): Promise<GgufEntry[]> {
-  const gguf = await readGguf(ggufPath);
-  const { architecture, config } = await configOf(gguf, 'float32');
-  return weightEntries(gguf, architecture, config, 'float32');
 }
 
 /** What config.json names where tensors keep their own types: the one of most elements. */

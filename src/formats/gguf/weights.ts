@@ -1,19 +1,23 @@
 /** The tensors of a llama.cpp model under Hugging Face's names and in its order of rows. */
 import { UserError } from '../../base/errors.js';
-import type { StoredDType } from '../../base/tensor.js';
+import { type StoredDType, transposedRows } from '../../base/tensor.js';
 import { encodeF32 } from '../float16.js';
 import { readInto } from '../io/node.js';
 import { safetensorsDType, type TensorEntry } from '../safetensors.js';
-import type { Architecture, HfConfig } from './config.js';
-import { modelTensors, unpermuteRows } from './names.js';
 import { type Gguf, type GgufTensor, readGgufTensor } from './reader.js';
+import { fromGgufRows, type GgufWeight } from './rows.js';
 import type { GgmlType } from './types.js';
 
 /** Only there to be converted into the configuration. */
-const FOLDED_INTO_CONFIG = new Set(['rope_freqs.weight']);
+const FOLDED_INTO_CONFIG = new Set([
+  'rope_freqs.weight',
+  'rope_factors_long.weight',
+  'rope_factors_short.weight',
+]);
 
-/** A tensor to write that also tells the blocks it comes from. */
-export interface GgufEntry extends TensorEntry {
+/** A tensor as the network asks for it, which also tells how a folder has it and the blocks it comes from. */
+export interface GgufModelEntry extends TensorEntry {
+  stored: TensorEntry;
   blocks: { type: GgmlType; read(): Promise<Uint8Array> };
 }
 
@@ -23,38 +27,45 @@ export function exactDType(type: GgmlType): StoredDType {
 }
 
 /**
- * Entries to write, each dequantized when its turn comes; without `dtype` in the type that keeps its values.
- * @throws UserError when a tensor of the architecture is missing, has another shape, or the file has one more.
+ * Entries of a model's tensors, each dequantized when its turn comes; without `dtype` in the type that keeps its values.
+ * `modelType` names the model in errors.
+ * @throws UserError when one of them is missing, has another shape, or the file has one more.
  */
 export function weightEntries(
   gguf: Gguf,
-  architecture: Architecture,
-  config: HfConfig,
+  modelType: string,
+  weights: readonly GgufWeight[],
   dtype?: StoredDType,
-): GgufEntry[] {
-  const wanted = modelTensors(architecture, config);
-  const known = new Set(wanted.map((w) => w.gguf));
+): GgufModelEntry[] {
+  const known = new Set(weights.map((w) => w.gguf));
   for (const name of gguf.tensors.keys()) {
     if (!known.has(name) && !FOLDED_INTO_CONFIG.has(name)) {
-      throw new UserError(`${gguf.path}: tensor "${name}" is not part of a ${config.model_type} model`);
+      throw new UserError(`${gguf.path}: tensor "${name}" is not part of a ${modelType} model`);
     }
   }
-  return wanted.map(({ gguf: name, hf, shape, permutedHeads }) => {
+  return weights.map((weight) => {
+    const { gguf: name, hf, shape, rows, offset = 0 } = weight;
     const info = tensorOf(gguf, name, shape);
     const stored = dtype ?? exactDType(info.type);
-    const inOrder = <T extends Float32Array | Uint8Array>(rows: T): T =>
-      permutedHeads === undefined ? rows : unpermuteRows(rows, shape[0], permutedHeads);
+    const values = async () => {
+      const own = fromGgufRows(await readGgufTensor(gguf, info), shape[0], rows);
+      return offset === 0 ? own : own.map((x) => x - offset);
+    };
+    const entry = { name: hf, dtype: safetensorsDType(stored), shape };
+    const data = async () => encodeF32(await values(), stored);
+    const turned = async () => encodeF32(transposedRows(await values(), shape[0], shape[1]), stored);
     return {
-      name: hf,
-      dtype: safetensorsDType(stored),
-      shape,
-      data: async () => encodeF32(inOrder(await readGgufTensor(gguf, info)), stored),
+      ...entry,
+      data,
+      stored: weight.isTransposed
+        ? { ...entry, shape: [shape[1], shape[0]], data: turned }
+        : { ...entry, data },
       blocks: {
         type: info.type,
         read: async () => {
           const bytes = new Uint8Array(info.length);
           await readInto(gguf.path, bytes, info.offset);
-          return inOrder(bytes);
+          return fromGgufRows(bytes, shape[0], rows);
         },
       },
     };

@@ -6,12 +6,12 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
-import { openCheckpoint } from '../checkpoint.js';
-import { exists } from '../io/node.js';
-import { readTensorBytes } from '../safetensors.js';
-import { loadTokenizer } from '../tokenizer.js';
-import { readGguf } from './reader.js';
-import { ggufToHf } from './tohf.js';
+import { openCheckpoint } from '../../formats/checkpoint.js';
+import { readGguf } from '../../formats/gguf/reader.js';
+import { exists } from '../../formats/io/node.js';
+import { readTensorBytes } from '../../formats/safetensors.js';
+import { loadTokenizer } from '../../formats/tokenizer.js';
+import { ggufToHf } from './file.js';
 
 /** What other people's code makes of the same models (scripts/parity/gguf_goldens.py). */
 interface Golden {
@@ -20,7 +20,7 @@ interface Golden {
   tokens: [text: string, ids: number[]][];
 }
 
-const FIXTURES = fileURLToPath(new URL('./fixtures', import.meta.url));
+const FIXTURES = fileURLToPath(new URL('../../formats/gguf/fixtures', import.meta.url));
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const SMOLLM2 = join(
   process.env.LOWRANK_MODELS ?? join(ROOT, '.cache', 'models'),
@@ -149,8 +149,8 @@ describe('ggufToHf', () => {
     [
       'an architecture',
       'llama',
-      'gemma',
-      /architecture "gemma" is not converted, expected llama, qwen2, qwen3/,
+      'rwkv6',
+      /architecture "rwkv6" is not converted, expected llama, qwen2, qwen3/,
     ],
     [
       'a missing key',
@@ -250,6 +250,7 @@ describe.skipIf(!available && process.env.CI !== 'true')('SmolLM2 [needs scripts
       rope_scaling: null,
       hidden_act: 'silu',
       attention_bias: false,
+      mlp_bias: false,
       tie_word_embeddings: true,
       bos_token_id: 1,
       eos_token_id: 2,

@@ -6,18 +6,19 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
 import { Rng } from '../../base/rng.js';
-import { openCheckpoint } from '../checkpoint.js';
-import { encodeF32 } from '../float16.js';
-import type { AdapterFiles } from '../peft.js';
-import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../peftConfig.js';
-import { adapterKey, adapterSites } from '../peftNames.js';
-import { configOf } from './config.js';
-import { type LoraBase, loraBase, readLoraGguf, writeLoraGguf } from './lora.js';
-import { readGguf, readGgufTensor } from './reader.js';
-import { ggufToHf } from './tohf.js';
-import { type GgufEntry, type GgufField, writeGguf } from './writer.js';
+import { openCheckpoint } from '../../formats/checkpoint.js';
+import { encodeF32 } from '../../formats/float16.js';
+import { type LoraBase, readLoraGguf, writeLoraGguf } from '../../formats/gguf/lora.js';
+import { readGguf, readGgufTensor } from '../../formats/gguf/reader.js';
+import { type GgufEntry, type GgufField, writeGguf } from '../../formats/gguf/writer.js';
+import type { AdapterFiles } from '../../formats/peft.js';
+import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../../formats/peftConfig.js';
+import { adapterKey, adapterSites } from '../../formats/peftNames.js';
+import { describeGguf, ggufToHf } from './file.js';
+import { loraBaseOf } from './lora.js';
 
-const fixture = (name: string) => fileURLToPath(new URL(`./fixtures/${name}.gguf`, import.meta.url));
+const fixture = (name: string) =>
+  fileURLToPath(new URL(`../../formats/gguf/fixtures/${name}.gguf`, import.meta.url));
 
 let dir: string;
 let path: string;
@@ -30,8 +31,8 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 async function baseOf(name: string): Promise<LoraBase> {
-  const { architecture, config } = await configOf(await readGguf(fixture(name)), 'float32');
-  return loraBase(name, architecture.modelType, config);
+  const { form, described } = await describeGguf(await readGguf(fixture(name)));
+  return loraBaseOf(name, form, described);
 }
 
 /** Random matrices for the sites whose name ends with one of `targets`, by the ranks of the configuration. */
