@@ -8,7 +8,7 @@ export type { ChangeFigures, ModuleAnalysis, Similarity } from './analysis/modul
 export type { Finding } from './analysis/verdict.js';
 export { type Analysis, type AnalyzeEvent, type AnalyzeInput, analyze } from './api/analyze.js';
 export { type Combined, type CombineFilesOptions, combineIntoFolder } from './api/combine.js';
-export { type ConvertOptions, convert } from './api/convert.js';
+export { type Converted, type ConvertOptions, convert } from './api/convert.js';
 export type { DataSource } from './api/data.js';
 export type { EvaInput } from './api/eva.js';
 export { type ExplainOptions, type Explanation, explain, explainTopics } from './api/explain/index.js';
@@ -29,6 +29,7 @@ export type { RankInput } from './api/ranks.js';
 export { type RunRecord, readMetrics, readRun } from './api/runFolder.js';
 export { listRuns, type RunSummary } from './api/runs.js';
 export type { SampleEvent } from './api/samples.js';
+export type { AsLora } from './api/toLora.js';
 export type { Evaluation } from './api/training.js';
 export { UserError } from './base/errors.js';
 export type { F32Tensor, HostTensor, StoredDType } from './base/tensor.js';

@@ -43,15 +43,40 @@ await mkdir(to);
 await writeAdapterFolder(to, adapter, base);
 """
 
+# All of the change: in a LoRA of the rank that it has.
+CONVERT = """
+import { convert } from './dist/index.js';
+const [base, from, to] = process.argv.slice(1);
+await convert(from, to, { to: 'lora', base, energy: 1 });
+"""
+LORA = ("dora", "hira", "miss", "vera")
+
+
+def written(script: str, model: str, adapter: Path, scratch: Path, **options) -> torch.nn.Module:
+    """PEFT's model of what a script writes of an adapter."""
+    ours = scratch / "adapter"
+    command = ["node", "--input-type=module", "-e", script, fx.base_folder(model), adapter, ours]
+    subprocess.run(command, cwd=fx.ROOT, check=True)
+    return fx.load_adapter(model, ours, **options)
+
+
+def check_lora(name: str, folder: Path) -> None:
+    """A LoRA of what another method changes."""
+    facts, expected = json.loads((folder / "expected.json").read_text()), load_file(folder / "expected.safetensors")
+    with tempfile.TemporaryDirectory() as scratch:
+        loaded = written(CONVERT, facts["base"], folder / "adapter", Path(scratch))
+    assert loaded.peft_config["default"].peft_type == "LORA"
+    error = ref.relative_error(ref.logits_of(loaded, fx.batch_of(facts["base"])), expected["adapted_logits"])
+    assert error < 1e-5, f"{name} as a LoRA: {error}"
+    print(f"{name}: the LoRA that lowrank made of it is the same to PEFT ({error:.1e})")
+
 
 def check(root: str, folder: Path) -> None:
     facts = json.loads((folder / "expected.json").read_text())
     model, expected = facts.get("base", folder.name), load_file(folder / "expected.safetensors")
     with tempfile.TemporaryDirectory() as scratch:
-        ours = Path(scratch) / "adapter"
-        command = ["node", "--input-type=module", "-e", REWRITE, fx.base_folder(model), folder / "adapter", ours]
-        subprocess.run(command, cwd=fx.ROOT, check=True)
-        loaded = fx.load_adapter(model, ours, is_trainable=root == "fixtures-options")
+        options = {"is_trainable": root == "fixtures-options"}
+        loaded = written(REWRITE, model, folder / "adapter", Path(scratch), **options)
     if root == "fixtures-options":
         names = {key.removeprefix("grad.") for key in expected if key.startswith("grad.")}
         trained = ref.adapter_parameters(loaded).keys()
@@ -73,6 +98,8 @@ def main() -> None:
     for root in args.roots or LOGITS:
         for folder in sorted((fx.GOLDEN / root).iterdir()):
             check(root, folder)
+            if root == "fixtures-methods" and folder.name.split("-")[1].startswith(LORA):
+                check_lora(folder.name, folder)
 
 
 if __name__ == "__main__":

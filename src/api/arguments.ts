@@ -6,6 +6,7 @@ import { checkJson } from '../formats/io/json.js';
 import { devices } from '../graph/op.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
 import { combineSchema } from '../methods/combine.js';
+import { toLoraShape } from '../methods/toLora.js';
 import { mergedFormats } from './merged.js';
 import { quantizeOption } from './quantizedBase.js';
 import { conversionTargets } from './replace.js';
@@ -134,6 +135,7 @@ const CALLS = {
     options: z.strictObject({
       to: z.enum(conversionTargets).optional(),
       base: text.optional(),
+      ...toLoraShape,
       dtype,
       maxShardBytes,
       ...overwrite,

@@ -3,17 +3,16 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Update } from '../analysis/operator.js';
 import { UserError } from '../base/errors.js';
-import type { Factors } from '../base/linalg/matrix.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { isAdapterGguf } from '../formats/gguf/lora.js';
 import { readGguf } from '../formats/gguf/reader.js';
 import { exists } from '../formats/io/node.js';
 import { readRecipe } from '../formats/quant/recipe.js';
 import type { Runtime } from '../graph/runtime/session.js';
-import { type Adapter, targetSites } from '../methods/adapter.js';
+import type { Adapter } from '../methods/adapter.js';
 import { checkAlike, difference } from '../methods/extract.js';
 import { mergedTensors } from '../methods/merge.js';
-import type { SiteValues } from '../methods/method.js';
+import { productsOf } from '../methods/products.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { matrixName, type Site } from '../models/model.js';
 import { readAdapterFor } from './adapterFile.js';
@@ -92,25 +91,6 @@ function changesOfAdapter(
   });
   if (changes.length === 0) throw new UserError(`${place} changes no matrix of a layer: nothing to analyze`);
   return changes;
-}
-
-/** Of each site where an adapter's change is a product and nothing else: what computes its factors. */
-export function productsOf(adapter: Adapter, base: BaseModel): Map<string, () => Factors> {
-  const { method, config, trainables, values } = adapter;
-  const whole = new Set(trainables.filter(({ init }) => init === null).map(({ name }) => name));
-  const found = new Map<string, () => Factors>();
-  const factors = method.factors?.(config);
-  if (!factors) return found;
-  for (const [name, site] of targetSites(adapter, base)) {
-    if (whole.has(`${name}.weight`) || whole.has(matrixName(site))) continue;
-    const tensors: SiteValues = {
-      site,
-      value: (part) => values.get(`${name}.${part}`)!,
-      shared: (tensor) => values.get(tensor)!,
-    };
-    found.set(name, () => factors(tensors));
-  }
-  return found;
 }
 
 /** The layers that differ. */

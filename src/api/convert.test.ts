@@ -153,7 +153,11 @@ describe('refusals', () => {
       () => [golden('llama3'), at('x'), { to: 'peft' }],
       /llama3 is a model folder, which can become hf or gguf, not peft$/,
     ],
-    ['a PEFT adapter as PEFT', () => [adapter, at('x'), { to: 'peft' }], /can become gguf, not peft$/],
+    [
+      'a PEFT adapter as PEFT',
+      () => [adapter, at('x'), { to: 'peft' }],
+      /can become gguf or lora, not peft$/,
+    ],
     ['an adapter whose base is not at hand', () => [adapter, at('x')], /which model is this adapter for\?/],
     ['a GGUF adapter without a base', () => [at('taken.gguf'), at('x')], /which model is this adapter for\?/],
     [

@@ -18,6 +18,7 @@ import { writeFolderAtomic } from '../formats/io/write.js';
 import { isMlxAdapter, readMlxAdapter } from '../formats/mlx.js';
 import { type AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
+import type { ToLoraOptions } from '../methods/toLora.js';
 import { withinTargets } from '../methods/withinTargets.js';
 import { openModel } from '../models/base.js';
 import { ggufToHf } from '../models/gguf/file.js';
@@ -25,10 +26,11 @@ import { missingBase, openLoraBase } from './adapterFile.js';
 import { checkArguments } from './arguments.js';
 import { type LocateOptions, locate } from './locate.js';
 import { type MergedFormat, type SavedModel, writeMerged } from './merged.js';
-import { type ConversionTarget, claimOutput, refuseInput } from './replace.js';
+import { type ConversionTarget, claimOutput, type OutputKind, refuseInput } from './replace.js';
+import { type AsLora, writeAsLora } from './toLora.js';
 
-export interface ConvertOptions extends LocateOptions, WorkOptions {
-  /** Default: a model becomes hf, a PEFT adapter gguf, any other adapter peft. */
+export interface ConvertOptions extends LocateOptions, WorkOptions, ToLoraOptions {
+  /** Default: a model becomes hf, a PEFT adapter gguf, any other adapter peft. r and energy are for lora. */
   to?: ConversionTarget;
   /** Model that an adapter is for: a folder, a GGUF file, a hub id or "demo". Default: the one that a PEFT or mlx-lm adapter names. */
   base?: string;
@@ -49,6 +51,8 @@ export interface Converted {
   format: ConversionTarget;
   /** The element type asked for, or chosen; absent where each tensor kept its own. */
   dtype?: GgufDType;
+  /** Of `to: 'lora'`: what the LoRA holds of the change. */
+  lora?: AsLora;
 }
 
 type Source = 'gguf-model' | 'gguf-adapter' | 'hf' | 'peft' | 'mlx';
@@ -64,8 +68,8 @@ const NAMES: Record<Source, string> = {
 const TARGETS: Record<Source, readonly ConversionTarget[]> = {
   'gguf-model': ['hf'],
   hf: ['hf', 'gguf'],
-  peft: ['gguf'],
-  mlx: ['peft', 'gguf'],
+  peft: ['gguf', 'lora'],
+  mlx: ['peft', 'gguf', 'lora'],
   'gguf-adapter': ['peft'],
 };
 
@@ -83,12 +87,21 @@ export async function convert(
   const at = await locate(path, options);
   const source = await sourceOf(at);
   const format = options.to ?? TARGETS[source][0];
+  for (const key of ['r', 'energy'] as const) {
+    if (options[key] !== undefined && format !== 'lora')
+      throw new UserError(`the option "${key}" is for conversions to lora`);
+  }
+  if (format === 'lora' && (source === 'hf' || source === 'gguf-model')) {
+    throw new UserError(
+      `${path} is a whole model: lowrank extract makes a LoRA of what it has and its base has not`,
+    );
+  }
   if (!TARGETS[source].includes(format)) {
     throw new UserError(
       `${path} is ${NAMES[source]}, which can become ${TARGETS[source].join(' or ')}, not ${format}`,
     );
   }
-  await claimOutput(output, format, { overwrite: options.overwrite, inputs: [at] });
+  await claimOutput(output, folderOf(format), { overwrite: options.overwrite, inputs: [at] });
   await refuseInput(output, at);
   if (source === 'hf') {
     const { dtype } = await copyModel(at, output, format === 'gguf' ? 'gguf' : 'hf', options);
@@ -99,9 +112,20 @@ export async function convert(
     const what = source === 'gguf-model' ? 'a model folder' : 'an adapter';
     throw new UserError(`${dtype} is no element type of ${what}, expected float32, float16 or bfloat16`);
   }
+  if (folderOf(format) === 'peft' && dtype !== undefined && dtype !== 'float32') {
+    throw new UserError('a PEFT adapter is written in float32 only');
+  }
+  if (format === 'lora') {
+    return { what: 'adapter', format, lora: await writeAsLora(path, at, output, options) };
+  }
   if (source === 'gguf-model') await ggufToHf(at, output, { ...options, dtype });
   else await convertAdapter(at, source, output, format, { ...options, dtype });
   return { what: source === 'gguf-model' ? 'model' : 'adapter', format, ...(dtype && { dtype }) };
+}
+
+/** What is at the output of a conversion. */
+function folderOf(format: ConversionTarget): OutputKind {
+  return format === 'lora' ? 'peft' : format;
 }
 
 async function sourceOf(path: string): Promise<Source> {
@@ -134,9 +158,6 @@ async function convertAdapter(
   format: ConversionTarget,
   options: StoredOptions,
 ): Promise<void> {
-  if (format === 'peft' && options.dtype !== undefined && options.dtype !== 'float32') {
-    throw new UserError('a PEFT adapter is written in float32 only');
-  }
   const { adapter, base, baseName } = await readFrom(path, source, options);
   if (base !== undefined) await refuseInput(output, base.place);
   if (format === 'gguf') {

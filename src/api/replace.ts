@@ -5,10 +5,10 @@ import { UserError } from '../base/errors.js';
 import { exists } from '../formats/io/node.js';
 import { isEmptyFolder, isWithin, prepareOutput, whyPrecious } from '../formats/io/write.js';
 
-/** A model folder, an adapter folder, or a GGUF file. */
-export const conversionTargets = ['hf', 'peft', 'gguf'] as const;
+/** A model folder, an adapter folder, a GGUF file, or an adapter folder of another method than the input's. */
+export const conversionTargets = ['hf', 'peft', 'gguf', 'lora'] as const;
 export type ConversionTarget = (typeof conversionTargets)[number];
-export type OutputKind = ConversionTarget | 'analysis';
+export type OutputKind = Exclude<ConversionTarget, 'lora'> | 'analysis';
 
 /** What a folder of that kind holds for certain. */
 const MARKS = {

@@ -5,8 +5,8 @@ import { type Finding, type Judged, verdictOf } from '../analysis/verdict.js';
 import { energy } from '../base/linalg/matrix.js';
 import { Turns } from '../base/work.js';
 import type { Adapter } from '../methods/adapter.js';
+import { productsOf } from '../methods/products.js';
 import type { BaseModel } from '../models/base.js';
-import { productsOf } from './changes.js';
 
 /** Multiplications that the end of a run may wait for: a second or two. VeRA's many directions take more. */
 const PATIENCE = 5e9;

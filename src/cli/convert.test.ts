@@ -47,6 +47,38 @@ describe('lowrank convert', () => {
     expect((await readFile(output, 'latin1')).slice(0, 4)).toBe('GGUF');
   });
 
+  it('makes a LoRA of another method, and tells what it holds of it', async () => {
+    const golden = (name: string) => fileURLToPath(new URL(`../../test/golden/${name}`, import.meta.url));
+    const given = {
+      path: golden('fixtures-methods/qwen2-hira/adapter'),
+      base: golden('fixtures/qwen2'),
+      to: 'lora',
+    };
+    const output = join(dir, 'lora');
+    expect(await convert.run({ ...given, output, r: 2 }, new Terminal(false))).toBe(0);
+    expect(said).toMatch(
+      /^module +layers +r +energy +lowest\nmodel\.layers\.\*\..* {2}2 +[\d.]+% +[\d.]+%\n/,
+    );
+    expect(said).toMatch(
+      /\nthe LoRA, of rank 2 at most, holds [\d.]+% of the change's energy; [\d.]+% is lost, a larger --r or --energy keeps more\n/,
+    );
+    said = '';
+    vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    const whole = { ...given, output, energy: 1, overwrite: true };
+    expect(await convert.run(whole, new Terminal(true))).toBe(0);
+    const events = said
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(events.filter(({ kind }) => kind === 'layer')).toHaveLength(14);
+    expect(events.at(-1)).toMatchObject({
+      kind: 'saved',
+      what: 'adapter',
+      folder: output,
+      kept: expect.closeTo(1, 9),
+    });
+  });
+
   it('writes a model in shards, and with --json what it wrote', async () => {
     const folder = join(dir, 'model');
     vi.spyOn(process.stderr, 'write').mockReturnValue(true);

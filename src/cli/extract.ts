@@ -2,7 +2,7 @@ import * as z from 'zod';
 import { extract as extractAdapter, resize as resizeAdapter, type TruncationEvent } from '../api/extract.js';
 import { type Opening, openingOfRun } from '../api/opening.js';
 import { extractShape } from '../methods/extract.js';
-import { truncationShape } from '../methods/truncate.js';
+import { type TruncatedLayer, truncationShape } from '../methods/truncate.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { generateHint } from './hints.js';
@@ -90,8 +90,8 @@ async function follow<T>(work: AsyncGenerator<TruncationEvent, T, void>, termina
 }
 
 /** A row for each kind of layer, names that differ only in numbers. */
-export function summary(layers: readonly TruncationEvent[]): (string | number)[][] {
-  const kinds = new Map<string, TruncationEvent[]>();
+export function summary(layers: readonly TruncatedLayer[]): (string | number)[][] {
+  const kinds = new Map<string, TruncatedLayer[]>();
   for (const layer of layers) {
     const pattern = layer.site.replace(/\.\d+(?=\.|$)/g, '.*');
     kinds.set(pattern, [...(kinds.get(pattern) ?? []), layer]);

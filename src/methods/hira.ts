@@ -6,7 +6,7 @@ import type { Site } from '../models/model.js';
 import { extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
 import { given, layerChoice, layerShape, layersToPeft, loraLayerShape } from './layerOptions.js';
-import { embeddingUpdate } from './lora.js';
+import { embeddingUpdate, lora } from './lora.js';
 import { type Method, siteTensor, type Trainable } from './method.js';
 import { initWeights, normalStart, ownInitWeights, type Start, uniformStart } from './starts.js';
 import { namedTargets, selectTargets, type TargetChoice } from './targets.js';
@@ -44,6 +44,8 @@ export const hira: Method<HiraConfig> = {
     peft: 'HIRA',
   },
   startsAtBase: true,
+  // A change of B·A reaches W scaled by W's own small elements. docs/defaults.md has what was measured.
+  learningRate: (rows) => 10 * lora.learningRate!(rows),
   options,
 
   parse(place, config) {

@@ -10,6 +10,7 @@ import type { Site } from '../models/model.js';
 import { type Extras, extraTrainables } from './extras.js';
 import { snakeKeys } from './keys.js';
 import { given, layerChoice, layersToPeft, loraLayerShape } from './layerOptions.js';
+import { lora } from './lora.js';
 import { type Method, siteTensor, type Trainable } from './method.js';
 import { initWeights, ownInitWeights, uniformStart } from './starts.js';
 import { namedTargets, selectTargets, type TargetChoice } from './targets.js';
@@ -51,6 +52,7 @@ export const miss: Method<MissConfig> = {
     peft: 'MISS',
   },
   startsAtBase: true,
+  learningRate: lora.learningRate,
   options,
 
   parse(place, config) {

@@ -3,11 +3,12 @@ import {
   energy as energyOf,
   firstColumns,
   firstRows,
+  type Matrix,
   scaleColumns,
   scaleRows,
   toFloat32,
 } from '../base/linalg/matrix.js';
-import { leading, type Svd } from '../base/linalg/svd.js';
+import { leading, type Svd, svdByGram, truncatedSvd } from '../base/linalg/svd.js';
 import type { AdapterTensor } from '../formats/peft.js';
 
 /** How much of a change an adapter is to hold. */
@@ -45,6 +46,22 @@ export function rankFor(s: ArrayLike<number>, total: number, { r, energy }: Trun
     held += s[rank] ** 2;
   }
   return limit;
+}
+
+/** Of a matrix that is at hand in full so many directions are looked for first, where its energy decides. */
+const FIRST = 64;
+
+/** The leading part of a matrix, of at most r directions: as many as hold the energy, or r where none is asked for. */
+export function leadingPart(change: Matrix, { r, energy }: Truncation): Svd {
+  const smaller = Math.min(change.rows, change.columns);
+  const most = Math.min(r, smaller);
+  if (energy === undefined) return truncatedSvd(change, most);
+  const total = energyOf(change.data);
+  for (let count = Math.min(FIRST, most); ; count = Math.min(2 * count, most)) {
+    const isLarge = 2 * count > smaller;
+    const found = isLarge ? leading(svdByGram(change), most) : truncatedSvd(change, count);
+    if (isLarge || count === most || energyOf(found.s) >= energy * total) return found;
+  }
 }
 
 /** A and B of rank r whose product is the leading part of an SVD, each with the root of the singular values. */

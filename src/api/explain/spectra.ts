@@ -1,4 +1,5 @@
 /** Why low rank is enough, and what r does: spectra of changes. */
+
 import { analyzeModule, type ModuleAnalysis } from '../../analysis/module.js';
 import { denseOf, type Update } from '../../analysis/operator.js';
 import { medianOf } from '../../analysis/report.js';
@@ -8,7 +9,7 @@ import { type Matrix, matrix } from '../../base/linalg/matrix.js';
 import { Rng } from '../../base/rng.js';
 import { sizeOf } from '../../base/tensor.js';
 import type { Adapter } from '../../methods/adapter.js';
-import { productsOf } from '../changes.js';
+import { productsOf } from '../../methods/products.js';
 import { digits, nats, share, type Topic, whole } from './answer.js';
 import type { Bench } from './bench.js';
 
