@@ -77,6 +77,18 @@ describe('a quantized copy of a base', () => {
   });
 });
 
+it('matrices that files have as [in, out] keep their values to 8 bits, and their originals', async () => {
+  const gpt2 = fileURLToPath(new URL('../../test/golden/fixtures/gpt2', import.meta.url));
+  const quantized = await openBase(await resolveBase(gpt2, { quantize: 'int8' }));
+  const exact = await openModel(gpt2);
+  const name = 'transformer.h.0.mlp.c_fc.weight';
+  expect(exact.transposed).toContain(name);
+  const [near, values] = [await quantized.checkpoint.read(name), await exact.checkpoint.read(name)];
+  const most = Math.max(...values.map(Math.abs));
+  expect(Math.max(...values.map((x, i) => Math.abs(x - near[i])))).toBeLessThan(most / 100);
+  expect(await quantized.original!(name)).toEqual(values);
+});
+
 it('blocks of a GGUF file that have the layout keep their values, in the order of Hugging Face', async () => {
   const file = join(ggufs, 'llama-spm.gguf'); // Q4_0
   const quantized = await openModel(await folderOf(file, { quantize: 'int4' }));

@@ -92,7 +92,7 @@ export interface FloatEntry extends TensorEntry {
   stored?: TensorEntry;
 }
 
-/** A model's tensors, each read when its data is asked for. */
+/** A model's tensors, each read when its data is asked for: matrices as the network has them, [out, in]. */
 export function floatEntries({ checkpoint }: BaseModel): FloatEntry[] {
   return [...checkpoint.tensors.values()].map((info) => {
     const { name, shape, dtype } = info;

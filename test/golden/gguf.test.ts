@@ -17,30 +17,13 @@ type Golden = Record<string, { architecture: string; tensors: Record<string, [nu
 /** What scripts/parity/gguf_names.py makes of the same models. */
 const expected: Golden = JSON.parse(readFileSync(golden('fixtures-gguf/models.json'), 'utf8'));
 const { runtime, scratch } = openSuite('gguf');
-const cases = readdirSync(golden('fixtures'));
+const models = readdirSync(golden('fixtures'));
 
-/** What the tiny configurations have and llama.cpp has not, done away with. */
-const LIKE_LLAMA_CPP: Record<string, object> = {
-  gemma2: { query_pre_attn_scalar: 16 },
-  gemma3_text: { query_pre_attn_scalar: 16, layer_types: ['sliding_attention', 'sliding_attention'] },
-  gpt2: { scale_attn_by_inverse_layer_idx: false },
-  smollm3: { no_rope_layers: [1, 1] },
-  mistral: { sliding_window: null },
-  'qwen2-windows': { use_sliding_window: false, layer_types: null },
-};
-
-/** A tokenizer of 96 letters that splits text as GPT-2 does. */
-const tokenizer = {
-  added_tokens: [],
-  normalizer: null,
-  pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
-  decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
-  model: {
-    type: 'BPE',
-    vocab: Object.fromEntries(Array.from({ length: 94 }, (_, i) => [String.fromCharCode(33 + i), i])),
-    merges: [],
-  },
-};
+/** Models with other keys of config.json: without what the tiny ones have and llama.cpp has not, and some more. */
+const like: Record<string, { model: string; keys: object }> = JSON.parse(
+  readFileSync(golden('fixtures-gguf/keys.json'), 'utf8'),
+);
+const cases = [...new Set([...models, ...Object.keys(like)])];
 
 /** A fixture's model with a tokenizer, and other keys of its config.json. */
 function copy(name: string, to: string, keys: object): string {
@@ -48,20 +31,22 @@ function copy(name: string, to: string, keys: object): string {
   cpSync(golden(`fixtures/${name}`), folder, { recursive: true });
   const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
   writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, ...keys }));
-  writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+  for (const file of ['tokenizer.json', 'tokenizer_config.json'])
+    cpSync(golden(`fixtures-gguf/${file}`), join(folder, file));
   return folder;
 }
 
-it('knows every model of the fixtures', () => expect(Object.keys(expected).sort()).toEqual(cases.sort()));
+it('knows every model of the fixtures', () => expect(Object.keys(expected).sort()).toEqual(models.sort()));
 
 describe.each(cases)('%s', (name) => {
-  const { architecture, tensors } = expected[name];
+  const { model: fixture, keys } = like[name] ?? { model: name, keys: {} };
+  const { architecture, tensors } = expected[fixture];
   let model: BaseModel;
   let path: string;
   let again: BaseModel;
   let batch: ReferenceBatch;
   beforeAll(async () => {
-    const folder = copy(name, name, LIKE_LLAMA_CPP[name] ?? {});
+    const folder = copy(fixture, name, keys);
     path = `${folder}.gguf`;
     await convert(folder, path, { to: 'gguf', dtype: 'float32' });
     await convert(path, `${folder}-again`, { to: 'hf' });
@@ -72,6 +57,12 @@ describe.each(cases)('%s', (name) => {
   it('has the tensors of llama.cpp, bit for bit', async () => {
     const gguf = await readGguf(path);
     expect(gguf.metadata.get('general.architecture')).toBe(architecture);
+    // llama.cpp takes hidden / heads for what is not told.
+    const { headDim, hiddenSize, heads } = model.config;
+    for (const side of ['key_length', 'value_length']) {
+      const told = gguf.metadata.get(`${architecture}.attention.${side}`) ?? hiddenSize / heads;
+      expect([side, told]).toEqual([side, headDim]);
+    }
     const names = [...gguf.tensors.keys()].filter((tensor) => !tensor.startsWith('rope_'));
     expect(names.sort()).toEqual(Object.keys(tensors).sort());
     for (const [tensor, [shape, sha256]] of Object.entries(tensors)) {
@@ -91,7 +82,7 @@ describe.each(cases)('%s', (name) => {
   });
 
   it('has LoRA of all its layers as GGUF and back', async () => {
-    const own = golden(`fixtures/${name}/adapter`);
+    const own = golden(`fixtures/${fixture}/adapter`);
     const adapter = `${path}.lora.gguf`;
     await convert(own, adapter, { to: 'gguf', base: model.folder });
     const described = await inspect(adapter);

@@ -50,7 +50,7 @@ export async function tokenizerFields(
 async function padToken(folder: string): Promise<unknown> {
   const path = join(folder, 'tokenizer_config.json');
   if (!(await exists(path))) return null;
-  return (await readJson(path, z.looseObject({ pad_token: z.unknown() }))).pad_token ?? null;
+  return (await readJson(path, z.looseObject({ pad_token: z.unknown().optional() }))).pad_token ?? null;
 }
 
 function byteLevel(place: string, json: Json): GgufField[] {

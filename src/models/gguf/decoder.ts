@@ -43,6 +43,7 @@ const KEYS: readonly GgufKey<DecoderConfig>[] = [
     value: (c) => c.headDim,
     absent: (before) => Number(before.hidden_size) / Number(before.num_attention_heads),
   },
+  { key: 'attention.value_length', type: 'uint32', value: (c) => c.headDim },
   {
     key: 'attention.layer_norm_rms_epsilon',
     hf: 'rms_norm_eps',

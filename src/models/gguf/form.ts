@@ -20,8 +20,8 @@ export type HfKeys = Record<string, unknown>;
 export interface GgufKey<C> {
   /** In the metadata, behind the architecture's name. */
   readonly key: string;
-  /** In config.json. */
-  readonly hf: string;
+  /** In config.json; absent: what it says follows from other keys, and is only written. */
+  readonly hf?: string;
   readonly type: 'uint32' | 'float32' | 'bool';
   /** null: not written. */
   value(config: C): number | boolean | null;
@@ -60,6 +60,7 @@ export function readKeys<C>(file: GgufFile, keys: readonly GgufKey<C>[]): HfKeys
   const { meta } = file;
   const read: HfKeys = {};
   for (const { key, hf, type, absent, max } of keys) {
+    if (hf === undefined) continue;
     const at = `${file.name}.${key}`;
     if (absent && !meta.has(at)) read[hf] = absent(read);
     else if (type === 'bool') read[hf] = meta.boolean(at);
