@@ -20,7 +20,7 @@ const SHORTEST = 64;
 /** A job as its memory depends on it. */
 export interface MemoryJob {
   base: BaseModel;
-  adapter: Adapter;
+  adapter: Pick<Adapter, 'method' | 'config' | 'trainables' | 'vocabSize'>;
   hyper: Pick<
     TrainOptions,
     | 'batchSize'
@@ -54,11 +54,16 @@ export function longestOf(examples: ExampleSource): number {
   return longest;
 }
 
+/** The most bytes that training takes, told before it begins. */
+export function forecastMemory(job: MemoryJob): number {
+  return forecast(job, {});
+}
+
 /**
  * Throws UserError where training would take far more memory than there is, naming the options with which it would fit.
  */
 export function refuseBeyondMemory(job: MemoryJob, available: number): void {
-  const needed = forecast(job, {});
+  const needed = forecastMemory(job);
   if (needed <= MARGIN * available) return;
   const fits = (change: Change) => forecast(job, change) <= available;
   const found = adviceOf(job, fits);
@@ -156,7 +161,7 @@ function forecast({ base, adapter, hyper, longest, evaluated }: MemoryJob, chang
 }
 
 /** The element type of a base's first matrix. */
-function storedAs({ checkpoint }: BaseModel): StoredDType {
+export function storedAs({ checkpoint }: BaseModel): StoredDType {
   const stored = weightDType([...checkpoint.tensors.values()][0].dtype);
   return stored === 'float16' || stored === 'bfloat16' ? stored : 'float32';
 }

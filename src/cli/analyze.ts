@@ -8,7 +8,7 @@ import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command
 import { locating } from './download.js';
 import { jsonOption, outputOption, overwriteOption } from './options.js';
 import type { Terminal } from './terminal.js';
-import { counted, percent, tableOrList, wrapped } from './text.js';
+import { counted, labelled, percent, tableOrList, wrapped } from './text.js';
 import { showsWork } from './work.js';
 
 const text = z.string().min(1);
@@ -26,8 +26,6 @@ const shape = {
   json: jsonOption,
 };
 const positional = ['adapter', 'other'];
-
-const LABEL = 'verdict   ';
 
 export const analyze: CommandSpec = {
   name: 'analyze',
@@ -112,10 +110,7 @@ function tell({ modules, other, shares, verdict }: Analysis, all: boolean, termi
       columns,
     ),
   );
-  for (const { message } of verdict) {
-    const lines = wrapped(message, columns - LABEL.length);
-    say(lines.map((line, i) => `${i === 0 ? LABEL : ' '.repeat(LABEL.length)}${line}`));
-  }
+  for (const { message } of verdict) say(labelled('verdict', message, columns));
 }
 
 const figure = (x: number | null) => (x === null ? '-' : Number(x.toPrecision(3)).toString());

@@ -2,8 +2,7 @@ import * as z from 'zod';
 import { rowFiles } from '../api/job.js';
 import { savePicture } from '../api/picture.js';
 import type { Grid } from '../lab/grid.js';
-import { kindNamed } from '../lab/kinds/index.js';
-import { Lab, type LabRecord, readLab } from '../lab/lab.js';
+import { endedRuns, Lab, type LabRecord, readLab } from '../lab/lab.js';
 import { pictureOf } from '../lab/pictures.js';
 import { chosenRuns, planGrid, withOverrides } from '../lab/plan.js';
 import { openGrid, readyGrids } from '../lab/ready.js';
@@ -17,10 +16,12 @@ import { locating } from './download.js';
 import { shellWord, toFlags } from './flags.js';
 import { onInterrupt } from './interrupt.js';
 import { asTyped } from './invocation.js';
+import { tellLabPlan } from './labPlan.js';
 import { LabProgress } from './labProgress.js';
 import { jsonOption } from './options.js';
 import type { Terminal } from './terminal.js';
 import { counted, table, tableOrList } from './text.js';
+import { showsWork } from './work.js';
 
 const text = z.string().min(1);
 
@@ -52,7 +53,12 @@ const shape = {
     .meta({ valueName: 'axis=value' })
     .optional()
     .describe('only runs with this value, as r=8'),
-  dryRun: z.boolean().default(false).describe('list the runs and what each would train, and run nothing'),
+  dryRun: z
+    .boolean()
+    .default(false)
+    .describe(
+      'list the runs, with what each would train and take in memory, and how long those may take that are not done in --output; run nothing',
+    ),
   export: z
     .enum(['csv', 'json', 'markdown'])
     .optional()
@@ -98,8 +104,12 @@ export const lab: CommandSpec = {
     const held = base.data === undefined || evalData !== undefined ? { evalData } : { evalSplit: 0.1 };
     const own = { base: { ...base, ...held }, seeds };
     const grid = withOverrides(await openGrid(path), own);
-    const runs = chosenRuns(grid, await planGrid(grid, new Sources(locating(terminal))), only);
-    if (options.dryRun) return tellPlan(grid, runs, terminal);
+    const sources = new Sources(locating(terminal), { onProgress: showsWork(terminal) });
+    const runs = chosenRuns(grid, await planGrid(grid, sources), only);
+    if (options.dryRun) {
+      const stored = output === undefined ? [] : await endedRuns(output);
+      return tellLabPlan(grid, { runs, stored, sources, workers: options.workers }, terminal);
+    }
     if (output === undefined) throw new UsageError('--output is missing (see --help)');
     const flags = toFlags({ ...shape, ...ownShape }, { ...given, grid: undefined, json: undefined });
     const command = asTyped(['lowrank lab', shellWord(path), ...flags].join(' '));
@@ -117,25 +127,6 @@ async function listGrids(terminal: Terminal): Promise<ExitCode> {
   terminal.say();
   terminal.say(`to run one: ${asTyped('lowrank lab which-rank --output labs/which-rank')}`);
   return exitCodes.ok;
-}
-
-/** What of a run is known before it runs. */
-function tellPlan({ title }: Grid, runs: readonly PlannedRun[], terminal: Terminal): ExitCode {
-  for (const { id, name, kind, labels, options, facts } of runs)
-    terminal.emit({ id, name, kind, labels, options, ...facts });
-  if (terminal.json) return exitCodes.ok;
-  const facts = [...new Set(runs.flatMap((run) => Object.keys(run.facts)))];
-  const rows = runs.map((run) => [run.name, ...facts.map((name) => run.facts[name] ?? '-')]);
-  const head = ['run', ...facts.map((name) => titleOf(runs, name))];
-  terminal.say(`${title}: ${counted(runs.length, 'run')}`);
-  for (const line of tableOrList([head, ...rows], columnsOf(terminal))) terminal.say(line);
-  return exitCodes.ok;
-}
-
-/** What a figure that is known before is called. */
-function titleOf(runs: readonly PlannedRun[], name: string): string {
-  const cards = runs.flatMap(({ kind }) => kindNamed(kind).metrics[name] ?? []);
-  return cards[0]?.title ?? name;
 }
 
 async function runGrid(

@@ -1,6 +1,9 @@
 /** Numbers for people. */
 export { bytesText as bytes, countedText as counted } from '../base/text.js';
 
+/** Room for what a line begins with: "memory", "verdict". */
+const LABEL = 10;
+
 /** 1,234,567 */
 export function count(n: number): string {
   return n.toLocaleString('en-US');
@@ -62,6 +65,12 @@ export function tableOrList(rows: readonly (readonly (string | number)[])[], col
 /** Text in lines of so many characters at most, broken at blanks; lines behind the first are indented. */
 export function wrapped(text: string, columns: number, indent = ''): string[] {
   return text.split('\n').flatMap((line) => fill(line.split(/ +/), columns, indent));
+}
+
+/** Text behind a label, in lines of so many characters at most; those behind the first stand below its text. */
+export function labelled(label: string, text: string, columns: number): string[] {
+  const start = label.padEnd(LABEL);
+  return wrapped(text, columns - LABEL).map((line, i) => `${i === 0 ? start : ' '.repeat(LABEL)}${line}`);
 }
 
 /** Words in lines; those behind the first are indented, and those before the last end with `goesOn`. */

@@ -8,7 +8,7 @@ import { contentOf, sweep } from '../formats/io/staging.js';
 import { makeFolder, prepareOutput } from '../formats/io/write.js';
 import type { Grid } from './grid.js';
 import type { PlannedRun } from './run.js';
-import { RESULTS_FILE, ResultStore } from './store.js';
+import { RESULTS_FILE, ResultStore, type StoredRun } from './store.js';
 
 /** What is kept of a lab beside its runs, to make its tables again. */
 export type LabRecord = Pick<Grid, 'name' | 'title' | 'reproduces' | 'note' | 'kind' | 'axes' | 'tables'> & {
@@ -75,6 +75,15 @@ export async function readLab(folder: string): Promise<{ record: LabRecord; stor
   if (record) return { record, store };
   store.close();
   throw new UserError(`${folder} holds no results of a lab (no ${RESULTS_FILE})`);
+}
+
+/** The runs that ended in a lab's folder; none where there is no lab yet. Throws UserError where its results cannot be read. */
+export async function endedRuns(folder: string): Promise<StoredRun[]> {
+  if (!(await exists(join(folder, RESULTS_FILE)))) return [];
+  const store = await ResultStore.open(folder);
+  const runs = store.runs();
+  store.close();
+  return runs;
 }
 
 function recordIn(store: ResultStore): LabRecord | undefined {

@@ -2,10 +2,14 @@
 import { createHash } from 'node:crypto';
 import { basename, extname, join } from 'node:path';
 import { inspect } from '../api/inspect.js';
+import type { Job } from '../api/job.js';
+import { MemoryForecasts } from '../api/jobForecast.js';
 import { type LocateOptions, resolveModelFolder } from '../api/locate.js';
 import { dataIdentities, type FileIdentity, modelIdentity } from '../api/provenance.js';
 import { UserError } from '../base/errors.js';
+import { once } from '../base/once.js';
 import { Rng } from '../base/rng.js';
+import type { WorkOptions } from '../base/work.js';
 import { exists } from '../formats/io/node.js';
 import { makeOnce, writeStreamAtomic } from '../formats/io/write.js';
 import { trainableCount } from '../methods/counts.js';
@@ -47,7 +51,14 @@ export class Sources {
   private readonly files = new Map<string, Promise<FileIdentity[]>>();
   private readonly counts = new Map<string, Promise<number>>();
 
-  constructor(private readonly locating: LocateOptions = {}) {}
+  private readonly forecasts: MemoryForecasts;
+
+  constructor(
+    private readonly locating: LocateOptions = {},
+    work: WorkOptions = {},
+  ) {
+    this.forecasts = new MemoryForecasts({ ...locating, ...work });
+  }
 
   /** A model's configuration. */
   configOf(model: string): Promise<ModelConfig> {
@@ -66,6 +77,11 @@ export class Sources {
   /** Parameters that a method would train on a model. Throws UserError where it fits nothing. */
   async trainableOf(model: string, method: string, config: unknown): Promise<number> {
     return trainableCount(methodNamed(method).select(config, await this.shapeOf(model)));
+  }
+
+  /** The most bytes that a job of training takes; undefined where that is not known before. */
+  memoryOf(job: Job): Promise<number | undefined> {
+    return this.forecasts.of(job);
   }
 
   /** A model by its contents. */
@@ -88,12 +104,6 @@ export class Sources {
       return count;
     });
   }
-}
-
-function once<T>(known: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
-  const found = known.get(key) ?? make();
-  known.set(key, found);
-  return found;
 }
 
 /**

@@ -46,8 +46,9 @@ async function work({
     tell({ kind: 'progress', progress });
   };
   const folderOf = (id: string) => needed[id];
+  const started = performance.now();
   try {
-    const result = await kindNamed(run.kind).execute(run, {
+    const { metrics, detail } = await kindNamed(run.kind).execute(run, {
       lab,
       folder,
       folderOf,
@@ -55,7 +56,8 @@ async function work({
       onProgress,
       signal,
     });
-    return { kind: 'done', result };
+    const seconds = (performance.now() - started) / 1000;
+    return { kind: 'done', result: { metrics: { seconds, ...metrics }, detail } };
   } catch (error) {
     if (signal.aborted && error === signal.reason) return { kind: 'stopped' };
     const debug =

@@ -81,6 +81,21 @@ describe('a lab', () => {
     );
     expect(await leftovers('whole')).toEqual([]);
     whole = await resultsOf('whole');
+    // Of what is not done yet it is told how long it may take, and of all what it takes in memory.
+    const more = ['--seeds', '0,1,2', '--dry-run'];
+    const planned = await run(cwd, lab('whole', ...more));
+    expect(planned.stdout).toMatch(/^Ranks: 9 runs, 6 of them done$/m);
+    expect(planned.stdout).toMatch(/^seed=0, r=1 +12 +[\d,]+ +\d+\.\d MB +done$/m);
+    expect(planned.stdout).toMatch(/^seed=2, r=4 +12 +[\d,]+ +\d+\.\d MB +(under )?\d+ s$/m);
+    expect(planned.stdout).toMatch(/^memory +at most \d+\.\d MB by forecast; [\d.]+ .B are free$/m);
+    expect(planned.stdout).toMatch(
+      /^time +about (under )?\d+ s for 3 runs to do, by what those took that are done$/m,
+    );
+    const events = jsonLines((await run(cwd, lab('whole', ...more, '--json'))).stdout);
+    for (const { done, seconds, memory } of events) {
+      expect(memory).toBeGreaterThan(1e8);
+      expect(typeof seconds).toBe(done ? 'undefined' : 'number');
+    }
     // Done once is done.
     const again = jsonLines((await run(cwd, lab('whole', '--json'))).stdout);
     expect(again.map(({ kind }) => kind)).toEqual(['table', 'end']);

@@ -7,7 +7,7 @@ import { UserError } from '../../base/errors.js';
 import { camelCase } from '../../base/names.js';
 import { checkJson } from '../../formats/io/json.js';
 import type { RunResult } from '../run.js';
-import type { RunKind } from './kind.js';
+import { type RunKind, seconds } from './kind.js';
 import { train, trainRunSchema } from './train.js';
 
 const analysis = {
@@ -41,6 +41,7 @@ export const compare: RunKind = {
     changeNorm: { title: '‖ΔW‖', digits: 3 },
     amplification: { title: 'amplification', digits: 2 },
     layers: { title: 'layers' },
+    seconds,
   },
 
   needs: (options) => trainingsOf(options),

@@ -10,6 +10,9 @@ export interface MetricCard {
   digits?: number;
 }
 
+/** How long a run took: of every kind, measured where it has no such figure of its own. */
+export const seconds: MetricCard = { title: 'seconds', digits: 1 };
+
 /** What a run of some options would be. */
 export interface ResolvedRun {
   /** All that its result depends on, as JSON has it: equal texts are the same run. */
@@ -41,6 +44,11 @@ export interface RunKind {
   resolve(options: Readonly<Record<string, unknown>>, sources: Sources): Promise<ResolvedRun>;
   /** Options of the runs of training that have to be done before; absent: none. */
   needs?(options: Readonly<Record<string, unknown>>): (Readonly<Record<string, unknown>> | undefined)[];
+  /**
+   * Forecast of the most bytes that it takes in memory; undefined where that is not known before. Absent: it has none. `options`
+   * were checked by `resolve`.
+   */
+  memory?(options: Readonly<Record<string, unknown>>, sources: Sources): Promise<number | undefined>;
   /** Runs it to its end, from where it was stopped. Throws UserError where it cannot. */
   execute(run: PlannedRun, place: RunPlace): Promise<RunResult>;
 }

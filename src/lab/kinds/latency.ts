@@ -14,7 +14,7 @@ import { openModel } from '../../models/base.js';
 import type { MicroBatch } from '../../train/data/batches.js';
 import { LossStep } from '../../train/step.js';
 import type { RunResult } from '../run.js';
-import type { RunKind } from './kind.js';
+import { type RunKind, seconds } from './kind.js';
 
 const { model, method, device, threads, seed } = jobSchema.shape as z.ZodRawShape;
 const methodOptions = Object.fromEntries(
@@ -63,6 +63,7 @@ export const latency: RunKind = {
     milliseconds: { title: 'milliseconds', digits: 1 },
     baseMilliseconds: { title: 'milliseconds of the base', digits: 1 },
     trainable: { title: 'parameters of the method' },
+    seconds,
   },
 
   async resolve(options, sources) {

@@ -13,7 +13,7 @@ import { methodNamed } from '../../methods/index.js';
 import { filledByRows, stepsOf } from '../../train/byRows.js';
 import type { PlannedRun, RunResult } from '../run.js';
 import { rowSourcesOf, subsetOf, tooFewRows } from '../sources.js';
-import type { RunKind } from './kind.js';
+import { type RunKind, seconds } from './kind.js';
 
 /** Options of training that a lab has no use for: it says itself where a run goes. */
 const { output: _output, ...jobShape } = jobSchema.shape as z.ZodRawShape;
@@ -47,7 +47,7 @@ export const train: RunKind = {
     r: { title: 'r' },
     steps: { title: 'steps' },
     tokens: { title: 'tokens' },
-    seconds: { title: 'seconds', digits: 1 },
+    seconds,
   },
 
   async resolve(options, sources) {
@@ -64,6 +64,12 @@ export const train: RunKind = {
       ...(job.evalData && { evalData: await sources.dataIdentity(job.evalData) }),
     };
     return { identity, facts: await factsOf(job, wanted ?? count, sources) };
+  },
+
+  async memory(options, sources) {
+    // Of some of the rows the longest is no longer than of all.
+    const { rows: _, ...rows } = await rowSourcesOf(options);
+    return sources.memoryOf(jobOf(options, { ...rows, output: 'output' }));
   },
 
   async execute(run, place) {
