@@ -16,6 +16,7 @@ Each case is a folder:
     expected.json                     task_names: the names of the adapter's tensors in the file of a classifier; head_names:
                                       what the class for masked tokens has beside the encoder; whether PEFT takes a prefix;
                                       versions
+    ../distances.json                 DeBERTa's indices of distances, by "span furthest"
     ../defaults.json                  what each configuration class has for keys that config.json leaves out
 
 Weights are drawn so that a mistake shows. Everything is float32 with eager attention on one thread.
@@ -37,10 +38,14 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ModernBertConfig,
     PreTrainedConfig,
     RobertaConfig,
     XLMRobertaConfig,
 )
+from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 import fixtures as fx
 import reference as ref
@@ -61,6 +66,9 @@ TINY = {
 }
 
 
+MODERN = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+
+
 @dataclass(frozen=True)
 class Case:
     config: PreTrainedConfig
@@ -75,6 +83,63 @@ CASES = {
     # Positions from behind the padding token; one type.
     "roberta": Case(RobertaConfig(**TINY, type_vocab_size=1, layer_norm_eps=1e-5, hidden_act="gelu_new")),
     "xlm-roberta": Case(XLMRobertaConfig(**TINY, pad_token_id=3)),
+    "distilbert": Case(
+        DistilBertConfig(vocab_size=VOCAB, dim=32, hidden_dim=48, n_layers=2, n_heads=4, max_position_embeddings=64)
+    ),
+    # v2: a convolution beside the first layer, projections of distances by those of queries and keys.
+    "deberta-v2": Case(
+        DebertaV2Config(
+            **TINY,
+            relative_attention=True,
+            position_buckets=4,
+            position_biased_input=False,
+            share_att_key=True,
+            pos_att_type="p2c|c2p",
+            norm_rel_ebd="layer_norm",
+            conv_kernel_size=3,
+        ),
+        misread={"norm_rel_ebd": "none"},
+    ),
+    # Distances one by one, with projections of their own; positions and types besides.
+    "deberta-v2-plain": Case(
+        DebertaV2Config(
+            **TINY,
+            type_vocab_size=2,
+            relative_attention=True,
+            max_relative_positions=6,
+            pos_att_type=["c2p", "p2c"],
+        ),
+        misread={"pos_att_type": ["c2p"]},
+    ),
+    # A window of three to either side on the second and third layers, rotary embeddings of two kinds.
+    "modernbert": Case(
+        ModernBertConfig(**TINY | {"num_hidden_layers": 3}, **MODERN, local_attention=6),
+        misread={"local_attention": 8},
+    ),
+    # The keys of transformers 4, and every bias.
+    "modernbert-keys": Case(
+        ModernBertConfig(
+            **TINY,
+            **MODERN,
+            local_attention=8,
+            norm_bias=True,
+            attention_bias=True,
+            mlp_bias=True,
+            global_attn_every_n_layers=2,
+            global_rope_theta=500.0,
+            local_rope_theta=50.0,
+        ),
+        patch={
+            "layer_types": None,
+            "rope_parameters": None,
+            "dtype": None,
+            "torch_dtype": "float32",
+            "global_attn_every_n_layers": 2,
+            "global_rope_theta": 500.0,
+            "local_rope_theta": 50.0,
+        },
+        misread={"layer_types": ["full_attention", "full_attention"]},
+    ),
 }
 PADDED = {"roberta": 1, "xlm-roberta": 3}
 
@@ -255,6 +320,15 @@ def defaults() -> None:
     ref.write_json(fx.GOLDEN / ROOT / "defaults.json", kept)
 
 
+def distances() -> None:
+    """The index of each distance from 1 - furthest to furthest - 1, as build_relative_position and its users have it."""
+    kept = {}
+    for span, furthest in ((256, 512), (32, 128), (4, 64)):
+        indices = make_log_bucket_position(torch.arange(1 - furthest, furthest), span, furthest).long() + span
+        kept[f"{span} {furthest}"] = indices.clamp(0, 2 * span - 1).tolist()
+    ref.write_json(fx.GOLDEN / ROOT / "distances.json", kept)
+
+
 if __name__ == "__main__":
     if "--check" in sys.argv:
         ref.be_deterministic()
@@ -262,3 +336,4 @@ if __name__ == "__main__":
     else:
         fx.main(ROOT, CASES, make)
         defaults()
+        distances()

@@ -148,12 +148,20 @@ export function adaptedSites(
 
   const { method, config } = adapter;
   const targets = targetSites(adapter, model);
+  // Two inputs of one layer have a mask each.
+  const dropping = new Map<string, Tensor>();
+  const maskOf = (mask: string, x: Tensor): string => {
+    const other = dropping.get(mask);
+    if (other && other !== x) return maskOf(`${mask}.again`, x);
+    dropping.set(mask, x);
+    return mask;
+  };
   const adapt = (name: string, x: Tensor, y: Tensor): Tensor => {
     const site = targets.get(name);
     if (!site || !method.linear) return y;
     const dropped = (probability: number) => {
       if (!training || probability === 0) return { x, scale: 1 };
-      const mask = `${name}.dropout`;
+      const mask = maskOf(`${name}.dropout`, x);
       dropout.set(mask, probability);
       return { x: where(input(mask, 'bool', x.shape), x, scalar(0)), scale: 1 / (1 - probability) };
     };

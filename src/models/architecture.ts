@@ -16,12 +16,26 @@ export interface StreamSpec {
   readonly ropes: readonly RopeConfig[];
   /** Types that tokens have, by the text of a pair that they are of; 0: none. */
   readonly types: number;
-  /** Number of the position that a row begins at: 0, of RoBERTa the one behind its padding token's. */
-  readonly firstPosition: number;
+  /** Number of the position that a row begins at: 0, of RoBERTa the one behind its padding token's; null: it takes none. */
+  readonly firstPosition: number | null;
+  /** How the distance between two positions is an index into a table of them (DeBERTa). */
+  readonly distances?: Distances;
+  /** Width, an odd one, of what slides over a row: each position is told where the others within are. */
+  readonly neighbours?: number;
+}
+
+/** An index for each distance i − j: near ones have one each, further ones share those of a logarithmic scale. */
+export interface Distances {
+  /** Indices to either side; the table has twice as many. */
+  readonly span: number;
+  /** The furthest distance that has an index of its own scale; null: the scale is linear. */
+  readonly furthest: number | null;
 }
 
 /** What a decoder's stream has beside what differs from one to the other. */
 export const DECODER_STREAM = { attends: 'causal', types: 0, firstPosition: 0 } as const;
+/** The same of an encoder's. */
+export const ENCODER_STREAM = { attends: 'both', groups: 1, ropes: [], types: 0, firstPosition: 0 } as const;
 
 /** What is kept of each position between decoding steps: a key and a value a layer, [kvHeads, headDim]. */
 export interface CacheLayout {

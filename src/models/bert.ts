@@ -2,12 +2,13 @@ import * as z from 'zod';
 import { mulDims } from '../base/dims.js';
 import { UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
-import { add, reshape, tanh, transpose } from '../graph/ops/index.js';
+import { add, reshape, tanh } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Architecture, Network, NetworkNames } from './architecture.js';
-import { ACTIVATIONS, type Activation, activationOf } from './blocks/activation.js';
-import { attend } from './blocks/attention.js';
+import { type Architecture, ENCODER_STREAM, type Network, type NetworkNames } from './architecture.js';
+import { type Activation, activationOf } from './blocks/activation.js';
+import { attend, byHead } from './blocks/attention.js';
 import { layerNormed } from './blocks/norm.js';
+import { bertLayerNames, postNormLayer } from './blocks/postNorm.js';
 import { headSize, layerCount, size } from './configKeys.js';
 import { refuseForeignWeights } from './foreignWeights.js';
 import type { ModelConfig, Role, Sites, Stream } from './model.js';
@@ -94,14 +95,7 @@ export function bertNetwork(c: BertConfig, prefix: string, others: RegExp): Netw
   const { hiddenSize: d } = c;
   return {
     config: c,
-    stream: {
-      attends: 'both',
-      groups: 1,
-      windows: [null],
-      ropes: [],
-      types: c.types,
-      firstPosition: c.firstPosition,
-    },
+    stream: { ...ENCODER_STREAM, windows: [null], types: c.types, firstPosition: c.firstPosition },
     cache: { layers: c.layers, kvHeads: c.heads, headDim: c.headDim },
     names,
     forward: (sites, stream, boundary) => forward(c, names, sites, stream, boundary),
@@ -120,8 +114,7 @@ function forward(
   boundary: (x: Tensor) => void = () => {},
 ): Tensor {
   const [batch, seq] = stream.ids.shape;
-  const { hiddenSize: d, intermediateSize: wide } = c;
-  const norm = (name: string, x: Tensor) => layerNormed(sites, name, x, d, c.eps);
+  const { hiddenSize: d } = c;
   const looked = (name: string, ids: Tensor, rows: number, role: Role) =>
     sites.embedding(name, ids, { in: rows, out: d, role });
   const words = looked(embedding, stream.ids, c.vocabSize, 'embedding');
@@ -133,24 +126,17 @@ function forward(
   );
   const types = looked(`${prefix}embeddings.token_type_embeddings`, stream.typeIds!, c.types, 'types');
   const embedded = reshape(add(add(words, types), places), [mulDims(batch, seq), d]);
-  let x = norm(`${prefix}embeddings.LayerNorm`, embedded);
+  let x = layerNormed(sites, `${prefix}embeddings.LayerNorm`, embedded, d, c.eps);
   for (let layer = 0; layer < c.layers; layer++) {
     const at = `${layers}${layer}`;
-    const dense = (name: string, y: Tensor, inputs: number, out: number, role: Role) =>
-      sites.linear(`${at}.${name}`, y, { in: inputs, out, bias: true, layer, role });
     boundary(x);
-    const [q, k, v] = (['query', 'key', 'value'] as const).map((name) =>
-      transpose(
-        reshape(dense(`attention.self.${name}`, x, d, d, ATTENTION[name]), [batch, seq, c.heads, c.headDim]),
-        [0, 2, 1, 3],
-      ),
-    );
+    const [q, k, v] = (['query', 'key', 'value'] as const).map((name) => {
+      const shape = { in: d, out: d, bias: true, layer, role: ATTENTION[name] };
+      return byHead(sites.linear(`${at}.attention.self.${name}`, x, shape), [batch, seq], c.heads, c.headDim);
+    });
     const scoring = { scale: c.headDim ** -0.5, softcap: null };
     const heads = attend(c, scoring, q, stream.masks[0], { k, v }, stream.cache?.past(layer));
-    const attended = dense('attention.output.dense', heads, d, d, 'attention.o');
-    x = norm(`${at}.attention.output.LayerNorm`, add(attended, x));
-    const inner = ACTIVATIONS[c.activation](dense('intermediate.dense', x, d, wide, 'mlp.up'));
-    x = norm(`${at}.output.LayerNorm`, add(dense('output.dense', inner, wide, d, 'mlp.down'), x));
+    x = postNormLayer(sites, c, layer, bertLayerNames(at), x, heads);
   }
   boundary(x);
   return x;

@@ -2,9 +2,10 @@ import { UserError } from '../base/errors.js';
 import { f32, type HostTensor } from '../base/tensor.js';
 import type { Feeds } from '../graph/runtime/session.js';
 import type { StreamSpec } from './architecture.js';
+import { distanceIndices, neighbourRows } from './distances.js';
 import { decodingMask, fillCausalMask, fillMutualMask, fillWholeMask } from './masks.js';
 import { lengthsLike, ropeTables } from './rope.js';
-import { isMaskPerQuery, TYPE_IDS, tableName } from './stream.js';
+import { DISTANCES, isMaskPerQuery, NEIGHBOURS, TYPE_IDS, tableName } from './stream.js';
 
 /** Rows of tokens, right-padded. */
 export interface Rows {
@@ -30,6 +31,7 @@ type Tables = Record<string, HostTensor>;
 export class SequenceFeeds {
   /** The tables last made, and the lengths that they are for. */
   private rotary: { tables: Tables; from: number; to: number } | undefined;
+  private distances: HostTensor | undefined;
   private readonly masks = new Map<number, Tables>();
   /** Names of the feeds that are made here and not needed by anybody else: they may be lent to the engine. */
   readonly lendable: readonly string[];
@@ -48,14 +50,19 @@ export class SequenceFeeds {
   /** Feeds for rows that are one example each, or for packed ones: positions restart, and nothing sees across. */
   feeds(given: Rows): Feeds {
     const { rows, length, ids, starts } = given;
-    const { attends, types, firstPosition } = this.spec;
-    const first = firstPosition + this.prefix;
-    const position = starts ? (at: number) => (at % length) - starts[at] : (at: number) => at % length;
-    const positions = BigInt64Array.from({ length: rows * length }, (_, at) => BigInt(first + position(at)));
+    const { attends, types, firstPosition, neighbours } = this.spec;
     const causal = () => (starts ? this.packedMasks(rows, length, starts) : this.causalMasks(length));
     return {
       ids: { dtype: 'int32', dims: [rows, length], data: ids },
-      positions: { dtype: 'int64', dims: [rows, length], data: positions },
+      ...(firstPosition !== null && { positions: this.positionsOf(given, firstPosition) }),
+      ...this.distanceTable(length),
+      ...(neighbours && {
+        [NEIGHBOURS]: {
+          dtype: 'int32',
+          dims: [rows, length, neighbours],
+          data: neighbourRows(given, neighbours),
+        },
+      }),
       ...(types > 0 && { [TYPE_IDS]: { dtype: 'int32', dims: [rows, length], data: this.typesOf(given) } }),
       ...(attends === 'causal' ? causal() : this.mutualMasks(given)),
       ...this.rotaryTables(this.prefix + length),
@@ -78,6 +85,24 @@ export class SequenceFeeds {
       ),
       ...this.rotaryTables(start + n),
     };
+  }
+
+  private positionsOf({ rows, length, starts }: Rows, from: number): HostTensor {
+    const first = from + this.prefix;
+    const position = starts ? (at: number) => (at % length) - starts[at] : (at: number) => at % length;
+    const data = BigInt64Array.from({ length: rows * length }, (_, at) => BigInt(first + position(at)));
+    return { dtype: 'int64', dims: [rows, length], data };
+  }
+
+  /** Indices of distances, those of the last length kept. */
+  private distanceTable(length: number): Tables {
+    const { distances } = this.spec;
+    if (!distances) return {};
+    if (this.distances?.dims[0] !== length) {
+      const data = distanceIndices(length, distances);
+      this.distances = { dtype: 'int32', dims: [length, length], data };
+    }
+    return { [DISTANCES]: this.distances! };
   }
 
   /** Rotary tables for a sequence of `length` positions. */

@@ -115,7 +115,8 @@ function forward(
 ): Tensor {
   const [batch, seq] = stream.ids.shape;
   const d = c.hiddenSize;
-  const norm = (name: string, x: Tensor, place: NormPlace) => layerNormed(sites, name, x, d, c.eps, place);
+  const norm = (name: string, x: Tensor, place: NormPlace) =>
+    layerNormed(sites, name, x, d, c.eps, { place });
   const conv = (name: string, x: Tensor, shape: Omit<LinearShape, 'bias' | 'layout'>) =>
     sites.linear(name, x, { ...shape, bias: true, layout: 'conv1d' });
   const words = sites.embedding(NAMES.embedding, stream.ids, { in: c.vocabSize, out: d, role: 'embedding' });

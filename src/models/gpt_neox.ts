@@ -145,7 +145,7 @@ function forward(
   const [batch, seq] = stream.ids.shape;
   const shape = { in: c.vocabSize, out: c.hiddenSize, role: 'embedding' } as const;
   const norm = (name: string, x: Tensor, place: NormPlace) =>
-    layerNormed(sites, name, x, c.hiddenSize, c.eps, place);
+    layerNormed(sites, name, x, c.hiddenSize, c.eps, { place });
   let x = reshape(sites.embedding(NAMES.embedding, stream.ids, shape), [mulDims(batch, seq), c.hiddenSize]);
   for (let layer = 0; layer < c.layers; layer++) {
     const at = `${NAMES.layers}${layer}`;

@@ -3,6 +3,8 @@ import { nearest, UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import type { Architecture, Network } from './architecture.js';
 import { bert } from './bert.js';
+import { deberta_v2 } from './deberta-v2.js';
+import { distilbert } from './distilbert.js';
 import { gemma } from './gemma.js';
 import { gemma2 } from './gemma2.js';
 import { gemma3_text } from './gemma3_text.js';
@@ -12,6 +14,7 @@ import { granite } from './granite.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
 import type { ModelConfig } from './model.js';
+import { modernbert } from './modernbert.js';
 import { olmo2 } from './olmo2.js';
 import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
@@ -38,6 +41,9 @@ export const architectures: Record<string, Architecture> = {
   bert,
   roberta,
   'xlm-roberta': xlm_roberta,
+  distilbert,
+  'deberta-v2': deberta_v2,
+  modernbert,
 };
 
 /** Reads a parsed config.json by its `model_type`. `place` names the file in errors. */

@@ -100,6 +100,10 @@ export interface Stream {
   positions: Tensor;
   /** int32 [batch, seq], of a network that has types of tokens. */
   typeIds?: Tensor;
+  /** int32 [seq, seq]: index of the distance of each position from each other. */
+  distances?: Tensor;
+  /** int32 [batch, seq, width]: rows of [batch·seq, …] around each position; batch·seq where there is none. */
+  neighbours?: Tensor;
   /** Added to attention scores, one for each window: [1 or batch, 1, groups·seq or 1, keys], 0 or very negative. */
   masks: readonly Tensor[];
   /** Rotary tables, each [positions, dim/2]. */

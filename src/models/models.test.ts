@@ -28,7 +28,7 @@ describe('config.json', () => {
   it.each([
     [
       { ...llama, model_type: 'lama' },
-      'c: key "model_type": "lama" is not supported, expected one of llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, phi3, gemma, gemma2, gemma3_text, gpt2, gpt_neox, bert, roberta, xlm-roberta (did you mean "llama"?)',
+      'c: key "model_type": "lama" is not supported, expected one of llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, phi3, gemma, gemma2, gemma3_text, gpt2, gpt_neox, bert, roberta, xlm-roberta, distilbert, deberta-v2, modernbert (did you mean "llama"?)',
     ],
     [{ ...llama, hidden_size: 'x' }, 'c: key "hidden_size": expected number'],
     [

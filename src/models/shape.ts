@@ -42,7 +42,8 @@ export function describe(config: ModelConfig): Described {
       return input(name, 'float32', shape);
     },
     {
-      site: (site) => sites.push(site),
+      // Some put two inputs through one layer.
+      site: (site) => sites.some(({ name }) => name === site.name) || sites.push(site),
       norm: (name, place) => norms.set(name, place),
     },
   );

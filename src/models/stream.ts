@@ -10,6 +10,10 @@ export const tableName = (name: string, place: number): string => (place === 0 ?
 /** Name of the input of token types. */
 export const TYPE_IDS = 'typeIds';
 
+/** Names of the inputs of `StreamSpec.distances` and `neighbours`. */
+export const DISTANCES = 'distances';
+export const NEIGHBOURS = 'neighbours';
+
 /** Whether a mask of rows that see all of themselves differs from query to query. */
 export function isMaskPerQuery(window: number | null, packed: boolean): boolean {
   return packed || window !== null;
@@ -49,7 +53,7 @@ export function decodingStream({ stream, cache }: { stream: StreamSpec; cache: C
 }
 
 function streamOf(
-  { windows, ropes, types }: StreamSpec,
+  { windows, ropes, types, distances, neighbours }: StreamSpec,
   batch: Dim,
   queries: (window: number | null) => Dim,
   keys: Dim,
@@ -57,6 +61,8 @@ function streamOf(
   return {
     ids: input('ids', 'int32', ['batch', 'seq']),
     positions: input('positions', 'int64', ['batch', 'seq']),
+    ...(distances && { distances: input(DISTANCES, 'int32', ['seq', 'seq']) }),
+    ...(neighbours && { neighbours: input(NEIGHBOURS, 'int32', ['batch', 'seq', neighbours]) }),
     ...(types > 0 && { typeIds: input(TYPE_IDS, 'int32', ['batch', 'seq']) }),
     masks: windows.map((window, i) =>
       input(tableName('mask', i), 'float32', [batch, 1, queries(window), keys]),

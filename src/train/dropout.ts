@@ -1,3 +1,4 @@
+import { type Dim, factorsOf } from '../base/dims.js';
 import { Rng } from '../base/rng.js';
 import type { CompiledGraph } from '../graph/emit.js';
 import { fixed } from '../graph/op.js';
@@ -14,24 +15,32 @@ export interface DropoutKey {
 
 /** Random masks for the sites whose method drops elements of its input. */
 export class DropoutMasks {
-  private readonly masks: readonly { name: string; width: number; threshold: number }[];
+  private readonly masks: readonly { name: string; rows: Dim; width: number; threshold: number }[];
 
   constructor(inputs: CompiledGraph['inputs'], dropout: AdaptedSites['dropout']) {
     this.masks = inputs.flatMap(({ name, shape }) => {
       const probability = dropout.get(name);
       if (probability === undefined) return [];
       return [
-        { name, width: fixed(shape[1], 'a masked width'), threshold: Math.round(probability * 2 ** 16) },
+        {
+          name,
+          rows: shape[0],
+          width: fixed(shape[1], 'a masked width'),
+          threshold: Math.round(probability * 2 ** 16),
+        },
       ];
     });
   }
 
-  feeds({ rows, length }: MicroBatch, key: DropoutKey): Feeds {
+  feeds({ rows: batch, length: seq }: Pick<MicroBatch, 'rows' | 'length'>, key: DropoutKey): Feeds {
     const feeds: Feeds = {};
-    for (const { name, width, threshold } of this.masks) {
-      const data = new Uint8Array(rows * length * width);
+    const sizes: Readonly<Record<string, number>> = { batch, seq };
+    for (const { name, rows: dim, width, threshold } of this.masks) {
+      const { factor, names } = factorsOf(dim);
+      const rows = names.reduce((product, size) => product * sizes[size], factor);
+      const data = new Uint8Array(rows * width);
       fillMask(data, threshold, new Rng(key.seed, `${name} ${key.step} ${key.micro}`));
-      feeds[name] = { dtype: 'bool', dims: [rows * length, width], data };
+      feeds[name] = { dtype: 'bool', dims: [rows, width], data };
     }
     return feeds;
   }

@@ -33,6 +33,8 @@ function recorded(model: BaseModel, sites: readonly Site[]): Map<Tensor, Site[]>
   const note = (name: string, x: Tensor) => {
     const site = wanted.get(name);
     if (site) inputs.set(x, [...(inputs.get(x) ?? []), site]);
+    // What else goes through it are no tokens (DeBERTa's distances).
+    wanted.delete(name);
   };
   const { sites: base } = adaptedSites(model, undefined, false);
   const recorder: Sites = {

@@ -8,14 +8,18 @@ import { f32 } from '../../src/base/tensor.js';
 import { readJson } from '../../src/formats/io/node.js';
 import { keyOfFileName, peftFileName } from '../../src/formats/peftNames.js';
 import { readSafetensorsHeader, readTensorBytes, writeSafetensors } from '../../src/formats/safetensors.js';
-import { type Adapter, createAdapter } from '../../src/methods/adapter.js';
+import { compile } from '../../src/graph/emit.js';
+import { type Adapter, adaptedSites, createAdapter } from '../../src/methods/adapter.js';
 import { writeAdapterFolder } from '../../src/methods/files.js';
 import { methodNamed } from '../../src/methods/index.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
+import { distanceIndices } from '../../src/models/distances.js';
 import type { Rows } from '../../src/models/feeds.js';
 import { architectures, parseModelConfig } from '../../src/models/index.js';
+import { trainingStream } from '../../src/models/stream.js';
 import { DecodeStep } from '../../src/serve/decode.js';
+import { DropoutMasks } from '../../src/train/dropout.js';
 import { LossStep } from '../../src/train/step.js';
 import { encode } from './encoderRun.js';
 import { LIMITS, openSuite } from './fixture.js';
@@ -59,6 +63,17 @@ describe('what config.json leaves out', () => {
       );
     }
   });
+});
+
+it("DeBERTa's indices of distances are those of transformers, each of them", async () => {
+  const tables = await readJson(golden(`${ROOT}/distances.json`), z.record(z.string(), z.array(z.number())));
+  for (const [sizes, theirs] of Object.entries(tables)) {
+    const [span, furthest] = sizes.split(' ').map(Number);
+    const square = distanceIndices(furthest, { span, furthest });
+    const column = Array.from({ length: furthest }, (_, i) => square[i * furthest]);
+    expect([...square.subarray(0, furthest)].reverse()).toEqual(theirs.slice(0, furthest));
+    expect(column).toEqual(theirs.slice(furthest - 1));
+  }
 });
 
 describe.each(cases)('%s', (name) => {
@@ -218,6 +233,13 @@ describe('keys of config.json', () => {
     ],
     [{ model_type: 'bert', position_embedding_type: 'relative_key' }, 'relative positions are not supported'],
     [{ model_type: 'bert', num_attention_heads: 7 }, 'c: key "num_attention_heads": 7 does not divide'],
+    [{ model_type: 'deberta-v2', embedding_size: 8 }, 'c: key "embedding_size": another size than 1536'],
+    [{ model_type: 'deberta-v2', conv_kernel_size: 4 }, 'c: key "conv_kernel_size": 4 is even'],
+    [{ model_type: 'deberta-v2', conv_groups: 2 }, 'convolutions in groups are not supported'],
+    [
+      { model_type: 'modernbert', layer_types: ['full_attention'] },
+      'has 1 entries, and num_hidden_layers is 22',
+    ],
     [{ model_type: 'roberta', max_position_embeddings: 2 }, 'of 2 positions none is left'],
   ])('refuses %j', (config, message) => {
     expect(() => parseModelConfig('c', config)).toThrow(message);
@@ -231,4 +253,23 @@ it('a type of token that the model has not is refused', async () => {
   await expect(encode(runtime, model, typed)).rejects.toThrow(
     'a token has the type 1, and the model has types below 1',
   );
+});
+
+it('two inputs of one layer have a dropout mask each: tokens and distances', async () => {
+  const model = await openModel(golden(`${ROOT}/deberta-v2`));
+  const lora = methodNamed('lora');
+  const options = { loraDropout: 0.5, targetModules: ['query_proj'], layersToTransform: [0] };
+  const adapter = await createAdapter(lora, lora.parse('c', options), model);
+  const { sites, dropout } = adaptedSites(model, adapter, true);
+  const hidden = model.network.forward(sites, trainingStream(model.network));
+  const { inputs } = compile({ hidden });
+  const masks = new DropoutMasks(inputs, dropout).feeds(
+    { rows: 2, length: 5 },
+    { seed: 0, step: 0, micro: 0 },
+  );
+  const at = 'deberta.encoder.layer.0.attention.self.query_proj.dropout';
+  expect(Object.entries(masks).map(([name, { dims }]) => [name, dims])).toEqual([
+    [at, [10, 32]],
+    [`${at}.again`, [8, 32]],
+  ]);
 });

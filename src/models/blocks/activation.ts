@@ -1,5 +1,5 @@
 import { UserError } from '../../base/errors.js';
-import { gelu, relu, silu } from '../../graph/ops/index.js';
+import { gelu, relu, silu, tanh } from '../../graph/ops/index.js';
 import type { Tensor } from '../../graph/tensor.js';
 
 /** Nonlinearities by the names that config.json has for them (transformers' ACT2FN). */
@@ -7,6 +7,7 @@ export const ACTIVATIONS = {
   silu,
   swish: silu,
   relu,
+  tanh,
   gelu: (x: Tensor) => gelu(x, 'none'),
   gelu_new: (x: Tensor) => gelu(x, 'tanh'),
   gelu_fast: (x: Tensor) => gelu(x, 'tanh'),

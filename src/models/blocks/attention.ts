@@ -35,6 +35,11 @@ export function headed(x: Tensor, [batch, seq]: readonly [Dim, Dim], heads: numb
   return reshape(x, [batch, seq, heads, headDim]);
 }
 
+/** [batch·seq, heads·headDim] to [batch, heads, seq, headDim]. */
+export function byHead(x: Tensor, rows: readonly [Dim, Dim], heads: number, headDim: number): Tensor {
+  return transpose(headed(x, rows, heads, headDim), [0, 2, 1, 3]);
+}
+
 /**
  * softmax(scores of q and K + mask)·V, where K and V are what the cache holds followed by what is new. The query heads that
  * share a key head are stacked as rows, so that no key or value is ever repeated. Past and new are multiplied apart, so the
