@@ -98,7 +98,8 @@ export function effectiveRanks({
 /** Rounding of a sum of squares does not ask for one direction more. */
 const ROUNDING = 1e-12;
 
-function holding(share: number, values: Float64Array, norm: number): number | null {
+/** The fewest directions that hold a share of ‖ΔW‖_F²; null where more σ would have to be known. */
+export function holding(share: number, values: ArrayLike<number>, norm: number): number | null {
   const wanted = (share - ROUNDING) * norm ** 2;
   let held = 0;
   for (let i = 0; i < values.length; i++) {

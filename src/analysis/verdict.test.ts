@@ -2,11 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { placeOf } from './module.js';
 import { type Judged, verdictOf } from './verdict.js';
 
-function layer(name: string, values: readonly number[], of99: number, more: Partial<Judged> = {}): Judged {
+function layer(name: string, values: readonly number[], more: Partial<Judged> = {}): Judged {
   const norm = Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
   return {
     ...placeOf(name),
-    change: { kind: 'product', rank: values.length, values: [...values], of99, norm },
+    change: { kind: 'product', rank: values.length, values: [...values], norm },
     ...more,
   };
 }
@@ -16,35 +16,36 @@ const flat = [4, 3.6, 3.1, 2.8, 2.4, 2, 1.7, 1.5];
 const falling = [8, 4, 2.4, 1.8, 1.5, 1.2, 1, 0.8];
 
 describe('the rank', () => {
-  it('is too large where half of the directions hold 99%', () => {
-    const [finding] = verdictOf([layer('a', steep, 1), layer('a', steep, 2), layer('a', falling, 7)]);
+  it('is to spare where half of the directions hold 99.9%', () => {
+    const [finding] = verdictOf([layer('a', steep), layer('a', steep), layer('a', falling)]);
     expect(finding).toEqual({
-      kind: 'rankTooLarge',
+      kind: 'rankToSpare',
       message:
-        "the rank is larger than what was learned: of 8 directions, 2 hold 99% of the median module's change; " +
-        'a rank of 2 would do (lowrank resize --r 2)',
+        "the adapter can be smaller: of 8 directions, 2 hold 99.9% of the median module's change " +
+        '(lowrank resize --r 8 --energy 0.999); that training with a smaller r comes as far does not follow',
     });
-    expect(kinds([layer('a', falling, 4)])).toEqual(['rankTooLarge']);
-    expect(kinds([layer('a', falling, 5)])).toEqual([]);
+    const tail = (x: number) => [10, 5, 3, 2, x, x, x, x];
+    expect(kinds([layer('a', tail(0.18))])).toEqual(['rankToSpare']);
+    expect(kinds([layer('a', tail(0.19))])).toEqual([]);
   });
 
-  it('may be too small where the spectrum has not fallen at its end', () => {
-    const [finding] = verdictOf([layer('a', flat, 8), layer('a', falling, 7), layer('a', flat, 8)]);
+  it('is too small where the spectrum has not fallen at its end', () => {
+    const [finding] = verdictOf([layer('a', flat), layer('a', falling), layer('a', flat)]);
     expect(finding.kind).toBe('rankTooSmall');
     expect(finding.message).toContain('the last of 8 directions is still 38% of the first');
-    expect(kinds([layer('a', [4, 1.01], 2)])).toEqual(['rankTooSmall']);
-    expect(kinds([layer('a', [4, 0.99], 2)])).toEqual([]);
+    expect(kinds([layer('a', [5, 1.01])])).toEqual(['rankTooSmall']);
+    expect(kinds([layer('a', [5, 0.99])])).toEqual([]);
   });
 
   it('is not judged of one direction, of a change that fills its matrix, and of layers that are zero', () => {
-    expect(kinds([layer('a', [3], 1)])).toEqual([]);
-    const dense = layer('a', steep, 1);
+    expect(kinds([layer('a', [3])])).toEqual([]);
+    const dense = layer('a', steep);
     expect(kinds([{ ...dense, change: { ...dense.change, kind: 'dense' } }])).toEqual([]);
-    expect(kinds([layer('a', falling, 7), layer('a', [0, 0], 0), layer('a', [0, 0], 0)])).toEqual([]);
+    expect(kinds([layer('a', falling), layer('a', [0, 0]), layer('a', [0, 0])])).toEqual([]);
   });
 
   it('of nothing learned is one sentence', () => {
-    expect(kinds([layer('a', [0, 0], 0), layer('b', [0, 0], 0)])).toEqual(['zero']);
+    expect(kinds([layer('a', [0, 0]), layer('b', [0, 0])])).toEqual(['zero']);
   });
 });
 
@@ -58,7 +59,7 @@ describe('two adapters', () => {
       distance: 1,
       most: 2,
     };
-    return layer('a', falling, 7, { in: 100, out: 100, similarity: { with: 'other', a: side, b: side } });
+    return layer('a', falling, { in: 100, out: 100, similarity: { with: 'other', a: side, b: side } });
   };
   it('share a direction, share nothing, or something between', () => {
     expect(kinds([beside(0.6, 0.1)])).toEqual(['sharedDirections']);
@@ -75,9 +76,9 @@ describe('two adapters', () => {
 it('intruder dimensions are counted over all modules', () => {
   const rule = { k: 10, epsilon: 0.5, against: null };
   const [finding] = verdictOf([
-    layer('a', falling, 7, { intruders: { ...rule, count: 2 } }),
-    layer('a', falling, 7, { intruders: { ...rule, count: 0 } }),
-    layer('a', falling, 7, { intruders: { ...rule, count: 1 } }),
+    layer('a', falling, { intruders: { ...rule, count: 2 } }),
+    layer('a', falling, { intruders: { ...rule, count: 0 } }),
+    layer('a', falling, { intruders: { ...rule, count: 1 } }),
   ]);
   expect(finding.kind).toBe('intruders');
   expect(finding.message).toContain('3 of the leading directions, in 2 of 3 modules, are intruders');
@@ -88,7 +89,6 @@ describe('where the weight sits', () => {
     layer(
       `model.layers.${n}.mlp.${role}`,
       falling.map((x) => x * size),
-      7,
     );
   it('names the fewest roles and, where they are few, layers that hold half', () => {
     const modules = Array.from({ length: 6 }, (_, n) => [
