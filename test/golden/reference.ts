@@ -124,11 +124,10 @@ export async function openTensors(
   };
 }
 
-/** SmolLM2-135M-Instruct as scripts/fetch_models.py lays it down. */
-export const smollm2Gguf = join(
-  process.env.LOWRANK_MODELS ?? golden('../../.cache/models'),
-  'SmolLM2-135M-Instruct.Q4_1.gguf',
-);
+const fetched = (file: string) => join(process.env.LOWRANK_MODELS ?? golden('../../.cache/models'), file);
+/** SmolLM2-135M-Instruct and Gemma 3 270M as scripts/fetch_models.py lays them down. */
+export const smollm2Gguf = fetched('SmolLM2-135M-Instruct.Q4_1.gguf');
+export const gemma3Gguf = fetched('gemma-3-270m-q4_k_m.gguf');
 
 /** The name that PEFT's files have for a trainable tensor. */
 export function peftKey(trainable: string): string {
