@@ -17,6 +17,7 @@ import { type Companions, companionTokens, tokenKeys } from './tokenizer/compani
 import { MAX_TOKEN_ID, UnknownToken } from './tokenizer/model.js';
 import { TooLong } from './tokenizer/parts.js';
 import { Pipeline, type TokenizerJson } from './tokenizer/pipeline.js';
+import { shortened } from './tokenizer/shortened.js';
 
 export { addedTokensFileSchema, specialTokensMapSchema } from './tokenizer/companions.js';
 export { type TokenizerJson, tokenizerJsonSchema } from './tokenizer/pipeline.js';
@@ -65,6 +66,18 @@ export interface EncodeOptions {
    * text (Llama 2, Mistral) then do not put one here.
    */
   after?: string;
+}
+
+export interface WholeOptions {
+  /** Most tokens, those that the tokenizer puts around the texts among them; the longer text is cut first, on the right. */
+  maxLength?: number;
+}
+
+/** A whole input of an encoder. */
+export interface Encoding {
+  ids: number[];
+  /** Of each token which text it is of, as the tokenizer counts them: 0, and 1 in the second of a pair. */
+  typeIds: number[];
 }
 
 export interface DecodeOptions {
@@ -171,6 +184,39 @@ export class Tokenizer {
   }
 
   /**
+   * A text as an encoder takes it, with all that the tokenizer puts before and behind: [CLS] A [SEP]. Throws UserError where
+   * `maxLength` leaves no room for a text.
+   */
+  encodeWhole(text: string, options: WholeOptions = {}): Encoding {
+    return this.whole([text], options);
+  }
+
+  /**
+   * Two texts in one, as the tokenizer has it for pairs: [CLS] A [SEP] B [SEP]. What is beyond `maxLength` is cut from the
+   * longer one, then from both, as transformers does with `truncation=True`. Throws UserError as encodeWhole.
+   */
+  encodePair(a: string, b: string, options: WholeOptions = {}): Encoding {
+    return this.whole([a, b], options);
+  }
+
+  private whole(texts: readonly string[], { maxLength = Infinity }: WholeOptions): Encoding {
+    const ids = texts.map((text) => this.plain(text));
+    const around = this.pipeline.process(texts.map(() => [])).ids.length;
+    const room = maxLength - around;
+    if (room < 1) {
+      throw new UserError(
+        `${this.place}: a maximum length of ${maxLength} leaves no room beside the ${around} tokens that stand around a ${texts.length > 1 ? 'pair' : 'text'}`,
+      );
+    }
+    const lengths = shortened(
+      ids.map((own) => own.length),
+      room,
+    );
+    const { ids: whole, typeIds } = this.pipeline.process(ids.map((own, i) => own.slice(0, lengths[i])));
+    return { ids: [...whole], typeIds: [...typeIds] };
+  }
+
+  /**
    * The text of `ids`, nothing cleaned up: decoding what was encoded gives the text back, as far as the
    * tokenizer keeps it. SentencePiece's keep no `▁`: it is their mark of a blank, and comes back as one. Ids that no
    * token has (a padded vocabulary) have no text.
@@ -231,7 +277,7 @@ export class Tokenizer {
 
   private prefixOf(): readonly number[] {
     const text = -1;
-    const whole = this.pipeline.process([text]);
+    const { ids: whole } = this.pipeline.process([[text]]);
     if (whole.filter((id) => id === text).length !== 1)
       throw new UserError(`${this.place}: the post_processor does not have the text once`);
     return whole.slice(0, whole.indexOf(text));

@@ -11,7 +11,7 @@ import { leadAfter, normalizerSchema } from './normalizers.js';
 import { longest } from './parts.js';
 import type { Pattern } from './patterns.js';
 import type { Piece } from './pieces.js';
-import { postProcessorSchema } from './postProcessors.js';
+import { joined, postProcessorSchema, type Typed } from './postProcessors.js';
 import { preTokenizerSchema } from './preTokenizers.js';
 
 /** tokenizer.json, each part checked and made. */
@@ -121,9 +121,10 @@ export class Pipeline {
     return ids;
   }
 
-  /** `ids` of a text with what the post-processor puts around them. */
-  process(ids: readonly number[]): readonly number[] {
-    return this.parts.post_processor?.(ids) ?? ids;
+  /** The ids of one text, or of the two of a pair, with what the post-processor puts around them. */
+  process(texts: readonly (readonly number[])[]): Typed {
+    const parts = texts.map((ids, type) => ({ ids, typeIds: ids.map(() => type) }));
+    return joined(this.parts.post_processor?.(parts) ?? parts);
   }
 
   private *pieces(text: string): Iterable<Part> {
