@@ -239,7 +239,10 @@ async function readLines<T extends { step: number }>(
 /** Under the tags that transformers uses. */
 function scalarsOf(metric: Metric): Record<string, number> {
   const { loss } = metric;
-  if (metric.kind === 'eval') return { 'eval/loss': loss, 'eval/perplexity': metric.perplexity };
+  if (metric.kind === 'eval') {
+    const { kind: _, step: __, tokens: ___, best: ____, ...measured } = metric;
+    return Object.fromEntries(Object.entries(measured).map(([name, value]) => [`eval/${name}`, value]));
+  }
   const { penalty, learningRate, gradNorm, epoch, tokensPerSecond } = metric;
   return {
     'train/loss': loss,

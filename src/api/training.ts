@@ -16,12 +16,12 @@ import { filledByRows } from '../train/byRows.js';
 import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
 import type { ExampleSource } from '../train/data/source.js';
 import { type EvaPlan, planEva } from '../train/eva.js';
-import { evaluate } from '../train/evaluate.js';
+import { type Evaluated, Evaluator } from '../train/evaluate.js';
 import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from '../train/lrFinder.js';
+import { causalLm } from '../train/objectives/causalLm.js';
 import type { TrainOptions } from '../train/options.js';
 import { planRanks, type RankPlan } from '../train/ranks.js';
-import { LossStep } from '../train/step.js';
 import { checkArguments } from './arguments.js';
 import { endingWith } from './calls.js';
 import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
@@ -43,12 +43,10 @@ export interface Engine {
   closed: AbortSignal;
 }
 
-/** Loss in nats a supervised token. */
-export interface Evaluation extends Pick<EncodeStats, 'rows' | 'truncated' | 'dropped' | 'unanswered'> {
-  loss: number;
-  perplexity: number;
-  tokens: number;
-}
+/** Loss in nats a supervised token, and what else the objective measures. */
+export interface Evaluation
+  extends Evaluated,
+    Pick<EncodeStats, 'rows' | 'truncated' | 'dropped' | 'unanswered'> {}
 
 const DEFAULT_MAX_LENGTH = 1024;
 const EVAL_MICRO_BATCH_TOKENS = 1024;
@@ -220,13 +218,13 @@ export async function evaluateOn(
     endingWith(engine.closed, work),
   );
   try {
-    const step = await LossStep.create(runtime, base, adapter, session);
+    const evaluator = await Evaluator.create(runtime, base, adapter, causalLm, session);
     try {
-      const { loss, tokens } = await evaluate(step, examples, EVAL_MICRO_BATCH_TOKENS, work.signal);
+      const found = await evaluator.run(examples, EVAL_MICRO_BATCH_TOKENS, work.signal);
       const { rows, truncated, dropped, unanswered } = stats;
-      return { loss, perplexity: Math.exp(loss), tokens, rows, truncated, dropped, unanswered };
+      return { ...found, rows, truncated, dropped, unanswered };
     } finally {
-      await step.close();
+      await evaluator.close();
     }
   } finally {
     await close();
@@ -276,7 +274,7 @@ function loopOn(
   adapter: Adapter,
   signal: AbortSignal | undefined,
 ) {
-  return { runtime, model, adapter, session, signal };
+  return { runtime, model, adapter, objective: causalLm, session, signal };
 }
 
 /** The most tokens of an example. Throws UserError where there are no positions for so many behind the adapter's. */

@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { refuseMissing } from '../api/data.js';
 import { chatTemplateOption, dataShape, engineShape, rowFiles } from '../api/job.js';
 import { loadModel } from '../api/loadModel.js';
+import { METRICS, type Metrics } from '../api/metric.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { adaptersOption, jsonOption, modelOption, modelOrBase } from './options.js';
@@ -44,7 +45,10 @@ export const evaluate: CommandSpec = {
       });
       terminal.emit({ model: name, adapter, data, ...result });
       terminal.say(`loss        ${result.loss.toFixed(4)} nats a token`);
-      terminal.say(`perplexity  ${result.perplexity.toFixed(3)}`);
+      for (const [name, { title, digits }] of Object.entries(METRICS)) {
+        const value = result[name as keyof Metrics];
+        if (value !== undefined) terminal.say(`${title.padEnd(11)} ${value.toFixed(digits)}`);
+      }
       terminal.say(`tokens      ${count(result.tokens)} predicted, of ${counted(result.rows, 'row')}`);
       if (result.truncated > 0)
         terminal.say(`cut         ${counted(result.truncated, 'example')} (--max-length)`);

@@ -11,6 +11,7 @@ import type { Site } from '../models/model.js';
 import { checkRank } from '../models/rankLimit.js';
 import { type Batch, batchesOf } from './data/batches.js';
 import type { Example } from './data/encode.js';
+import { nextToken } from './data/nextToken.js';
 import type { ExampleSource } from './data/source.js';
 import { sitesByInput } from './inputMoments.js';
 import { type Directions, type InputGroup, principalInputs } from './principal.js';
@@ -224,7 +225,7 @@ function* firstBatches(
   order: Pick<EvaOptions, 'batchSize' | 'microBatchTokens' | 'seed'>,
 ): Generator<Batch> {
   let given = 0;
-  for (const batch of batchesOf(examples, { ...order, epoch: 0 })) {
+  for (const batch of batchesOf(examples, nextToken, { ...order, epoch: 0 })) {
     yield batch;
     if (++given === count) return;
   }

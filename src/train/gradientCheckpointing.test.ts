@@ -10,6 +10,7 @@ import { methodNamed } from '../methods/index.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { batchesOf, type MicroBatch } from './data/batches.js';
 import type { Example } from './data/encode.js';
+import { nextToken } from './data/nextToken.js';
 import { TrainStep, type TrainStepOptions } from './step.js';
 
 // Every method is tried in test/golden/methodsConformance.test.ts; here are packed rows, and what the engine does.
@@ -36,7 +37,7 @@ const examples: Example[] = [5, 17, 9, 6, 12, 4].map((length, line) => ({
   supervised: new Uint8Array(length).fill(1),
   line,
 }));
-const [{ micro }] = batchesOf(examples, {
+const [{ micro }] = batchesOf(examples, nextToken, {
   batchSize: 6,
   seed: 1,
   epoch: 0,

@@ -13,6 +13,7 @@ import type { Method } from '../methods/method.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import type { Example } from './data/encode.js';
 import { type TrainEvent, type TrainLoopInput, trainLoop } from './loop.js';
+import { causalLm } from './objectives/causalLm.js';
 import { parseTrainOptions } from './options.js';
 import { PenaltyStep } from './penalty.js';
 
@@ -65,16 +66,18 @@ describe('hooks of a method', () => {
     const ids = Int32Array.from({ length: 4 + line }, (_, i) => (i * 3 + line) % 90);
     return { ids, supervised: Uint8Array.from(ids, (_, i) => (i > 1 ? 1 : 0)), line };
   });
+  const run = (job: Pick<TrainLoopInput<Example>, 'adapter' | 'options'>) =>
+    trainLoop({ runtime, model, objective: causalLm, examples, ...job });
   const adapterOf = (method: Method<LoraConfig>) =>
     createAdapter(method, method.parse('c', { r: 2, targetModules: SITES }), model, 3);
   const start = async (
     method: Method<LoraConfig>,
     hyper: object = {},
-    extra: Partial<TrainLoopInput> = {},
+    extra: Partial<TrainLoopInput<Example>> = {},
   ) => {
     const adapter = await adapterOf(method);
     const options = parseTrainOptions('o', { maxSteps: 6, batchSize: 4, learningRate: 0.01, ...hyper });
-    return { adapter, events: trainLoop({ runtime, model, adapter, examples, options, ...extra }) };
+    return { adapter, events: run({ adapter, options, ...extra }) };
   };
   const stepsOf = async (events: AsyncGenerator<TrainEvent>) => {
     const steps: Extract<TrainEvent, { kind: 'step' }>[] = [];
@@ -136,12 +139,12 @@ describe('hooks of a method', () => {
     const { adapter, events } = await start(toy);
     await stepsOf(events);
     const options = parseTrainOptions('o', { maxSteps: 4 });
-    for await (const event of trainLoop({ runtime, model, adapter, examples, options })) {
+    for await (const event of run({ adapter, options })) {
       if (event.kind === 'step' && event.step === 1) expect(adapter.state.values).toEqual({});
     }
     expect(adapter.state.values).toHaveProperty('pruned');
     const short = parseTrainOptions('o', { maxSteps: 1 });
-    const refused = trainLoop({ runtime, model, adapter, examples, options: short });
+    const refused = run({ adapter, options: short });
     await expect(stepsOf(refused)).rejects.toThrow('the toy needs 2 steps, not 1');
   });
 });

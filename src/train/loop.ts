@@ -16,15 +16,16 @@ import {
   type RunTensors,
   saveCheckpoint,
 } from './checkpoint.js';
-import { type Batch, batchesOf } from './data/batches.js';
+import { type Batch, type Batching, batchesOf } from './data/batches.js';
 import type { ExampleSource } from './data/source.js';
 import { checkPatience, outOfPatience, staleAfter } from './earlyStopping.js';
-import { evaluate } from './evaluate.js';
+import { Evaluator } from './evaluate.js';
+import type { Metrics, Objective } from './objective.js';
 import { AdamW, accumulate, clipFactor, globalNorm } from './optimizer.js';
 import type { TrainOptions } from './options.js';
 import { PenaltyStep } from './penalty.js';
 import { scheduleFactor } from './schedule.js';
-import { LossStep, TrainStep } from './step.js';
+import { TrainStep } from './step.js';
 
 /** What a training loop tells as it goes. */
 export type TrainEvent =
@@ -45,7 +46,7 @@ export type TrainEvent =
       step: number;
       steps: number;
       epoch: number;
-      /** Mean loss of the supervised tokens of this step's batch, nats. */
+      /** Mean loss over the targets of this step's batch, nats. */
       loss: number;
       /** What the method adds to the loss that is minimized, where it adds something. */
       penalty?: number;
@@ -59,7 +60,7 @@ export type TrainEvent =
       /** Seconds left at the pace so far. */
       secondsLeft: number;
     }
-  | { kind: 'eval'; step: number; loss: number; perplexity: number; tokens: number; best: boolean }
+  | ({ kind: 'eval'; step: number; loss: number; tokens: number; best: boolean } & Metrics)
   | { kind: 'checkpoint'; step: number; folder: string }
   | { kind: 'stopped'; step: number; steps: number; folder: string }
   | {
@@ -72,12 +73,14 @@ export type TrainEvent =
       early: boolean;
     };
 
-export interface TrainLoopInput {
+export interface TrainLoopInput<E> {
   runtime: Runtime;
   model: BaseModel;
   adapter: Adapter;
-  examples: ExampleSource;
-  evalExamples?: ExampleSource;
+  /** What the examples are for. */
+  objective: Objective<E>;
+  examples: ExampleSource<E>;
+  evalExamples?: ExampleSource<E>;
   options: TrainOptions;
   /** Folder for checkpoints; without one, none are written. */
   run?: string;
@@ -99,8 +102,8 @@ export class DivergedError extends UserError {}
  * Trains an adapter in place: for each batch, forward and backward by micro-batches, clip, AdamW. With evaluation
  * data, it is evaluated at the start too, and the adapter ends with the values of its best evaluation.
  */
-export async function* trainLoop(job: TrainLoopInput): AsyncGenerator<TrainEvent, void, void> {
-  const { runtime, model, adapter, examples, run, signal } = job;
+export async function* trainLoop<E>(job: TrainLoopInput<E>): AsyncGenerator<TrainEvent, void, void> {
+  const { runtime, model, adapter, objective, examples, run, signal } = job;
   const options = filledByRows(job.options, examples.length, adapter.method);
   const batchSize = options.batchSize * options.gradientAccumulationSteps;
   const perEpoch = stepsPerEpoch(examples.length, options);
@@ -130,12 +133,13 @@ export async function* trainLoop(job: TrainLoopInput): AsyncGenerator<TrainEvent
 
   const trainStep = await TrainStep.create(runtime, model, adapter, {
     ...job.session,
+    objective,
     packed: options.packing,
     gradientCheckpointing: options.gradientCheckpointing && (options.checkpointedLayers ?? true),
   });
   const penaltyStep = await PenaltyStep.create(runtime, adapter, job.session);
-  const lossStep = job.evalExamples?.length
-    ? await LossStep.create(runtime, model, adapter, job.session)
+  const evaluator = job.evalExamples?.length
+    ? await Evaluator.create(runtime, model, adapter, objective, job.session)
     : undefined;
   yield {
     kind: 'start',
@@ -153,14 +157,15 @@ export async function* trainLoop(job: TrainLoopInput): AsyncGenerator<TrainEvent
     await pruneCheckpoints(run!, options.saveTotalLimit, state.step);
     return folder;
   };
-  const evaluateNow = async (step: LossStep) => {
-    const { loss, tokens } = await evaluate(step, job.evalExamples!, options.microBatchTokens);
+  const evaluateNow = async (on: Evaluator<E>) => {
+    const found = await on.run(job.evalExamples!, options.microBatchTokens);
+    const { loss } = found;
     if (!Number.isFinite(loss)) {
       const base = state.step === 0 && (await brokenTensor(model, undefined));
       if (base) throw new UserError(`the held-out loss is NaN or infinite: ${base}`);
       throw await diverged(state.step, `the held-out loss is ${loss}`);
     }
-    return { kind: 'eval' as const, step: state.step, loss, perplexity: Math.exp(loss), tokens };
+    return { kind: 'eval' as const, step: state.step, ...found };
   };
   const diverged = async (step: number, what: string) => {
     const kept = newestOf(run, run ? await listCheckpoints(run) : []);
@@ -171,9 +176,17 @@ export async function* trainLoop(job: TrainLoopInput): AsyncGenerator<TrainEvent
 
   try {
     // Where it starts from, to compare with; the best is chosen among trained values.
-    if (lossStep && state.step === 0) yield { ...(await evaluateNow(lossStep)), best: false };
+    if (evaluator && state.step === 0) yield { ...(await evaluateNow(evaluator)), best: false };
     started = performance.now();
-    for (const batch of batchesFrom(examples, options, batchSize, perEpoch, state.step, steps)) {
+    for (const batch of batchesFrom(
+      examples,
+      objective.batching,
+      options,
+      batchSize,
+      perEpoch,
+      state.step,
+      steps,
+    )) {
       const stepStarted = performance.now();
       const { loss, grads } = await gradientOf(trainStep, batch, options.seed, state.step);
       const penalized = await penaltyStep?.run();
@@ -220,8 +233,8 @@ export async function* trainLoop(job: TrainLoopInput): AsyncGenerator<TrainEvent
       };
 
       const last = state.step === steps;
-      if (lossStep && (last || (options.evalSteps > 0 && state.step % options.evalSteps === 0))) {
-        const evaluated = await evaluateNow(lossStep);
+      if (evaluator && (last || (options.evalSteps > 0 && state.step % options.evalSteps === 0))) {
+        const evaluated = await evaluateNow(evaluator);
         const best = state.best === null || evaluated.loss < state.best.loss;
         state = { ...state, stale: staleAfter(evaluated.loss, state, options) };
         if (best) {
@@ -244,7 +257,7 @@ export async function* trainLoop(job: TrainLoopInput): AsyncGenerator<TrainEvent
   } finally {
     await trainStep.close();
     await penaltyStep?.close();
-    await lossStep?.close();
+    await evaluator?.close();
   }
   for (const [name, data] of tensors.best) adapter.values.get(name)!.data.set(data);
   yield {
@@ -258,8 +271,9 @@ export async function* trainLoop(job: TrainLoopInput): AsyncGenerator<TrainEvent
 }
 
 /** Batches of steps `from` … `to`, epoch after epoch; which ones depends on nothing but the seed. */
-function* batchesFrom(
-  examples: ExampleSource,
+function* batchesFrom<E>(
+  examples: ExampleSource<E>,
+  batching: Batching<E>,
   options: TrainOptions,
   batchSize: number,
   perEpoch: number,
@@ -270,7 +284,7 @@ function* batchesFrom(
     const epoch = Math.floor(step / perEpoch);
     const { seed, microBatchTokens, groupByLength, packing } = options;
     const startBatch = step % perEpoch;
-    for (const batch of batchesOf(examples, {
+    for (const batch of batchesOf(examples, batching, {
       batchSize,
       seed,
       epoch,
@@ -285,7 +299,7 @@ function* batchesFrom(
   }
 }
 
-/** Mean loss over a batch's supervised tokens, and its gradient, summed over micro-batches. */
+/** Mean loss over a batch's targets, and its gradient, summed over micro-batches. */
 export async function gradientOf(
   trainStep: TrainStep,
   batch: Batch,
@@ -295,7 +309,7 @@ export async function gradientOf(
   let loss = 0;
   let grads: Map<string, F32Tensor> | undefined;
   for (const [micro, part] of batch.micro.entries()) {
-    const result = await trainStep.run(part, 1 / batch.supervised, { seed, step, micro });
+    const result = await trainStep.run(part, 1 / batch.weight, { seed, step, micro });
     loss += result.loss;
     if (grads) accumulate(grads, result.grads);
     else grads = result.grads;

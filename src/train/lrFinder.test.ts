@@ -6,6 +6,7 @@ import { methodNamed } from '../methods/index.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import type { Example } from './data/encode.js';
 import { DivergenceWatch, findLearningRate, type LrEvent, parseLrRange, suggest } from './lrFinder.js';
+import { causalLm } from './objectives/causalLm.js';
 import { parseTrainOptions } from './options.js';
 
 const rateAt = (i: number) => 1e-6 * 10 ** (i / 15);
@@ -82,7 +83,7 @@ describe('the range test', () => {
     const before = [...adapter.values].map(([name, t]) => [name, t.data.slice()] as const);
     const options = parseTrainOptions('o', { batchSize: 4 });
     const events: LrEvent[] = [];
-    const job = { runtime, model, adapter, examples, options, signal };
+    const job = { runtime, model, adapter, objective: causalLm, examples, options, signal, session: {} };
     for await (const event of findLearningRate(job, parseLrRange('r', range))) events.push(event);
     expect([...adapter.values].map(([name, t]) => [name, t.data])).toEqual(before);
     expect(adapter.state).toEqual({ tensors: new Map(), values: {} });

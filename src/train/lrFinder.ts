@@ -78,8 +78,11 @@ const MARGIN = 5;
  * Trains a copy of the adapter's values over a few steps whose learning rate grows exponentially, until the loss
  * diverges. What the method does behind a step (onStep) is left out. The adapter itself stays as it is.
  */
-export async function* findLearningRate(
-  job: Pick<TrainLoopInput, 'runtime' | 'model' | 'adapter' | 'examples' | 'options' | 'signal' | 'session'>,
+export async function* findLearningRate<E>(
+  job: Pick<
+    TrainLoopInput<E>,
+    'runtime' | 'model' | 'adapter' | 'objective' | 'examples' | 'options' | 'signal' | 'session'
+  >,
   { minLr, maxLr, lrSteps }: LrRange,
 ): AsyncGenerator<LrEvent, void, void> {
   const { adapter, signal } = job;

@@ -8,6 +8,7 @@ import { methodNamed } from '../methods/index.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { type Batch, batchesOf, type MicroBatch, paddingShare } from './data/batches.js';
 import type { Example } from './data/encode.js';
+import { nextToken } from './data/nextToken.js';
 import { packRows } from './data/packing.js';
 import { gradientOf } from './loop.js';
 import { LossStep, TrainStep } from './step.js';
@@ -24,7 +25,7 @@ const batches = (
   packing: boolean,
   batchSize: number,
   microBatchTokens: number,
-) => [...batchesOf(examples, { batchSize, seed: 1, epoch: 0, microBatchTokens, packing })];
+) => [...batchesOf(examples, nextToken, { batchSize, seed: 1, epoch: 0, microBatchTokens, packing })];
 
 describe('packRows', () => {
   it('keeps every item once, in rows that hold them', () => {
@@ -54,7 +55,7 @@ describe('packed batches', () => {
         const examples = examplesOf(lengths);
         const [packed, plain] = [true, false].map((packing) => batches(examples, packing, 8, 120));
         for (const [i, batch] of packed.entries()) {
-          expect(batch.supervised).toBe(plain[i].supervised);
+          expect(batch.targets).toBe(plain[i].targets);
           expect(batch.tokens).toBe(plain[i].tokens);
           expect(batch.exampleIndices).toEqual(plain[i].exampleIndices);
           for (const { rows, length, ids, starts, lengths: real } of batch.micro) {
@@ -117,7 +118,7 @@ describe('packed steps', () => {
       expect(
         all(true).micro.some(({ starts, length }) => starts!.some((s, at) => s > 0 && s < at % length)),
       ).toBe(true);
-      expect(packed.size).toBe(all(false).supervised);
+      expect(packed.size).toBe(all(false).targets);
       for (const [key, loss] of plain) expect(Math.abs(packed.get(key)! - loss)).toBeLessThan(1e-5);
     });
 

@@ -8,6 +8,7 @@ import { lora } from '../methods/lora.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { batchesOf } from './data/batches.js';
 import type { Example } from './data/encode.js';
+import { nextToken } from './data/nextToken.js';
 import { gradientOf } from './loop.js';
 import { allocateRanks, gradientSpectra, planRanks } from './ranks.js';
 import { TrainStep } from './step.js';
@@ -64,7 +65,7 @@ describe('spectra of the gradient', () => {
       await createAdapter(full, full.parse('c', {}), model),
     );
     const sums = new Map<string, Float64Array>();
-    for (const batch of batchesOf(examples, { ...options, epoch: 0 })) {
+    for (const batch of batchesOf(examples, nextToken, { ...options, epoch: 0 })) {
       const { grads } = await gradientOf(step, batch, 0, 0);
       for (const { name } of sites) {
         const { data } = grads.get(`${name}.weight`)!;

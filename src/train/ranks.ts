@@ -9,6 +9,7 @@ import { selectTargets } from '../methods/targets.js';
 import type { BaseModel } from '../models/base.js';
 import type { Site } from '../models/model.js';
 import { type Batch, batchesOf } from './data/batches.js';
+import { nextToken } from './data/nextToken.js';
 import type { ExampleSource } from './data/source.js';
 import { gradientOf } from './loop.js';
 import { accumulate } from './optimizer.js';
@@ -156,7 +157,7 @@ export async function gradientSpectra(
   try {
     const order = { batchSize, seed, epoch: 0, microBatchTokens };
     const sample: Batch[] = [];
-    for (const batch of batchesOf(examples, order)) {
+    for (const batch of batchesOf(examples, nextToken, order)) {
       if (sample.push(batch) === batches) break;
     }
     const total = 2 * sample.length;

@@ -1,7 +1,7 @@
 import type { UserError } from '../base/errors.js';
 import { type F32Tensor, type HostTensor, scalarOf } from '../base/tensor.js';
-import { compile } from '../graph/emit.js';
-import { crossEntropy, expandTo, gather, input, mul, sum } from '../graph/ops/index.js';
+import { type CompiledGraph, compile } from '../graph/emit.js';
+import { expandTo, input, mul, sum } from '../graph/ops/index.js';
 import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
 import type { Tensor } from '../graph/tensor.js';
 import { gradients } from '../graph/vjp.js';
@@ -16,10 +16,12 @@ import { SequenceFeeds } from '../models/feeds.js';
 import { trainingStream } from '../models/stream.js';
 import type { MicroBatch } from './data/batches.js';
 import { type DropoutKey, DropoutMasks } from './dropout.js';
+import type { Objective } from './objective.js';
+import { causalLm } from './objectives/causalLm.js';
 
-/** Feeds common to both steps, and the loss of the supervised positions. */
+/** Feeds common to both steps, and the loss of the objective. */
 interface LossGraph {
-  /** Σ of the supervised positions' losses in nats, times `scale`. */
+  /** Σ of the losses in nats, times `scale`. */
   loss: Tensor;
   losses: Tensor;
   scale: Tensor;
@@ -31,11 +33,18 @@ interface LossGraph {
   dropout: AdaptedSites['dropout'];
 }
 
-/** Builds the forward pass and the loss; logits are computed at supervised positions only. */
+interface LossGraphOptions {
+  training: boolean;
+  objective?: Objective;
+  packed?: boolean;
+  merged?: boolean;
+}
+
+/** Builds the forward pass and the loss. */
 function lossGraph(
   model: BaseModel,
   adapter: Adapter | undefined,
-  { training, packed, merged }: { training: boolean; packed?: boolean; merged?: boolean },
+  { training, objective = causalLm, packed, merged }: LossGraphOptions,
 ): LossGraph {
   const { sites, params, dropout }: AdaptedSites =
     merged && adapter
@@ -45,15 +54,14 @@ function lossGraph(
   const network = languageModel(model.network, 'is not trained to predict the next token');
   const stream = behindPrefix(network.cache, adapter, trainingStream(network, packed), params);
   const hidden = network.forward(sites, stream, (x) => boundaries.push(x));
-  const rows = input('rows', 'int32', ['targets']);
-  const targets = input('targetIds', 'int32', ['targets']);
   const scale = input('scale', 'float32', []);
-  const logits = network.lmHead(sites, gather(hidden, rows));
-  const losses = crossEntropy(logits, targets);
+  const { losses, logits } = objective.loss({ network, sites, hidden });
   return { loss: mul(sum(losses, 0), scale), losses, scale, logits, boundaries, params, dropout };
 }
 
 export interface StepOptions extends SessionOptions {
+  /** What the loss is. Default: next-token prediction. */
+  objective?: Objective;
   /** Takes micro-batches of packed rows, which name their `starts`, and no others. */
   packed?: boolean;
 }
@@ -72,6 +80,8 @@ abstract class Step {
     private readonly model: BaseModel,
     protected readonly adapter: Adapter | undefined,
     private readonly params: readonly string[],
+    /** Names of all inputs of the graph. */
+    private readonly inputs: ReadonlySet<string>,
   ) {
     this.sequence = new SequenceFeeds(model.network.stream, prefixLength(adapter));
   }
@@ -85,10 +95,12 @@ abstract class Step {
       rows: int32(micro.targetRows),
       targetIds: int32(micro.targetIds),
       scale: { dtype: 'float32', dims: [], data: Float32Array.of(scale) },
+      ...given.feeds,
       ...extra,
     };
     for (const name of this.params) feeds[name] = this.adapter!.values.get(name)!;
-    return this.session.run(feeds, [...this.sequence.lendable, ...this.params]);
+    const asked = Object.fromEntries(Object.entries(feeds).filter(([name]) => this.inputs.has(name)));
+    return this.session.run(asked, [...this.sequence.lendable, ...this.params]);
   }
 
   /** What to throw where the loss is NaN or infinite. */
@@ -102,7 +114,7 @@ abstract class Step {
 }
 
 export interface StepResult {
-  /** Σ of the supervised positions' losses, times the scale. */
+  /** Σ of the losses, times the scale. */
   loss: number;
   /** Gradient of that loss by trainable name. */
   grads: Map<string, F32Tensor>;
@@ -112,7 +124,7 @@ export interface StepResult {
 export function trainGraph(
   model: BaseModel,
   adapter: Adapter,
-  { packed, gradientCheckpointing }: TrainStepOptions,
+  { objective, packed, gradientCheckpointing }: TrainStepOptions,
 ): {
   outputs: Record<string, Tensor>;
   params: ReadonlyMap<string, Tensor>;
@@ -120,6 +132,7 @@ export function trainGraph(
 } {
   const { loss, losses, scale, boundaries, params, dropout } = lossGraph(model, adapter, {
     training: true,
+    objective,
     packed,
   });
   const frozen = new Set(adapter.trainables.filter((t) => t.requiresGrad === false).map((t) => t.name));
@@ -136,8 +149,8 @@ export function trainGraph(
 }
 
 /** What evaluation computes, as a graph that is not compiled yet. */
-export function evaluationGraph(model: BaseModel, adapter: Adapter): Tensor[] {
-  const { loss, losses } = lossGraph(model, adapter, { training: false });
+export function evaluationGraph(model: BaseModel, adapter: Adapter, objective?: Objective): Tensor[] {
+  const { loss, losses } = lossGraph(model, adapter, { training: false, objective });
   return [loss, losses];
 }
 
@@ -148,20 +161,25 @@ export class TrainStep extends Step {
     model: BaseModel,
     adapter: Adapter,
     params: readonly string[],
+    inputs: ReadonlySet<string>,
     private readonly dropout: DropoutMasks,
     /** ONNX nodes of the graph. */
     readonly nodeCount: number,
   ) {
-    super(session, model, adapter, params);
+    super(session, model, adapter, params, inputs);
   }
 
   static async create(
     runtime: Runtime,
     model: BaseModel,
     adapter: Adapter,
-    options: TrainStepOptions = {},
+    { objective, packed, gradientCheckpointing, ...options }: TrainStepOptions = {},
   ): Promise<TrainStep> {
-    const { outputs, params, dropout } = trainGraph(model, adapter, options);
+    const { outputs, params, dropout } = trainGraph(model, adapter, {
+      objective,
+      packed,
+      gradientCheckpointing,
+    });
     const graph = compile(outputs, options.device);
     const session = await runtime.load(graph, { ...options, weightsFolder: model.weightsFolder });
     return new TrainStep(
@@ -169,13 +187,14 @@ export class TrainStep extends Step {
       model,
       adapter,
       [...params.keys()],
+      namesOf(graph),
       new DropoutMasks(graph.inputs, dropout),
       graph.nodeCount,
     );
   }
 
   /**
-   * Runs one micro-batch. `scale` is usually 1 / (supervised tokens of the whole batch); `key` names the
+   * Runs one micro-batch. `scale` is usually 1 / (weight of the whole batch); `key` names the
    * dropout masks, so that a step can be repeated.
    */
   async run(
@@ -192,6 +211,13 @@ export class TrainStep extends Step {
   }
 }
 
+export interface LossStepOptions extends StepOptions {
+  /** Gives the logits out, too. */
+  logits?: boolean;
+  /** With the adapter in the model's own matrices. */
+  merged?: boolean;
+}
+
 /** The same loss without gradients or dropout: evaluation, and logits for tests. */
 export class LossStep extends Step {
   /** With `merged` the adapter is in the model's own matrices. Throws UserError where its method cannot merge. */
@@ -199,16 +225,16 @@ export class LossStep extends Step {
     runtime: Runtime,
     model: BaseModel,
     adapter: Adapter | undefined,
-    { merged, logits, ...options }: StepOptions & { logits?: boolean; merged?: boolean } = {},
+    { merged, logits, objective, packed, ...options }: LossStepOptions = {},
   ): Promise<LossStep> {
-    const g = lossGraph(model, adapter, { training: false, packed: options.packed, merged });
+    const g = lossGraph(model, adapter, { training: false, objective, packed, merged });
     const outputs = { loss: g.loss, losses: g.losses, ...(logits && { logits: g.logits }) };
     const graph = compile(outputs, options.device);
     const session = await runtime.load(graph, { ...options, weightsFolder: model.weightsFolder });
-    return new LossStep(session, model, adapter, [...g.params.keys()]);
+    return new LossStep(session, model, adapter, [...g.params.keys()], namesOf(graph));
   }
 
-  /** Losses [targets] in nats; logits [targets, vocab] where the step was made with them. */
+  /** Losses [n] in nats; logits [n, …] where the step was made with them. */
   async run(micro: MicroBatch): Promise<{ lossSum: number; losses: F32Tensor; logits?: F32Tensor }> {
     const outputs = await this.feedAndRun(micro, 1);
     return {
@@ -223,6 +249,10 @@ export class LossStep extends Step {
 function checkpointsOf(boundaries: readonly Tensor[], layers: boolean | number = false): readonly Tensor[] {
   if (typeof layers === 'boolean') return layers ? boundaries : [];
   return boundaries.slice(0, layers + 1);
+}
+
+function namesOf({ inputs }: CompiledGraph): Set<string> {
+  return new Set(inputs.map(({ name }) => name));
 }
 
 function int32(data: Int32Array): HostTensor {

@@ -12,6 +12,7 @@ import { type BaseModel, openModel } from '../models/base.js';
 import { listCheckpoints } from './checkpoint.js';
 import type { Example } from './data/encode.js';
 import { type TrainEvent, type TrainLoopInput, trainLoop } from './loop.js';
+import { causalLm } from './objectives/causalLm.js';
 import { AdamW, clipFactor, globalNorm } from './optimizer.js';
 import { parseTrainOptions } from './options.js';
 import { scheduleFactor } from './schedule.js';
@@ -72,7 +73,9 @@ describe('training loop', () => {
     return { ids, supervised: Uint8Array.from(ids, (_, i) => (i > 1 ? 1 : 0)), line };
   });
 
-  const start = async (extra: Partial<TrainLoopInput> & { hyper?: object; config?: object } = {}) => {
+  const start = async (
+    extra: Partial<TrainLoopInput<Example>> & { hyper?: object; config?: object } = {},
+  ) => {
     const { hyper, config, ...rest } = extra;
     const method = methodNamed('lora');
     const adapter = await createAdapter(
@@ -89,7 +92,8 @@ describe('training loop', () => {
       seed: 1,
       ...hyper,
     });
-    return { adapter, events: trainLoop({ runtime, model, adapter, examples, options, ...rest }) };
+    const job = { runtime, model, adapter, objective: causalLm, examples, options };
+    return { adapter, events: trainLoop({ ...job, ...rest }) };
   };
   const collect = async (events: AsyncGenerator<TrainEvent>) => {
     const all: TrainEvent[] = [];

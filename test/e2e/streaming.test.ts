@@ -20,6 +20,7 @@ const program = `
 import { loadTrainingExamples } from ${JSON.stringify(built('api/data.js'))};
 import { loadTokenizer } from ${JSON.stringify(built('formats/tokenizer.js'))};
 import { batchesOf } from ${JSON.stringify(built('train/data/batches.js'))};
+import { nextToken } from ${JSON.stringify(built('train/data/nextToken.js'))};
 const [data, folder] = process.argv.slice(1);
 const { train, evaluation } = await loadTrainingExamples(
   { data, evalSplit: 1000, seed: 1 },
@@ -28,7 +29,7 @@ const { train, evaluation } = await loadTrainingExamples(
 );
 const options = { batchSize: 64, seed: 1, epoch: 0, microBatchTokens: 1024, groupByLength: true };
 let examples = 0;
-for (const batch of batchesOf(train.examples, options)) examples += batch.exampleIndices.length;
+for (const batch of batchesOf(train.examples, nextToken, options)) examples += batch.exampleIndices.length;
 console.log(JSON.stringify({ examples, heldOut: evaluation.examples.length }));
 `;
 

@@ -16,6 +16,7 @@ import { writeAdapterFolder } from '../../src/methods/files.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
 import { type TrainEvent, trainLoop } from '../../src/train/loop.js';
+import { causalLm } from '../../src/train/objectives/causalLm.js';
 import { TrainStep } from '../../src/train/step.js';
 import {
   golden,
@@ -141,7 +142,8 @@ export class Fixture<E> {
     const examples = this.batch.examples();
     const options = trainOptions(recipe, examples.length);
     const steps: StepEvent[] = [];
-    const job = { runtime: this.runtime, model: this.model, adapter, examples, options };
+    const { runtime, model } = this;
+    const job = { runtime, model, adapter, objective: causalLm, examples, options };
     for await (const event of trainLoop(job)) {
       if (event.kind !== 'step') continue;
       steps.push(event);

@@ -11,6 +11,7 @@ import { methodNamed, methods } from '../../src/methods/index.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
 import { quantizeFolder } from '../../src/models/quantizing.js';
 import { trainLoop } from '../../src/train/loop.js';
+import { causalLm } from '../../src/train/objectives/causalLm.js';
 import {
   golden,
   logitsOf,
@@ -106,7 +107,14 @@ describe.each(cases)('%s', (name) => {
     const examples = batch.examples();
     const options = trainOptions(expected.recipe, examples.length);
     const losses: number[] = [];
-    for await (const event of trainLoop({ runtime, model, adapter, examples, options })) {
+    for await (const event of trainLoop({
+      runtime,
+      model,
+      adapter,
+      objective: causalLm,
+      examples,
+      options,
+    })) {
       if (event.kind === 'step') losses.push(event.loss);
     }
     expect(worstRelativeError(losses, expected.losses)).toBeLessThan(1e-3);

@@ -24,6 +24,7 @@ import type { MicroBatch } from '../../src/train/data/batches.js';
 import type { Example } from '../../src/train/data/encode.js';
 import { planEva } from '../../src/train/eva.js';
 import { type TrainEvent, trainLoop } from '../../src/train/loop.js';
+import { causalLm } from '../../src/train/objectives/causalLm.js';
 import { parseTrainOptions } from '../../src/train/options.js';
 import { LossStep, TrainStep } from '../../src/train/step.js';
 import { slopeAlong } from './finiteDifferences.js';
@@ -495,6 +496,7 @@ describe.each(MODELS)('%s', (folder) => {
         const found: number[] = [];
         const events: AsyncGenerator<TrainEvent> = trainLoop({
           runtime,
+          objective: causalLm,
           model,
           adapter: await start(),
           examples,

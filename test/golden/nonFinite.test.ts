@@ -7,10 +7,10 @@ import { methodNamed } from '../../src/methods/index.js';
 import { writeMergedModel } from '../../src/methods/merge.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
 import { DecodeStep } from '../../src/serve/decode.js';
-import { evaluate } from '../../src/train/evaluate.js';
+import { Evaluator } from '../../src/train/evaluate.js';
 import { trainLoop } from '../../src/train/loop.js';
+import { causalLm } from '../../src/train/objectives/causalLm.js';
 import { parseTrainOptions } from '../../src/train/options.js';
-import { LossStep } from '../../src/train/step.js';
 import { openSuite } from './fixture.js';
 import { golden, ReferenceBatch } from './reference.js';
 
@@ -43,15 +43,22 @@ describe.each([
 
   it('ends evaluation, generation and training, and names the tensor', async () => {
     const model = await broken(name, value);
-    const loss = await LossStep.create(runtime, model, undefined);
-    await expect(evaluate(loss, batch.examples(), 64)).rejects.toThrow(cause);
+    const loss = await Evaluator.create(runtime, model, undefined, causalLm);
+    await expect(loss.run(batch.examples(), 64)).rejects.toThrow(cause);
     await loss.close();
     const step = await DecodeStep.create(runtime, model, undefined);
     await expect(step.run([3, 4], step.newCache())).rejects.toThrow(cause);
     await step.close();
     const adapter = await lora(model);
     const options = parseTrainOptions('test', { batchSize: 4 });
-    const run = trainLoop({ runtime, model, adapter, examples: batch.examples(), options });
+    const run = trainLoop({
+      runtime,
+      model,
+      adapter,
+      objective: causalLm,
+      examples: batch.examples(),
+      options,
+    });
     await run.next();
     await expect(run.next()).rejects.toThrow(cause);
   });
@@ -74,8 +81,8 @@ describe('an adapter that is not finite', () => {
     const adapter = await lora(model);
     const [first] = adapter.values.keys();
     adapter.values.get(first)!.data[0] = Number.NaN;
-    const loss = await LossStep.create(runtime, model, adapter);
-    await expect(evaluate(loss, batch.examples(), 64)).rejects.toThrow(
+    const loss = await Evaluator.create(runtime, model, adapter, causalLm);
+    await expect(loss.run(batch.examples(), 64)).rejects.toThrow(
       `the loss is NaN or infinite: the adapter's ${first}: 1 of its`,
     );
     await loss.close();

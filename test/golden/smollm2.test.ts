@@ -19,6 +19,7 @@ import { DecodeStep } from '../../src/serve/decode.js';
 import { generateTokens, parseGenerateOptions } from '../../src/serve/generate.js';
 import { argmax } from '../../src/serve/processors.js';
 import { trainLoop } from '../../src/train/loop.js';
+import { causalLm } from '../../src/train/objectives/causalLm.js';
 import { globalNorm } from '../../src/train/optimizer.js';
 import { parseTrainOptions } from '../../src/train/options.js';
 import { LossStep, TrainStep } from '../../src/train/step.js';
@@ -69,7 +70,7 @@ async function trainedLosses(
   const examples = batch.examples();
   const options = trainOptions(expected.recipe, examples.length);
   const losses: number[] = [];
-  for await (const event of trainLoop({ runtime, model, adapter, examples, options })) {
+  for await (const event of trainLoop({ runtime, model, adapter, objective: causalLm, examples, options })) {
     if (event.kind === 'step') losses.push(event.loss);
   }
   return losses;
@@ -196,6 +197,7 @@ describe.skipIf(missing)('SmolLM2-135M [needs scripts/fetch_models.py]', { timeo
       const options = parseTrainOptions('live', { batchSize: 2, maxSteps: 4, learningRate: 2e-3 });
       for await (const _ of trainLoop({
         runtime,
+        objective: causalLm,
         model,
         adapter: trained,
         examples: batch.examples(),

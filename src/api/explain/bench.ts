@@ -8,6 +8,7 @@ import type { Adapter } from '../../methods/adapter.js';
 import type { MethodConfig, MethodName } from '../../methods/index.js';
 import type { BaseModel } from '../../models/base.js';
 import { type Batch, batchesOf } from '../../train/data/batches.js';
+import { nextToken } from '../../train/data/nextToken.js';
 import { readRows } from '../../train/data/rows.js';
 import { AdamW } from '../../train/optimizer.js';
 import { LossStep, TrainStep } from '../../train/step.js';
@@ -173,7 +174,7 @@ export class Bench {
     let sum = 0;
     for (const micro of batch.micro) sum += (await step.run(micro)).lossSum;
     await step.close();
-    return sum / batch.supervised;
+    return sum / batch.targets;
   }
 
   private async firstBatch(): Promise<Batch> {
@@ -182,7 +183,7 @@ export class Bench {
     const rows = this.task.train.slice(0, BATCH);
     const { examples, close } = await loadExamples(rows, tokenizer, limits, this.options);
     const order = { batchSize: BATCH, seed: 0, epoch: 0, microBatchTokens: BATCH * MAX_LENGTH };
-    const [batch] = batchesOf(examples, order);
+    const [batch] = batchesOf(examples, nextToken, order);
     await close();
     return batch;
   }
@@ -218,7 +219,7 @@ export class Probe {
     let loss = 0;
     const grads = new Map<string, F32Tensor>();
     for (const micro of this.batch.micro) {
-      const part = await this.step.run(micro, 1 / this.batch.supervised);
+      const part = await this.step.run(micro, 1 / this.batch.targets);
       loss += part.loss;
       for (const [name, grad] of part.grads) {
         const sum = grads.get(name);

@@ -10,6 +10,7 @@ import {
   paddingShare,
 } from './batches.js';
 import type { Example } from './encode.js';
+import { nextToken } from './nextToken.js';
 
 const mark = (line: number, t: number) => line * 1000 + t + 1;
 
@@ -36,7 +37,7 @@ const optionsOf = fc.record({
 const forAll = (check: (examples: Example[], options: BatchOptions, batches: Batch[]) => void) =>
   fc.assert(
     fc.property(exampleList, optionsOf, (examples, options) =>
-      check(examples, options, [...batchesOf(examples, options)]),
+      check(examples, options, [...batchesOf(examples, nextToken, options)]),
     ),
   );
 
@@ -79,14 +80,13 @@ describe('batchesOf', () => {
       expect(batches.flatMap((batch) => batch.exampleIndices).sort((a, b) => a - b)).toEqual([
         ...examples.keys(),
       ]);
-      for (const { micro, exampleIndices, supervised, tokens } of batches) {
+      for (const { micro, exampleIndices, targets, weight, tokens } of batches) {
         expect(micro.reduce((sum, part) => sum + part.rows, 0)).toBe(exampleIndices.length);
         for (const { rows, length } of micro)
           expect(rows === 1 || rows * length <= microBatchTokens).toBe(true);
         const mine = exampleIndices.map((i) => examples[i]);
-        expect(supervised).toBe(
-          mine.reduce((sum, one) => sum + one.supervised.filter((x) => x === 1).length, 0),
-        );
+        const learned = mine.reduce((sum, one) => sum + one.supervised.filter((x) => x === 1).length, 0);
+        expect([targets, weight]).toEqual([learned, learned]);
         expect(tokens).toBe(mine.reduce((sum, one) => sum + one.ids.length - 1, 0));
       }
     });
@@ -95,7 +95,9 @@ describe('batchesOf', () => {
   it('goes on from any batch as if it had not stopped, and repeats itself', () => {
     forAll((examples, options, batches) => {
       for (let startBatch = 0; startBatch <= batches.length; startBatch++) {
-        expect([...batchesOf(examples, { ...options, startBatch })]).toEqual(batches.slice(startBatch));
+        expect([...batchesOf(examples, nextToken, { ...options, startBatch })]).toEqual(
+          batches.slice(startBatch),
+        );
       }
     });
   });
@@ -103,9 +105,9 @@ describe('batchesOf', () => {
   it.each([false, true])('orders each epoch and seed otherwise (groupByLength %s)', (groupByLength) => {
     const examples = Array.from({ length: 50 }, (_, line) => example(line, Array(2 + (line % 7)).fill(true)));
     const order = (seed: number, epoch: number) =>
-      [...batchesOf(examples, { batchSize: 4, seed, epoch, microBatchTokens: 64, groupByLength })].map(
-        (batch) => batch.exampleIndices,
-      );
+      [
+        ...batchesOf(examples, nextToken, { batchSize: 4, seed, epoch, microBatchTokens: 64, groupByLength }),
+      ].map((batch) => batch.exampleIndices);
     expect(order(1, 0)).toEqual(order(1, 0));
     expect(order(1, 0)).not.toEqual(order(1, 1));
     expect(order(1, 0)).not.toEqual(order(2, 0));
@@ -116,7 +118,7 @@ describe('padding', () => {
   it('splits where it costs least', () => {
     const batch = [10, 11, 100, 101].map((length, line) => example(line, Array(length + 1).fill(true)));
     const shapes = (budget: number) =>
-      microBatchesOf(batch, budget).map(({ rows, length }) => [rows, length]);
+      microBatchesOf(batch, nextToken, budget).map(({ rows, length }) => [rows, length]);
     expect(shapes(1000)).toEqual([
       [2, 101],
       [2, 11],
@@ -126,7 +128,7 @@ describe('padding', () => {
       [1, 100],
       [2, 11],
     ]);
-    expect(microBatchesOf(batch.slice(0, 2), 1000)).toHaveLength(1);
+    expect(microBatchesOf(batch.slice(0, 2), nextToken, 1000)).toHaveLength(1);
   });
 
   it('is a small share of lengths as chats have them, and less with groupByLength', () => {
@@ -137,7 +139,13 @@ describe('padding', () => {
     const examples = lengths.map((length, line) => example(line, Array(Math.max(2, length)).fill(true)));
     const share = (groupByLength: boolean) =>
       paddingShare(
-        batchesOf(examples, { batchSize: 8, seed: 3, epoch: 0, microBatchTokens: 2048, groupByLength }),
+        batchesOf(examples, nextToken, {
+          batchSize: 8,
+          seed: 3,
+          epoch: 0,
+          microBatchTokens: 2048,
+          groupByLength,
+        }),
       );
     expect(share(false)).toBeLessThan(0.04);
     expect(share(true)).toBeLessThan(share(false));
@@ -146,7 +154,13 @@ describe('padding', () => {
   it('is counted', () => {
     const micro = { rows: 2, length: 4, ids: new Int32Array(8), lengths: Int32Array.of(4, 2) };
     const none = { targetRows: new Int32Array(0), targetIds: new Int32Array(0) };
-    const batch: Batch = { micro: [{ ...micro, ...none }], supervised: 0, tokens: 6, exampleIndices: [0, 1] };
+    const batch: Batch = {
+      micro: [{ ...micro, ...none }],
+      weight: 0,
+      targets: 0,
+      tokens: 6,
+      exampleIndices: [0, 1],
+    };
     expect(paddingShare([batch])).toBe(0.25);
     expect(paddingShare([])).toBe(0);
   });

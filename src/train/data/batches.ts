@@ -3,34 +3,52 @@
  * Everything is a pure function of its arguments, so a run resumes at any batch.
  */
 import { Rng } from '../../base/rng.js';
-import type { Example } from './encode.js';
+import type { Feeds } from '../../graph/runtime/session.js';
 import { packings } from './packing.js';
 import type { ExampleSource } from './source.js';
 
-/** Rows that the engine runs at once, right-padded to the longest of them. A row is an example, or packed several. */
+/**
+ * Rows that the engine runs at once, right-padded to the longest of them. A row is a sequence of an example, or packed
+ * several examples.
+ */
 export interface MicroBatch {
   rows: number;
   length: number;
-  /**
-   * [rows, length] row-major. Of each example all tokens but the last, which is only a target; behind them
-   * zeros, which a causal model's other positions never see.
-   */
+  /** [rows, length] row-major, zeros behind each row's tokens. */
   ids: Int32Array;
   /** Tokens of each row that are not padding. */
   lengths: Int32Array;
-  /** Flat indices into `ids` of the positions whose next token is supervised, ascending. */
+  /** Flat indices into `ids` of the positions whose hidden states the loss is made of. */
   targetRows: Int32Array;
-  /** The token to predict at each of them. */
+  /** What is to be told at each of them: the next token, a class. */
   targetIds: Int32Array;
   /** Packed rows only: [rows, length], the column in which the example that a position belongs to begins. */
   starts?: Int32Array;
+  /** What else the objective's loss takes, by the names of its inputs. */
+  feeds?: Feeds;
+  /** What the sum of its losses counts for in the mean; without it each of the targets counts for one. */
+  weight?: number;
+}
+
+/** How the examples of an objective become rows of a graph. */
+export interface Batching<E> {
+  /** Rows that an example takes: sequences that stay together. */
+  readonly rows: number;
+  /** Positions of the longest of them. */
+  lengthOf(example: E): number;
+  /** Of rows with one example each, or with packed ones several. */
+  assembled(rows: readonly (readonly E[])[]): MicroBatch;
+  /** For packed rows; without it they cannot be packed. */
+  startsOf?(rows: readonly (readonly E[])[]): Int32Array;
 }
 
 /** What one step of the optimizer sees. */
 export interface Batch {
   micro: MicroBatch[];
-  /** Targets, by which the summed loss is divided. */
-  supervised: number;
+  /** What the summed loss is divided by: the number of targets, unless the objective weighs them. */
+  weight: number;
+  /** Targets in it. */
+  targets: number;
   /** Positions computed, padding not counted. */
   tokens: number;
   /** The examples in it, in the order of the epoch. */
@@ -73,19 +91,25 @@ export function batchCount(examples: number, batchSize: number): number {
 }
 
 /** The batches of one epoch from `startBatch` on. Every example is in exactly one. */
-export function* batchesOf(examples: ExampleSource, options: BatchOptions): Generator<Batch> {
+export function* batchesOf<E>(
+  examples: ExampleSource<E>,
+  batching: Batching<E>,
+  options: BatchOptions,
+): Generator<Batch> {
   const { batchSize, startBatch = 0, microBatchTokens, packing } = options;
-  const { examples: order, batches } = epochOrder(examples, options);
+  const { examples: order, batches } = epochOrder(examples, batching, options);
   for (const batch of batches.subarray(startBatch)) {
     const exampleIndices = [...order.subarray(batch * batchSize, (batch + 1) * batchSize)];
     const micro = microBatchesOf(
       exampleIndices.map((i) => examples.at(i)!),
+      batching,
       microBatchTokens,
       packing,
     );
     yield {
       micro,
-      supervised: micro.reduce((sum, part) => sum + part.targetRows.length, 0),
+      weight: micro.reduce((sum, part) => sum + (part.weight ?? part.targetRows.length), 0),
+      targets: micro.reduce((sum, part) => sum + part.targetRows.length, 0),
       tokens: micro.reduce((sum, part) => sum + realTokens(part), 0),
       exampleIndices,
     };
@@ -93,14 +117,15 @@ export function* batchesOf(examples: ExampleSource, options: BatchOptions): Gene
 }
 
 /** The examples of an epoch, batch behind batch, and the order in which those batches are taken. */
-function epochOrder(
-  source: ExampleSource,
+function epochOrder<E>(
+  source: ExampleSource<E>,
+  { lengthOf: length }: Batching<E>,
   { batchSize, seed, epoch, groupByLength = false }: BatchOptions,
 ): { examples: Uint32Array; batches: Uint32Array } {
   const examples = new Rng(seed, `order of epoch ${epoch}`).order(source.length);
   const count = batchCount(source.length, batchSize);
   if (!groupByLength) return { examples, batches: Uint32Array.from({ length: count }, (_, i) => i) };
-  const lengthOf = (i: number) => source.lengths?.[i] ?? source.at(i)!.ids.length;
+  const lengthOf = (i: number) => source.lengths?.[i] ?? length(source.at(i)!);
   const window = batchSize * WINDOW_BATCHES;
   for (let start = 0; start < examples.length; start += window) {
     examples.subarray(start, start + window).sort((a, b) => lengthOf(a) - lengthOf(b));
@@ -112,103 +137,54 @@ function epochOrder(
  * The micro-batches of a batch. Packed, its examples share rows as far as that is cheaper; the loss of each token
  * stays what it is alone, so a step learns the same.
  */
-export function microBatchesOf(batch: readonly Example[], budget: number, packing = false): MicroBatch[] {
-  if (!packing)
-    return splitRows(
-      batch.map((example) => [example]),
-      budget,
-    ).map(assembled);
-  const plans = packings(batch, inputLength, budget).map((rows) => splitRows(rows, budget));
-  const costs = plans.map((plan) => plan.reduce((sum, rows) => sum + packedCost(rows), 0));
+export function microBatchesOf<E>(
+  batch: readonly E[],
+  batching: Batching<E>,
+  budget: number,
+  packing = false,
+): MicroBatch[] {
+  const { lengthOf, startsOf } = batching;
+  const lengthOfRow = (row: readonly E[]) => row.reduce((sum, example) => sum + lengthOf(example), 0);
+  const split = (rows: readonly (readonly E[])[]) => splitRows(rows, lengthOfRow, batching.rows, budget);
+  if (!packing || !startsOf) {
+    return split(batch.map((example) => [example])).map((rows) => batching.assembled(rows));
+  }
+  const plans = packings(batch, lengthOf, budget).map(split);
+  const cost = (rows: readonly (readonly E[])[]) => packedCost(rows.map(lengthOfRow));
+  const costs = plans.map((plan) => plan.reduce((sum, rows) => sum + cost(rows), 0));
   return plans[costs.indexOf(Math.min(...costs))].map((rows) => ({
-    ...assembled(rows),
+    ...batching.assembled(rows),
     starts: startsOf(rows),
   }));
 }
 
-/** A row: examples that stand one behind the other. */
-type PackedRow = readonly Example[];
-
 /**
- * Splits rows where it costs least: sorted by length, cut into runs of at most `budget` positions each, so that
- * padding and the number of runs together are smallest.
+ * Splits rows, each of which stands for `each` of the graph, where it costs least: sorted by length, cut into runs of at
+ * most `budget` positions, so that padding and the number of runs together are smallest.
  */
-function splitRows(rows: readonly PackedRow[], budget: number): PackedRow[][] {
-  const sorted = [...rows].sort((a, b) => rowLength(b) - rowLength(a));
+function splitRows<R>(rows: readonly R[], lengthOf: (row: R) => number, each: number, budget: number): R[][] {
+  const sorted = [...rows].sort((a, b) => lengthOf(b) - lengthOf(a));
   // cheapest[i]: the least cost of the first i rows; from[i]: where its last run begins.
   const cheapest = [0];
   const from = [0];
   for (let end = 1; end <= sorted.length; end++) {
     cheapest[end] = Number.POSITIVE_INFINITY;
     for (let start = end - 1; start >= 0; start--) {
-      const positions = (end - start) * rowLength(sorted[start]);
+      const positions = (end - start) * each * lengthOf(sorted[start]);
       if (positions > budget && end - start > 1) break;
       const cost = cheapest[start] + positions + MICRO_BATCH_COST;
       if (cost < cheapest[end]) [cheapest[end], from[end]] = [cost, start];
     }
   }
-  const runs: PackedRow[][] = [];
+  const runs: R[][] = [];
   for (let end = sorted.length; end > 0; end = from[end]) runs.unshift(sorted.slice(from[end], end));
   return runs;
 }
 
-/** What a micro-batch costs, in positions that attend to nothing. */
-function packedCost(rows: readonly PackedRow[]): number {
-  const length = Math.max(...rows.map(rowLength));
-  return rows.length * length * (1 + length / ATTENTION_LENGTH) + MICRO_BATCH_COST;
-}
-
-/** The last token of an example is only a target. */
-function inputLength({ ids }: Example): number {
-  return ids.length - 1;
-}
-
-function rowLength(row: PackedRow): number {
-  return row.reduce((sum, example) => sum + inputLength(example), 0);
-}
-
-function assembled(rows: readonly PackedRow[]): MicroBatch {
-  const lengths = Int32Array.from(rows, rowLength);
-  const length = lengths.reduce((a, b) => Math.max(a, b), 0);
-  const ids = new Int32Array(rows.length * length);
-  const targetRows: number[] = [];
-  const targetIds: number[] = [];
-  for (const [row, examples] of rows.entries()) {
-    let at = row * length;
-    for (const example of examples) {
-      const size = inputLength(example);
-      ids.set(example.ids.subarray(0, size), at);
-      for (let t = 0; t < size; t++) {
-        if (example.supervised[t + 1] === 0) continue;
-        targetRows.push(at + t);
-        targetIds.push(example.ids[t + 1]);
-      }
-      at += size;
-    }
-  }
-  return {
-    rows: rows.length,
-    length,
-    ids,
-    lengths,
-    targetRows: Int32Array.from(targetRows),
-    targetIds: Int32Array.from(targetIds),
-  };
-}
-
-/** Padding stands for itself. */
-function startsOf(rows: readonly PackedRow[]): Int32Array {
-  const length = Math.max(...rows.map(rowLength));
-  const starts = Int32Array.from({ length: rows.length * length }, (_, at) => at % length);
-  for (const [row, examples] of rows.entries()) {
-    let start = 0;
-    for (const example of examples) {
-      const end = start + inputLength(example);
-      starts.fill(start, row * length + start, row * length + end);
-      start = end;
-    }
-  }
-  return starts;
+/** What a micro-batch of rows of such lengths costs, in positions that attend to nothing. */
+function packedCost(lengths: readonly number[]): number {
+  const length = Math.max(...lengths);
+  return lengths.length * length * (1 + length / ATTENTION_LENGTH) + MICRO_BATCH_COST;
 }
 
 function realTokens({ lengths }: MicroBatch): number {

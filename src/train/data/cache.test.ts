@@ -16,6 +16,7 @@ import { markOf, self } from '../../formats/io/owner.js';
 import { batchesOf } from './batches.js';
 import { TokenCache } from './cache.js';
 import type { EncodeStats, Example } from './encode.js';
+import { nextToken } from './nextToken.js';
 import { TokenFile, writeTokenFile } from './tokenFile.js';
 
 const root = mkdtempSync(join(tmpdir(), 'tokens-'));
@@ -79,7 +80,7 @@ describe('a file of tokens', () => {
     const file = await TokenFile.open(join(folder, 'file'));
     for (const groupByLength of [true, false]) {
       const options = { batchSize: 3, seed: 7, epoch: 1, microBatchTokens: 50, groupByLength, packing: true };
-      expect([...batchesOf(file, options)]).toEqual([...batchesOf(some, options)]);
+      expect([...batchesOf(file, nextToken, options)]).toEqual([...batchesOf(some, nextToken, options)]);
     }
     file.close();
   });
