@@ -10,7 +10,6 @@ import { mergedSites } from '../methods/merged.js';
 import { nonFiniteError } from '../methods/nonFinite.js';
 import { behindPrefix, prefixLength } from '../methods/pastKeys.js';
 import { virtualCount, virtualFeeds, withVirtualTokens } from '../methods/virtualTokens.js';
-import { languageModel } from '../models/architecture.js';
 import type { BaseModel } from '../models/base.js';
 import { SequenceFeeds } from '../models/feeds.js';
 import { trainingStream } from '../models/stream.js';
@@ -51,7 +50,7 @@ function lossGraph(
       ? { sites: mergedSites(model, adapter), params: new Map(), dropout: new Map() }
       : adaptedSites(model, adapter, training);
   const boundaries: Tensor[] = [];
-  const network = languageModel(model.network, 'is not trained to predict the next token');
+  const { network } = model;
   const stream = behindPrefix(network.cache, adapter, trainingStream(network, packed), params);
   const hidden = network.forward(sites, stream, (x) => boundaries.push(x));
   const scale = input('scale', 'float32', []);
