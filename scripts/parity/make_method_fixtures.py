@@ -30,6 +30,9 @@ COMMON = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 LORA = COMMON | {"r": 4, "lora_alpha": 8}
 METHODS: dict[str, PeftConfig] = {
     "dora": LoraConfig(**LORA, use_dora=True),
+    # The first is in one row of smollm2's batch, the other in two of the three of qwen2's.
+    "alora": LoraConfig(**LORA, alora_invocation_tokens=[88, 62]),
+    "alora_one": LoraConfig(**LORA, alora_invocation_tokens=[24]),
     "vera": VeraConfig(**COMMON, r=12),
     "loraplus": LoraConfig(**LORA),
     "lorafa": LoraConfig(**LORA),
@@ -43,6 +46,8 @@ METHODS: dict[str, PeftConfig] = {
 }
 RECIPES = {
     "dora": ref.RECIPE | {"learning_rate": 1e-2},
+    "alora": ref.RECIPE | {"learning_rate": 2e-2},
+    "alora_one": ref.RECIPE | {"learning_rate": 2e-2},
     "vera": ref.RECIPE | {"learning_rate": 2e-2},
     "loraplus": ref.RECIPE | {"learning_rate": 4e-3},
     "lorafa": ref.RECIPE | {"learning_rate": 1e-2},
@@ -59,6 +64,8 @@ CASES = [
     "smollm2-dora",
     "qwen2-vera",
     "smollm2-vera",
+    "smollm2-alora",
+    "qwen2-alora_one",
     "qwen2-loraplus",
     "smollm2-lorafa",
     "qwen2-miss",
@@ -112,6 +119,26 @@ def optimizer_of(method: str, adapted: PeftModel, recipe: dict) -> torch.optim.O
     )
 
 
+# Prompts of aLoRA: called once, twice, by the last tokens, by the first ones, not at all.
+PROMPTS = [
+    [5, 88, 62, 24, 7, 30],
+    [88, 62, 24, 9, 11, 88, 62, 24, 12, 40, 3],
+    [5, 17, 40, 8, 24, 88, 62],
+    [5, 17, 40, 8, 88, 62, 24],
+    [24, 88, 62, 8, 17],
+    [5, 17, 40, 8, 88, 7, 62],
+]
+
+
+def generated(adapted: PeftModel, prompt: list[int]) -> dict[str, list[int]]:
+    """Greedy tokens by PEFT's own generate, with its cache."""
+    ids = torch.tensor([prompt])
+    kept = adapted.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, eos_token_id=None
+    )
+    return {"prompt": prompt, "ids": kept[0, len(prompt) :].tolist()}
+
+
 def make(name: str, folder: Path, seed: int) -> None:
     model, method = name.split("-")
     generator = torch.Generator().manual_seed(seed)
@@ -125,17 +152,22 @@ def make(name: str, folder: Path, seed: int) -> None:
         freeze_a(adapted)
     loss, gradients = ref.gradients_of(adapted, batch)
     expected |= fx.named_gradients(gradients)
-    saved = fx.load_adapter(model, folder / "adapter")
-    expected["merged_logits"] = ref.logits_of(saved.merge_and_unload(), batch)
     # The fixture is worth something only if it can tell right from wrong.
     assert ref.relative_error(expected["adapted_logits"], base) > 0.05, "idle adapter"
-    assert ref.relative_error(expected["merged_logits"], expected["adapted_logits"]) < 1e-5, "merge differs"
+    extra = {}
+    if method.startswith("alora"):
+        extra["generations"] = [generated(adapted, prompt) for prompt in PROMPTS]
+    else:
+        saved = fx.load_adapter(model, folder / "adapter")
+        expected["merged_logits"] = ref.logits_of(saved.merge_and_unload(), batch)
+        assert ref.relative_error(expected["merged_logits"], expected["adapted_logits"]) < 1e-5, "merge differs"
     assert all(gradient.norm() > 1e-5 for gradient in gradients.values())
 
     recipe = RECIPES[method]
     log = ref.train(adapted, batch, recipe, optimizer_of(method, adapted, recipe))
     assert log["losses"][-1] < 0.9 * log["losses"][0], "training does nothing"
-    extra = {"loraplus_lr_ratio": LORAPLUS_RATIO} if method == "loraplus" else {}
+    if method == "loraplus":
+        extra["loraplus_lr_ratio"] = LORAPLUS_RATIO
     fx.write_expected(folder, expected, {"method": method.split("_")[0], "base": model, **extra, "loss": loss, "recipe": recipe, **log})
 
 

@@ -5,7 +5,7 @@ import { camelCase, kebabCase, snakeCase } from '../base/names.js';
 import type { Adapter } from '../methods/adapter.js';
 import { isCarried, resized } from '../methods/carried.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
-import type { Trainable } from '../methods/method.js';
+import type { Method, Trainable } from '../methods/method.js';
 import type { BaseModel } from '../models/base.js';
 
 export interface FurtherTraining {
@@ -17,7 +17,7 @@ export interface FurtherTraining {
 
 /** What changes how an adapter trains, not what it computes. */
 const OF_TRAINING = [
-  ...['loraDropout', 'veraDropout', 'loraplusLrRatio', 'loraplusLrEmbedding'],
+  ...['loraDropout', 'veraDropout', 'missDropout', 'hiraDropout', 'loraplusLrRatio', 'loraplusLrEmbedding'],
   ...['tinit', 'tfinal', 'deltaT', 'totalStep', 'beta1', 'beta2', 'orthRegWeight'],
 ];
 /** What names sites: compared by those that it comes to. */
@@ -62,7 +62,9 @@ export function trainedFurther(
   }
   const carried = adapter.trainables.filter(isCarried);
   const trainables = [...carried, ...method.select(config, resized(base, adapter.vocabSize))];
-  if (tensorsOf(trainables) !== tensorsOf(adapter.trainables)) {
+  const called = (by: Method<unknown>, as: unknown) => plain(by.invocation?.(as));
+  const isCalledAlike = isDeepStrictEqual(called(method, config), called(adapter.method, own));
+  if (!isCalledAlike || tensorsOf(trainables) !== tensorsOf(adapter.trainables)) {
     throw new UserError(
       targets
         ? `the targets given are not those of ${place}: leave them out`

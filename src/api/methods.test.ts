@@ -18,7 +18,8 @@ group('the table of methods', () => {
   it.each(Object.entries(methods))('tells of %s what its hooks do', async (_, found) => {
     const method: Method<unknown> = found;
     const model = await openModel(golden('qwen2'));
-    const options = 'r' in method.options.shape ? { r: 2 } : {};
+    const wanted = Object.entries({ r: 2, alora_invocation_tokens: [5] });
+    const options = Object.fromEntries(wanted.filter(([key]) => key in method.options.shape));
     const own = method.select(method.parse('options', options), model).every(({ init }) => init === null);
     const { merges, peft } = method.card;
     // Some have a hook that only says why not.

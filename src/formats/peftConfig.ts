@@ -105,6 +105,11 @@ export function kindName(config: PeftConfig): string {
   return kindOf(config).title(config);
 }
 
+/** Whether it is LoRA's W + s·B·A and nothing else, whose factors can be combined and written for others. */
+export function isPlainLora(config: PeftConfig): config is PeftLoraConfig {
+  return config.peft_type === 'LORA' && !config.use_dora && config.alora_invocation_tokens === null;
+}
+
 /** The rank of a site. */
 export function rankOf(config: PeftConfig, site: string): number {
   return kindOf(config).rank(config, site);

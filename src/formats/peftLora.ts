@@ -60,6 +60,8 @@ export const loraSchema = z.object({
     .nullable()
     .default(true)
     .transform((value) => value ?? true),
+  /** Of aLoRA: the tokens that call the adapter. */
+  alora_invocation_tokens: z.array(z.int().nonnegative()).min(1).nullable().default(null),
   /** Of a start as "eva"; it matters only before training. */
   eva_config: z.object(evaShape).nullable().default(null),
 });
@@ -81,7 +83,6 @@ export const LORA_IDLE = {
 export const loraKind: PeftKind<PeftLoraConfig> = {
   schema: loraSchema,
   neutral: {
-    alora_invocation_tokens: null,
     arrow_config: null,
     kasa_config: null,
     layer_replication: null,
@@ -92,7 +93,7 @@ export const loraKind: PeftKind<PeftLoraConfig> = {
     velora_config: null,
   },
   idle: LORA_IDLE,
-  title: (c) => (c.use_dora ? 'DoRA' : 'LoRA'),
+  title: (c) => (c.use_dora ? 'DoRA' : c.alora_invocation_tokens ? 'aLoRA' : 'LoRA'),
   describe: (c) =>
     `${c.use_rslora ? 'rsLoRA, ' : ''}r ${c.r}, alpha ${c.lora_alpha}, dropout ${c.lora_dropout}`,
   parts(c, site, embedding) {
@@ -129,6 +130,9 @@ export function alphaOf(c: PeftLoraConfig, site: string): number {
 
 /** What PEFT refuses, too. */
 function refuseContradictions(place: string, c: PeftLoraConfig): void {
+  if (c.alora_invocation_tokens && (c.use_dora || c.lora_bias)) {
+    throw new UserError(`${place}: alora_invocation_tokens with use_dora or lora_bias is not implemented`);
+  }
   if (c.lora_bias && (c.use_dora || typeof c.init_lora_weights !== 'boolean')) {
     throw new UserError(
       `${place}: lora_bias needs init_lora_weights true or false, and no DoRA, as PEFT has it`,

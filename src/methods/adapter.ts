@@ -10,6 +10,7 @@ import { type BaseModel, frozenWeight } from '../models/base.js';
 import { type LinearShape, matrixName, type Site, type Sites } from '../models/model.js';
 import { BaseSites } from '../models/shape.js';
 import { resized } from './carried.js';
+import { ACTIVE } from './invocation.js';
 import type { Method, MethodState, SiteContext, Trainable } from './method.js';
 import { isShared, replacedEmbedding, replacedLogits, rowsOf, startOf } from './modelTensors.js';
 
@@ -171,6 +172,7 @@ export function adaptedSites(
       param: (part) => param(`${name}.${part}`),
       shared: param,
       weight: () => parameter(matrixName(site), undefined, `${name}.weight`),
+      active: () => input(ACTIVE, 'float32', [x.shape[0], 1]),
       bias: () => (site.bias ? parameter(`${name}.bias`) : undefined),
       dropped,
     };

@@ -8,7 +8,7 @@ import { Turns } from '../base/work.js';
 import { targetsOf } from '../formats/adapterNames.js';
 import { checkJson } from '../formats/io/json.js';
 import type { AdapterFiles, AdapterTensor } from '../formats/peft.js';
-import { kindName, type PeftLoraConfig, scalingOf } from '../formats/peftConfig.js';
+import { isPlainLora, kindName, type PeftLoraConfig, scalingOf } from '../formats/peftConfig.js';
 import { adapterSites, splitModuleKey } from '../formats/peftNames.js';
 import { haveEqualValues } from './carried.js';
 import { electedMean, keepLargest, keepRandom, weightedSum } from './taskArithmetic.js';
@@ -186,7 +186,7 @@ function pairsBySite(parts: readonly Part[]): Map<string, Pair[]> {
   const sites = new Map<string, Pair[]>();
   for (const { name, adapter, weight } of parts) {
     const { config, tensors } = adapter;
-    if (config.peft_type !== 'LORA' || config.use_dora) {
+    if (!isPlainLora(config)) {
       throw new UserError(`${name} is a ${kindName(config)} adapter, and only plain LoRA can be combined`);
     }
     for (const [key, a] of tensors) {

@@ -1,5 +1,6 @@
 import { nearest, UserError } from '../base/errors.js';
 import { adalora } from './adalora.js';
+import { alora } from './alora.js';
 import { bitfit } from './bitfit.js';
 import { dora } from './dora.js';
 import { full } from './full.js';
@@ -25,6 +26,7 @@ export const methods = {
   loraplus,
   lorafa,
   dora,
+  alora,
   pissa,
   olora,
   loftq,

@@ -4,7 +4,13 @@ import { UserError } from '../base/errors.js';
 import { type Matrix, matrix } from '../base/linalg/matrix.js';
 import type { F32Tensor } from '../base/tensor.js';
 import { checkJson } from '../formats/io/json.js';
-import { type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../formats/peftConfig.js';
+import {
+  isPlainLora,
+  type PeftLoraConfig,
+  peftLoraConfig,
+  rankOf,
+  scalingOf,
+} from '../formats/peftConfig.js';
 import { type EvaConfig, evaDefaults, evaShape } from '../formats/peftEva.js';
 import { add, gather, matmul, mul, reshape, scalar, transpose } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
@@ -257,8 +263,7 @@ export const lora: Method<LoraConfig> = {
   resolve: (c, { sites }) => namedTargets(c, sites),
   select: (c, model) => selectLora(c, model),
   toPeft,
-  fromPeft: (peft, sites) =>
-    peft.peft_type === 'LORA' && !peft.use_dora ? fromPeft(peft, sites) : undefined,
+  fromPeft: (peft, sites) => (isPlainLora(peft) ? fromPeft(peft, sites) : undefined),
 
   linear(c, { site, param, dropped }, y) {
     const { x, scale } = dropped(c.loraDropout);

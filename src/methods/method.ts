@@ -59,6 +59,8 @@ export interface SiteContext {
   weight(): Tensor;
   /** The base's bias here, [out]; undefined where it has none. */
   bias(): Tensor | undefined;
+  /** Of a method with an `invocation`: 1 for tokens from that on, 0 for those before it, [tokens, 1]. */
+  active(): Tensor;
   /** x with dropout; x itself outside training or at probability 0. Scale the result by 1/(1-p) yourself. */
   dropped(probability: number): { x: Tensor; scale: number };
 }
@@ -163,6 +165,11 @@ export interface Method<C> {
   readonly prefix?: Prefix<C>;
   /** How many trained tokens it puts before every sequence, by its `embedding`; absent: none. */
   virtualTokens?(config: C): number;
+  /**
+   * Tokens that call the adapter: it takes part from their last occurrence in a row on, and where there is none nowhere;
+   * absent: it always does. Their sites are linear, and see all tokens of a row.
+   */
+  invocation?(config: C): readonly number[];
   /** What a linear site computes, given the base's own output y [tokens, out]; absent: y. */
   linear?(config: C, context: SiteContext, y: Tensor): Tensor;
   /** What an embedding computes, given the base's own rows y [...ids, out]; absent: y. */

@@ -6,7 +6,7 @@ import { productSvd, type Svd } from '../base/linalg/svd.js';
 import { Turns } from '../base/work.js';
 import { targetsOf } from '../formats/adapterNames.js';
 import type { AdapterFiles, AdapterTensor } from '../formats/peft.js';
-import { type PeftConfig, peftLoraConfig, trainableTokens } from '../formats/peftConfig.js';
+import { isPlainLora, type PeftConfig, peftLoraConfig, trainableTokens } from '../formats/peftConfig.js';
 import { adapterKey, splitModuleKey } from '../formats/peftNames.js';
 import type { Runtime } from '../graph/runtime/session.js';
 import type { BaseModel } from '../models/base.js';
@@ -91,7 +91,7 @@ function filesOf(place: string, adapter: Adapter): AdapterFiles {
     );
   }
   const files = toFiles(adapter);
-  if (files.config.peft_type !== 'LORA' || files.config.use_dora) return files;
+  if (!isPlainLora(files.config)) return files;
   throw new UserError(`${place} is a LoRA adapter already; lowrank resize lowers its ranks`);
 }
 

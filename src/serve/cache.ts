@@ -12,6 +12,8 @@ const FIRST_CAPACITY = 64;
 export class KvCache {
   /** Positions filled. */
   length = 0;
+  /** Whether an adapter that tokens call was called by the prompt: then it takes part in all that comes. */
+  isActive = false;
   private capacity = 0;
   private readonly tensors: F32Tensor[];
 

@@ -7,6 +7,7 @@ import { gather, input } from '../graph/ops/index.js';
 import type { Feeds, Held, Runtime, Session, SessionOptions } from '../graph/runtime/session.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type Adapter, adaptedSites, copyOf } from '../methods/adapter.js';
+import { ACTIVE, activeFrom, invocationOf, lastOccurrence } from '../methods/invocation.js';
 import { mergedSites } from '../methods/merged.js';
 import { nonFiniteError } from '../methods/nonFinite.js';
 import { prefixLength, prefixRows } from '../methods/pastKeys.js';
@@ -153,6 +154,7 @@ export class DecodeStep {
         Int32Array.from(ids, (_, i) => (i < before ? i : virtual)),
       ),
       ...cache.feeds(),
+      ...this.activeFeeds(ids, cache),
     };
     const lent = [...this.sequence.lendable, ...KvCache.names(this.layout.layers)];
     const outputs = await this.session.run(feeds, lent, this.held);
@@ -160,6 +162,15 @@ export class DecodeStep {
     const logits = outputs.logits.data as Float32Array;
     if (countNonFinite(logits) > 0) throw await this.nonFinite();
     return logits;
+  }
+
+  /** Of an adapter that tokens call: where it takes part. */
+  private activeFeeds(ids: readonly number[], cache: KvCache): Feeds {
+    const tokens = invocationOf(this.adapter);
+    if (!tokens) return {};
+    const start = cache.length === 0 ? lastOccurrence(tokens, ids) : cache.isActive ? 0 : -1;
+    cache.isActive = start >= 0;
+    return { [ACTIVE]: activeFrom(start < 0 ? ids.length : start, ids.length) };
   }
 
   /** What to throw where the logits are not finite; the step is over then. */

@@ -6,6 +6,7 @@ import type { Feeds, Runtime, Session, SessionOptions } from '../graph/runtime/s
 import type { Tensor } from '../graph/tensor.js';
 import { gradients } from '../graph/vjp.js';
 import { type AdaptedSites, type Adapter, adaptedSites } from '../methods/adapter.js';
+import { invocationFeeds } from '../methods/invocation.js';
 import { mergedSites } from '../methods/merged.js';
 import { nonFiniteError } from '../methods/nonFinite.js';
 import { behindPrefix, prefixLength } from '../methods/pastKeys.js';
@@ -91,6 +92,7 @@ abstract class Step {
     const feeds: Feeds = {
       ...virtualFeeds(virtual, micro.rows, columns),
       ...this.sequence.feeds(micro),
+      ...invocationFeeds(this.adapter, micro),
       rows: int32(micro.targetRows),
       targetIds: int32(micro.targetIds),
       scale: { dtype: 'float32', dims: [], data: Float32Array.of(scale) },

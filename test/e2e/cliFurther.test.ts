@@ -36,10 +36,15 @@ async function further(adapter: string, output: string, more: readonly string[] 
   return { loss: first!.loss as number, config: await readJsonFile(root, output, 'adapter_config.json') };
 }
 
-it.each(['lora', 'dora', 'adalora', 'vera', 'miss', 'hira', 'pissa', 'prefix', 'pfeiffer'])(
+it.each(['lora', 'dora', 'adalora', 'vera', 'miss', 'hira', 'alora', 'pissa', 'prefix', 'pfeiffer'])(
   'goes on from an adapter of %s',
   async (method) => {
-    const trained = await run(root, [...training, '--method', method, '--output', method, ...steps]);
+    const options: Record<string, string[]> = {
+      miss: ['--r', '4'],
+      alora: ['--alora-invocation-tokens', '5'],
+    };
+    const named = ['--method', method, ...(options[method] ?? [])];
+    const trained = await run(root, [...training, ...named, '--output', method, ...steps]);
     expect(trained.code, trained.stderr).toBe(0);
     const before = await lossOf(method);
     const { loss, config } = await further(method, `${method}-2`);

@@ -9,7 +9,14 @@ import type { StoredDType } from '../../base/tensor.js';
 import { mostCommon, patternsOf, targetsOf } from '../adapterNames.js';
 import { encodeF32 } from '../float16.js';
 import type { AdapterFiles, AdapterTensor } from '../peft.js';
-import { kindName, type PeftLoraConfig, peftLoraConfig, rankOf, scalingOf } from '../peftConfig.js';
+import {
+  isPlainLora,
+  kindName,
+  type PeftLoraConfig,
+  peftLoraConfig,
+  rankOf,
+  scalingOf,
+} from '../peftConfig.js';
 import { adapterKey, adapterSites, splitAdapterKey, splitModuleKey } from '../peftNames.js';
 import { Metadata, shortestF32 } from './metadata.js';
 import { type Gguf, type GgufTensor, readGguf, readGgufTensor } from './reader.js';
@@ -114,7 +121,7 @@ export async function writeLoraGguf(
   dtype: StoredDType = 'float32',
 ): Promise<void> {
   const { config, tensors } = adapter;
-  if (config.peft_type !== 'LORA' || config.use_dora) {
+  if (!isPlainLora(config)) {
     throw new UserError(
       `${place} is a ${kindName(config)} adapter, and llama.cpp reads only LoRA; merged (lowrank merge), the whole model can be converted by llama.cpp's own script`,
     );
