@@ -10,7 +10,6 @@ import { type BaseModel, frozenWeight } from '../models/base.js';
 import { type LinearShape, matrixName, type Site, type Sites } from '../models/model.js';
 import { BaseSites } from '../models/shape.js';
 import { resized } from './carried.js';
-import { ACTIVE } from './invocation.js';
 import type { Method, MethodState, SiteContext, Trainable } from './method.js';
 import { isShared, replacedEmbedding, replacedLogits, rowsOf, startOf } from './modelTensors.js';
 
@@ -111,6 +110,9 @@ export function present(name: string, tensor: F32Tensor): F32Tensor {
 export function emptyState(): MethodState {
   return { tensors: new Map(), values: {} };
 }
+
+/** Graph input, float32 [tokens, 1]: 1 where an adapter that tokens call takes part (invocation.ts). */
+export const ACTIVE = 'activeTokens';
 
 /** What an adapted graph is made with. */
 export interface AdaptedSites {

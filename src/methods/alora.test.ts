@@ -9,12 +9,10 @@ import { readAdapter } from '../formats/peft.js';
 import { checkPeftConfig } from '../formats/peftConfig.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import { type BaseModel, openModel } from '../models/base.js';
-import { trainLoop } from '../train/loop.js';
-import { parseTrainOptions } from '../train/options.js';
-import { type Adapter, createAdapter } from './adapter.js';
+import { ACTIVE, type Adapter, createAdapter } from './adapter.js';
 import { combineAdapters, parseCombineOptions } from './combine.js';
 import { methodNamed } from './index.js';
-import { ACTIVE, invocationFeeds, lastOccurrence } from './invocation.js';
+import { invocationFeeds, lastOccurrence } from './invocation.js';
 import { writeMergedModel } from './merge.js';
 
 const golden = (name: string) => fileURLToPath(new URL(`../../test/golden/${name}`, import.meta.url));
@@ -96,23 +94,6 @@ describe('the tokens of a batch that take part', () => {
     expect(await active({ aloraInvocationTokens: [5] }, given)).toEqual([1, 1, 0, 0, 0, 1, 1, 1]);
     expect(await active({ aloraInvocationTokens: [1, 1] }, given)).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
   });
-});
-
-it('trains nothing in silence: rows that never call it are refused', async () => {
-  const examples = [3, 4].map((id, line) => ({
-    ids: Int32Array.of(id, id, id, id),
-    supervised: Uint8Array.of(0, 1, 1, 1),
-    line,
-  }));
-  const run = async (tokens: number[]) => {
-    const adapter = await adapterOf({ r: 2, aloraInvocationTokens: tokens });
-    const options = parseTrainOptions('o', { maxSteps: 2, batchSize: 2 });
-    for await (const _ of trainLoop({ runtime, model: base, adapter, examples, options }));
-  };
-  await expect(run([9, 8])).rejects.toThrow(
-    'no row of the first step has alora_invocation_tokens 9,8, without which the adapter takes no part',
-  );
-  await run([3, 3]);
 });
 
 describe('refused', () => {

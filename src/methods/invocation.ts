@@ -1,10 +1,7 @@
 /** Adapters that tokens call: which tokens of a row they take part in (Method.invocation). */
 import { type F32Tensor, f32 } from '../base/tensor.js';
 import type { Feeds } from '../graph/runtime/session.js';
-import type { Adapter } from './adapter.js';
-
-/** Graph input, float32 [tokens, 1]: 1 where the adapter takes part. */
-export const ACTIVE = 'activeTokens';
+import { ACTIVE, type Adapter } from './adapter.js';
 
 /** The tokens that call an adapter; undefined where none need to. */
 export function invocationOf(adapter: Adapter | undefined): readonly number[] | undefined {
