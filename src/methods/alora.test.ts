@@ -101,7 +101,7 @@ describe('refused', () => {
     [{}, 'c: alora needs alora_invocation_tokens, the ids of the tokens that call it'],
     [{ aloraInvocationTokens: [] }, 'alora_invocation_tokens'],
     [{ aloraInvocationTokens: [5, 96] }, 'alora_invocation_tokens: 96 is no token below 96'],
-    [{ aloraInvocationTokens: [5], loraBias: true }, 'lora_bias'],
+    [{ aloraInvocationTokens: [5], loraBias: true }, 'c: lora_bias is not for alora'],
     [
       { aloraInvocationTokens: '5,6', targetModules: ['embed_tokens'] },
       'alora is for the linear layers inside the model, and model.embed_tokens is none',

@@ -22,7 +22,7 @@ export interface AloraConfig extends LoraConfig {
 }
 
 const tokens = z.array(z.int().nonnegative()).min(1);
-const options = loraOptions.omit({ lora_bias: true }).extend({
+const options = loraOptions.extend({
   alora_invocation_tokens: z
     .union([tokens, numbersText], 'expected token ids, as 5,17')
     .optional()
@@ -54,7 +54,9 @@ export const alora: Method<AloraConfig> = {
         `${place}: alora needs alora_invocation_tokens, the ids of the tokens that call it`,
       );
     }
-    return { ...lora.parse(place, rest), aloraInvocationTokens };
+    const parsed = lora.parse(place, rest);
+    if (parsed.loraBias) throw new UserError(`${place}: lora_bias is not for alora`);
+    return { ...parsed, aloraInvocationTokens };
   },
 
   select(c, model) {
