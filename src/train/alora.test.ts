@@ -5,6 +5,7 @@ import { createAdapter } from '../methods/adapter.js';
 import { methodNamed } from '../methods/index.js';
 import { openModel } from '../models/base.js';
 import { trainLoop } from './loop.js';
+import { causalLm } from './objectives/causalLm.js';
 import { parseTrainOptions } from './options.js';
 
 const alora = methodNamed('alora');
@@ -22,7 +23,8 @@ it('trains nothing in silence: rows that never call it are refused', async () =>
     const config = alora.parse('c', { r: 2, aloraInvocationTokens: tokens });
     const adapter = await createAdapter(alora, config, base);
     const options = parseTrainOptions('o', { maxSteps: 2, batchSize: 2 });
-    for await (const _ of trainLoop({ runtime, model: base, adapter, examples, options }));
+    const job = { runtime, model: base, adapter, objective: causalLm, examples, options };
+    for await (const _ of trainLoop(job));
   };
   await expect(run([9, 8])).rejects.toThrow(
     'no row of the first step has alora_invocation_tokens 9,8, without which the adapter takes no part',
