@@ -17,6 +17,7 @@ const schema = z.looseObject({
   model: z.looseObject({
     type: z.string().optional(),
     byte_fallback: z.boolean().nullish(),
+    ignore_merges: z.boolean().nullish(),
     unk_token: z.string().nullish(),
     merges: z.array(z.union([z.string(), z.tuple([z.string(), z.string()])])).default([]),
   }),

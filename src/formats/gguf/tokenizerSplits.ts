@@ -33,33 +33,50 @@ function gpt4Pattern(numbers: string): string {
 const GPT2: Split = { patterns: [GPT2_PATTERN] };
 const DIGITS: Split = { patterns: ['\\p{N}', GPT2_PATTERN] };
 const LLAMA3: Split = { patterns: [gpt4Pattern('{1,3}')], ignoreMerges: true, addBos: true };
+/** The same text as Llama 3 splits it, and merges as they are: OLMo 2, SmolLM3. */
+const DBRX: Split = { patterns: [gpt4Pattern('{1,3}')] };
 const QWEN2: Split = { patterns: [gpt4Pattern('')] };
+/** GPT-NeoX's vocabulary composes characters first, which llama.cpp leaves out. */
+const NEOX: Split = { patterns: [GPT2_PATTERN], normalizer: { type: 'NFC' } };
 
-/** Mistral's later vocabularies: words part where their case changes, digits stand alone. */
+/** Mistral's later vocabularies, and GPT-4o's: words part where their case changes. */
 const UPPER = '\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}';
 const LOWER = '\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}';
-const TEKKEN_PATTERN = [
-  `[^\\r\\n\\p{L}\\p{N}]?[${UPPER}]*[${LOWER}]+`,
-  `[^\\r\\n\\p{L}\\p{N}]?[${UPPER}]+[${LOWER}]*`,
-  `\\p{N}`,
-  ` ?[^${SPACE}\\p{L}\\p{N}]+[\\r\\n/]*`,
-  `${SPACE}*[\\r\\n]+`,
-  BLANKS,
-].join('|');
-const TEKKEN: Split = { patterns: [TEKKEN_PATTERN], ignoreMerges: true, addBos: true };
+/** `contractions` are what a word may end with, `numbers` how many digits stay together. */
+function casedPattern(contractions: string, numbers: string): string {
+  return [
+    `[^\\r\\n\\p{L}\\p{N}]?[${UPPER}]*[${LOWER}]+${contractions}`,
+    `[^\\r\\n\\p{L}\\p{N}]?[${UPPER}]+[${LOWER}]*${contractions}`,
+    `\\p{N}${numbers}`,
+    ` ?[^${SPACE}\\p{L}\\p{N}]+[\\r\\n/]*`,
+    `${SPACE}*[\\r\\n]+`,
+    BLANKS,
+  ].join('|');
+}
+const TEKKEN: Split = { patterns: [casedPattern('', '')], ignoreMerges: true, addBos: true };
+/** GPT-4o's, which Phi-4-mini has. */
+const GPT4O: Split = { patterns: [casedPattern("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", '{1,3}')] };
 
 /** By tokenizer.ggml.pre (llama-vocab.cpp). */
 export const SPLITS: Readonly<Record<string, Split>> = {
   default: GPT2,
   'gpt-2': GPT2,
+  'phi-2': GPT2,
   smollm: DIGITS,
   starcoder: DIGITS,
+  // Granite's.
+  refact: DIGITS,
   'llama-bpe': LLAMA3,
   llama3: LLAMA3,
   'llama-v3': LLAMA3,
   falcon3: LLAMA3,
   pixtral: LLAMA3,
+  dbrx: DBRX,
+  'smaug-bpe': DBRX,
   tekken: TEKKEN,
+  'gpt-4o': GPT4O,
+  mpt: NEOX,
+  olmo: NEOX,
   // Qwen's own tokenizer composes characters first, which llama.cpp leaves out.
   qwen2: { ...QWEN2, normalizer: { type: 'NFC' } },
   'deepseek-r1-qwen': QWEN2,
@@ -72,6 +89,15 @@ const step = z.union([
       pattern: z.object({ Regex: z.string() }),
       behavior: z.literal('Isolated'),
       invert: z.literal(false).optional(),
+    })
+    .transform(({ pattern }) => [pattern.Regex]),
+  // What is between the matches is dropped, and these patterns leave nothing there.
+  z
+    .looseObject({
+      type: z.literal('Split'),
+      pattern: z.object({ Regex: z.string().endsWith('|\\s+') }),
+      behavior: z.literal('Removed'),
+      invert: z.literal(true),
     })
     .transform(({ pattern }) => [pattern.Regex]),
   z
@@ -98,13 +124,22 @@ const steps = z.union([
  */
 export function preNameOf(
   place: string,
-  { normalizer, pre_tokenizer }: { normalizer?: { type: string } | null; pre_tokenizer?: unknown },
+  {
+    normalizer,
+    pre_tokenizer,
+    model,
+  }: {
+    normalizer?: { type: string } | null;
+    pre_tokenizer?: unknown;
+    model: { ignore_merges?: boolean | null };
+  },
 ): string {
   const patterns = steps.safeParse(pre_tokenizer).data?.map(spelledShort);
   const found = Object.entries(SPLITS).find(
     ([name, split]) =>
       name !== 'default' &&
       JSON.stringify(split.patterns.map(spelledShort)) === JSON.stringify(patterns) &&
+      (split.ignoreMerges ?? false) === (model.ignore_merges ?? false) &&
       (split.normalizer?.type ?? null) === (normalizer?.type ?? null),
   );
   if (found) return found[0];
