@@ -100,8 +100,10 @@ abstract class Step {
       ...extra,
     };
     for (const name of this.params) feeds[name] = this.adapter!.values.get(name)!;
+    // A network may have tables that none of its layers reads.
     const asked = Object.fromEntries(Object.entries(feeds).filter(([name]) => this.inputs.has(name)));
-    return this.session.run(asked, [...this.sequence.lendable, ...this.params]);
+    const lent = this.sequence.lendable.filter((name) => this.inputs.has(name));
+    return this.session.run(asked, [...lent, ...this.params]);
   }
 
   /** What to throw where the loss is NaN or infinite. */
