@@ -1,6 +1,5 @@
 import * as z from 'zod';
 import { rowFiles } from '../api/job.js';
-import { savePicture } from '../api/picture.js';
 import type { Grid } from '../lab/grid.js';
 import { endedRuns, Lab, type LabRecord, readLab } from '../lab/lab.js';
 import { pictureOf } from '../lab/pictures.js';
@@ -19,6 +18,7 @@ import { asTyped } from './invocation.js';
 import { tellLabPlan } from './labPlan.js';
 import { LabProgress } from './labProgress.js';
 import { jsonOption } from './options.js';
+import { type PictureChoice, pictureShape, saveChosenPicture } from './picture.js';
 import type { Terminal } from './terminal.js';
 import { counted, table, tableOrList } from './text.js';
 import { showsWork } from './work.js';
@@ -65,10 +65,10 @@ const shape = {
     .describe(
       'print what is in --output, and run nothing: runs as CSV, everything as JSON, the tables as Markdown',
     ),
-  picture: text
-    .meta({ valueName: 'file' })
-    .optional()
-    .describe('draw the first table of what is in --output, as SVG or PNG by the name, and run nothing'),
+  ...pictureShape,
+  picture: pictureShape.picture.describe(
+    'draw the first table of what is in --output, as SVG or PNG by the name, and run nothing',
+  ),
   json: jsonOption,
 };
 const positional = ['grid'];
@@ -94,9 +94,11 @@ export const lab: CommandSpec = {
       options.export !== undefined ? '--export' : options.picture !== undefined ? '--picture' : undefined;
     if (asked !== undefined) {
       if (output === undefined) throw new UsageError(`${asked} is of a lab: name its folder with --output`);
-      if (options.picture !== undefined) return drawLab(output, options.picture, terminal);
+      if (options.picture !== undefined) return drawLab(output, options, terminal);
       return exportLab(output, options.export!, terminal);
     }
+    const stray = ['theme', 'overwrite'].find((name) => given[name] !== undefined);
+    if (stray) throw new UsageError(`--${stray} is for --picture`);
     if (path === undefined) return listGrids(terminal);
     const { seeds, evalData, ...base } = z.object(ownShape).parse(given);
     if (evalData !== undefined && base.data === undefined)
@@ -191,13 +193,12 @@ async function exportLab(
   return exitCodes.ok;
 }
 
-async function drawLab(folder: string, picture: string, terminal: Terminal): Promise<ExitCode> {
+async function drawLab(folder: string, choice: PictureChoice, terminal: Terminal): Promise<ExitCode> {
   const { record, store } = await readLab(folder);
   const stored = store.runs();
   store.close();
-  await savePicture(picture, pictureOf(record, stored));
-  terminal.emit({ kind: 'picture', file: picture });
-  terminal.say(`picture   ${picture}`);
+  const { picture, theme, overwrite } = choice;
+  await saveChosenPicture({ picture, theme, overwrite }, pictureOf(record, stored), terminal);
   return exitCodes.ok;
 }
 

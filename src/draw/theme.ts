@@ -7,6 +7,7 @@ import {
   symbolSquare,
   symbolStar,
   symbolTriangle,
+  symbolWye,
 } from 'd3-shape';
 
 /** `auto` follows the reader's choice (prefers-color-scheme); programs without that draw light. */
@@ -26,7 +27,7 @@ export const inks: Readonly<Record<'light' | 'dark', Inks>> = {
   dark: { ground: '#15181d', text: '#e6edf3', muted: '#9aa4ae', grid: '#2f353c', axis: '#6e7681' },
 };
 
-/** How a series is drawn; two of the first thirty never have both colour and dashes in common. */
+/** How a series is drawn; two of the first thirty never have colour in common and dashes or marker too. */
 export interface Look {
   colour: string;
   /** An SVG dash array; undefined is a solid line. */
@@ -46,7 +47,15 @@ export const seriesColours: readonly string[] = [
   '#767676',
 ];
 const DASHES = [undefined, '7 4', '2 3', '10 3 2 3', '14 5'] as const;
-const MARKERS = [symbolCircle, symbolSquare, symbolTriangle, symbolDiamond, symbolCross, symbolStar] as const;
+const MARKERS = [
+  symbolCircle,
+  symbolSquare,
+  symbolTriangle,
+  symbolDiamond,
+  symbolCross,
+  symbolStar,
+  symbolWye,
+] as const;
 const HATCHES = [undefined, 45, 135, 0, 90] as const;
 
 /** The look of the nth series of a picture. */

@@ -93,7 +93,8 @@ function asScatter(table: ResultTable, words: Words) {
     const [x, y] = [cells[across]?.mean, cells[0].mean];
     if (x === undefined || y === undefined) return [];
     const yRange = rangeOf(cells[0]);
-    return [{ name: label, points: [{ x, y, ...(yRange && { yRange }) }] }];
+    // Its name beside it: of many methods some have a colour in common.
+    return [{ name: label, points: [{ x, y, label, ...(yRange && { yRange }) }] }];
   });
   const x = { label: 'parameters trained', log: true };
   return (theme: Theme) => scatter({ ...words, x, y: { label: table.columns[0].card.title }, groups }, theme);

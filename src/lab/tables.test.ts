@@ -78,6 +78,8 @@ describe('tables of a lab', () => {
     expect(svg).toMatch(/^<svg [\s\S]*<\/svg>\s*$/);
     expect(svg).toContain('Some &#60;title');
     expect(svg).toContain('held-out loss');
+    // A point has its name beside it, and in the legend.
+    if (draw === 'scatter') expect(svg.match(/class="name"[^>]*>8</g)).toHaveLength(1);
     expect(() => pictureOf(drawn, [failed('01')])).toThrow(UserError);
   });
 

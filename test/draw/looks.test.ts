@@ -15,9 +15,13 @@ describe('themes', () => {
     }
   });
 
-  it('tell thirty series apart by colour and dashes, and neighbours without colour', () => {
+  it('tell thirty series apart by colour and dashes, or colour and marker, and neighbours without colour', () => {
     const looks = Array.from({ length: 30 }, (_, i) => lookOf(i));
     expect(new Set(looks.map(({ colour, dash }) => `${colour} ${dash}`)).size).toBe(30);
+    const marked = looks.map(
+      ({ colour, marker }) => `${colour} ${[...new Set(looks.map((look) => look.marker))].indexOf(marker)}`,
+    );
+    expect(new Set(marked).size).toBe(30);
     for (const [i, { dash, marker, hatch }] of looks.entries()) {
       if (i === 0) continue;
       expect(dash).not.toBe(looks[i - 1].dash);

@@ -103,6 +103,16 @@ describe('a lab', () => {
     const { stdout: csv } = await run(cwd, ['lab', '--output', 'whole', '--export', 'csv']);
     expect(csv.split('\r\n')[0]).toMatch(/^run,kind,seed,r,status,heldOut,/);
     expect(csv.split('\r\n')).toHaveLength(8);
+    const draw = ['lab', '--output', 'whole', '--picture', 'whole.svg'];
+    expect((await run(cwd, draw)).stdout).toMatch(/^drew whole\.svg$/m);
+    expect((await run(cwd, draw)).stderr).toBe(
+      'lowrank: whole.svg exists already; choose another file, or replace it by --overwrite\n',
+    );
+    expect((await run(cwd, [...draw, '--overwrite', '--theme', 'dark'])).code).toBe(0);
+    expect(await readFile(join(cwd, 'whole.svg'), 'utf8')).toContain('lowrank-dark');
+    expect((await run(cwd, lab('whole', '--overwrite'))).stderr).toBe(
+      'lowrank: --overwrite is for --picture\n',
+    );
     expect((await run(cwd, ['runs', 'whole/runs'])).code).toBe(0);
   });
 
