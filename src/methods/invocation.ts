@@ -1,6 +1,7 @@
 /** Adapters that tokens call: which tokens of a row they take part in (Method.invocation). */
 import { type F32Tensor, f32 } from '../base/tensor.js';
 import type { Feeds } from '../graph/runtime/session.js';
+import type { TargetRows } from '../models/feeds.js';
 import { ACTIVE, type Adapter } from './adapter.js';
 
 /** The tokens that call an adapter; undefined where none need to. */
@@ -21,21 +22,10 @@ export function activeFrom(start: number, count: number): F32Tensor {
   return f32(new Float32Array(count).fill(1, start), [count, 1]);
 }
 
-/** Rows of examples, each without its last token, which is only a target. */
-interface Rows {
-  rows: number;
-  length: number;
-  ids: Int32Array;
-  lengths: Int32Array;
-  targetRows: Int32Array;
-  targetIds: Int32Array;
-  starts?: Int32Array;
-}
-
-/** The feeds of rows, of which each example is looked through by itself, its last token included; none where no tokens call. */
+/** The feeds of rows without their last tokens, which are only targets. Each example is looked through by itself, with that token; none where no tokens call. */
 export function invocationFeeds(
   adapter: Adapter | undefined,
-  { rows, length, ids, lengths, targetRows, targetIds, starts }: Rows,
+  { rows, length, ids, lengths, targetRows, targetIds, starts }: TargetRows,
 ): Feeds {
   const tokens = invocationOf(adapter);
   if (!tokens) return {};

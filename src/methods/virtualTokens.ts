@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import type { Feeds } from '../graph/runtime/session.js';
+import type { TargetRows } from '../models/feeds.js';
 import type { Adapter } from './adapter.js';
 
 export const virtualTokens = z
@@ -64,20 +65,11 @@ export function virtualFeeds(count: number, rows: number, columns: Int32Array): 
   };
 }
 
-/** Rows of tokens with their targets. */
-interface Rows {
-  rows: number;
-  length: number;
-  ids: Int32Array;
-  lengths: Int32Array;
-  targetRows: Int32Array;
-  targetIds: Int32Array;
-  typeIds?: Int32Array;
-  starts?: Int32Array;
-}
-
 /** The same rows with `count` virtual tokens before each example, and which position is which (see VIRTUAL). */
-export function withVirtualTokens(micro: Rows, count: number): { micro: Rows; columns: Int32Array } {
+export function withVirtualTokens(
+  micro: TargetRows,
+  count: number,
+): { micro: TargetRows; columns: Int32Array } {
   if (count === 0) return { micro, columns: new Int32Array(0) };
   const { rows, length, starts, lengths, typeIds } = micro;
   const isStart = (at: number, column: number) => (starts ? starts[at] === column : column === 0);

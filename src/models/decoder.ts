@@ -3,6 +3,7 @@ import { add, mul, reshape, rmsNorm, scalar, split, transpose } from '../graph/o
 import type { Tensor } from '../graph/tensor.js';
 import { DECODER_STREAM, type Network, type NetworkNames } from './architecture.js';
 import { attend, capped, rotated } from './blocks/attention.js';
+import { vocabularyLogits } from './blocks/head.js';
 import { gatedMlp } from './blocks/mlp.js';
 import type { DecoderConfig, KeyValue, NormPlace, Sites, Stream } from './model.js';
 
@@ -61,10 +62,7 @@ function forward(
 
 /** Logits over the vocabulary for rows of hidden states: [n, hidden] to [n, vocab]. */
 function lmHead(c: DecoderConfig, sites: Sites, hidden: Tensor): Tensor {
-  const shape = { in: c.hiddenSize, out: c.vocabSize, role: 'head' } as const;
-  const logits = c.tieWordEmbeddings
-    ? sites.tiedLinear(NAMES.head, NAMES.embedding, hidden, shape)
-    : sites.linear(NAMES.head, hidden, shape);
+  const logits = vocabularyLogits(c, NAMES, sites, hidden);
   return capped(scaled(logits, c.scales.logits), c.softcaps.logits);
 }
 

@@ -21,6 +21,13 @@ export interface Rows {
   starts?: Int32Array;
 }
 
+/** Rows of tokens with their targets. */
+export interface TargetRows extends Rows {
+  /** Flat indices of positions, and what is to be told at each. */
+  targetRows: Int32Array;
+  targetIds: Int32Array;
+}
+
 /** Tables by the names of the inputs that they feed. */
 type Tables = Record<string, HostTensor>;
 

@@ -7,6 +7,7 @@ import type { Tensor } from '../graph/tensor.js';
 import { type Architecture, DECODER_STREAM, type Network } from './architecture.js';
 import { ACTIVATIONS, type Activation, activationOf } from './blocks/activation.js';
 import { attend, rotated } from './blocks/attention.js';
+import { vocabularyLogits } from './blocks/head.js';
 import { layerNormed } from './blocks/norm.js';
 import { headSize, layerCount, size } from './configKeys.js';
 import { refuseForeignWeights } from './foreignWeights.js';
@@ -127,12 +128,7 @@ function network(c: GptNeoxConfig): Network {
     cache: { layers: c.layers, kvHeads: c.heads, headDim: c.headDim },
     names: NAMES,
     forward: (sites, stream, boundary) => forward(c, sites, stream, boundary),
-    lmHead(sites, hidden) {
-      const shape = { in: c.hiddenSize, out: c.vocabSize, role: 'head' } as const;
-      return c.tieWordEmbeddings
-        ? sites.tiedLinear(NAMES.head, NAMES.embedding, hidden, shape)
-        : sites.linear(NAMES.head, hidden, shape);
-    },
+    lmHead: (sites, hidden) => vocabularyLogits(c, NAMES, sites, hidden),
   };
 }
 
