@@ -15,6 +15,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vites
 import type { WorkProgress } from '../base/work.js';
 import { loadTokenizer, type TokenizerOf } from '../formats/tokenizer.js';
 import { heldOutRows } from '../train/data/split.js';
+import { causalLm } from '../train/objectives/causalLm.js';
 import { type Examples, loadExamples, loadTrainingExamples } from './data.js';
 
 const folder = fileURLToPath(new URL('../formats/fixtures/tokenizer/bytelevel', import.meta.url));
@@ -60,7 +61,7 @@ describe('loadTrainingExamples', () => {
     const numbers = rows.map((_, i) => i);
     for (const data of [path, rows, generator(), new Set(rows)]) {
       const sources = { data, evalSplit: 0.2, seed: 4 };
-      const { train, evaluation } = await loadTrainingExamples(sources, tokenizer, options);
+      const { train, evaluation } = await loadTrainingExamples(sources, causalLm.reading, tokenizer, options);
       expect(linesOf(train)).toEqual(numbers.filter((i) => !heldOut(i)).map((i) => i + 1));
       expect(linesOf(evaluation!)).toEqual(numbers.filter(heldOut).map((i) => i + 1));
       expect([train.stats.rows, evaluation!.stats.rows]).toEqual([24, 6]);
@@ -84,15 +85,17 @@ describe('loadTrainingExamples', () => {
         .map(({ prompt }) => JSON.stringify({ text: prompt }))
         .join('\n'),
     );
-    const whole = await loadExamples(paths, tokenizer, options);
-    const texts = await Promise.all(paths.map((path) => loadExamples(path, tokenizer, options)));
+    const whole = await loadExamples(paths, causalLm.reading, tokenizer, options);
+    const texts = await Promise.all(
+      paths.map((path) => loadExamples(path, causalLm.reading, tokenizer, options)),
+    );
     expect(Array.from(whole.examples, ({ ids }) => [...ids])).toEqual(
       texts.flatMap(({ examples }) => Array.from(examples, ({ ids }) => [...ids])),
     );
     expect(whole.stats.rows).toBe(30);
     const heldOut = heldOutRows(30, 2, 4);
     const sources = { data: paths, evalSplit: 2, seed: 4 };
-    const { train, evaluation } = await loadTrainingExamples(sources, tokenizer, options);
+    const { train, evaluation } = await loadTrainingExamples(sources, causalLm.reading, tokenizer, options);
     const lines = rows.map((_, i) => (i < 10 ? i + 1 : i - 9));
     expect(linesOf(train)).toEqual(lines.filter((_, i) => !heldOut(i)));
     expect(linesOf(evaluation!)).toEqual(lines.filter((_, i) => heldOut(i)));
@@ -104,17 +107,19 @@ describe('loadTrainingExamples', () => {
     writeFileSync(two, '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n');
     const refusing = tokenizer.tokenizer.withTemplates({ plain: '{{ raise_exception("no") }}' });
     const given = { ...tokenizer, tokenizer: refusing };
-    await expect(loadExamples([one, two], given, options)).rejects.toThrow(`${two} line 1`);
+    await expect(loadExamples([one, two], causalLm.reading, given, options)).rejects.toThrow(`${two} line 1`);
     writeFileSync(two, '{"text":\n');
-    await expect(loadExamples([one, two], tokenizer, options)).rejects.toThrow(`${two} line 1`);
-    await expect(loadExamples([one, join(root, 'none')], tokenizer, options)).rejects.toThrow(
-      /none: there is no such file/,
+    await expect(loadExamples([one, two], causalLm.reading, tokenizer, options)).rejects.toThrow(
+      `${two} line 1`,
     );
+    await expect(
+      loadExamples([one, join(root, 'none')], causalLm.reading, tokenizer, options),
+    ).rejects.toThrow(/none: there is no such file/);
   });
 
   it('finds several files again as they were, in their order', async () => {
     const paths = [largeFile('half1.jsonl', 200_000), largeFile('half2.jsonl', 100_000)];
-    const load = (files: string[]) => loadExamples(files, tokenizer, options);
+    const load = (files: string[]) => loadExamples(files, causalLm.reading, tokenizer, options);
     for (const files of [paths, paths]) await (await load(files)).close();
     expect(cached()).toHaveLength(1);
     await (await load([paths[1], paths[0]])).close();
@@ -124,7 +129,7 @@ describe('loadTrainingExamples', () => {
   it('finds both sides of a large file again', async () => {
     const sources = { data: largeFile('large.jsonl'), evalSplit: 6, seed: 4 };
     const load = async () => {
-      const { train, evaluation } = await loadTrainingExamples(sources, tokenizer, options);
+      const { train, evaluation } = await loadTrainingExamples(sources, causalLm.reading, tokenizer, options);
       const result = [[...train.examples], [...evaluation!.examples], train.stats, evaluation!.stats];
       await train.close();
       await evaluation!.close();
@@ -135,7 +140,12 @@ describe('loadTrainingExamples', () => {
     expect(files).toHaveLength(2);
     expect(await load()).toEqual(first);
     expect(cached()).toEqual(files);
-    const small = await loadTrainingExamples({ ...sources, data: rows }, tokenizer, options);
+    const small = await loadTrainingExamples(
+      { ...sources, data: rows },
+      causalLm.reading,
+      tokenizer,
+      options,
+    );
     expect(first[0]).toEqual([...small.train.examples]);
   });
 });
@@ -143,7 +153,7 @@ describe('loadTrainingExamples', () => {
 describe('loadExamples', () => {
   it('encodes a large file anew where anything that its tokens depend on is another', async () => {
     const load = async (path: string, more: object = {}, of = tokenizer) =>
-      (await loadExamples(path, of, { ...options, ...more })).close();
+      (await loadExamples(path, causalLm.reading, of, { ...options, ...more })).close();
     const path = largeFile('one.jsonl');
     await load(path);
     expect(cached()).toHaveLength(1);
@@ -169,7 +179,7 @@ describe('loadExamples', () => {
   });
 
   it('keeps small sets in memory and leaves no file', async () => {
-    const { examples } = await loadExamples(rows, tokenizer, options);
+    const { examples } = await loadExamples(rows, causalLm.reading, tokenizer, options);
     expect(examples).toBeInstanceOf(Array);
     expect(() => cached()).toThrow('ENOENT');
   });
@@ -177,7 +187,9 @@ describe('loadExamples', () => {
   it('names file and line of a bad row far behind', async () => {
     const path = largeFile('bad.jsonl');
     writeFileSync(path, '{"prompt":1}', { flag: 'a' });
-    await expect(loadExamples(path, tokenizer, options)).rejects.toThrow(/bad\.jsonl line 31: key "prompt"/);
+    await expect(loadExamples(path, causalLm.reading, tokenizer, options)).rejects.toThrow(
+      /bad\.jsonl line 31: key "prompt"/,
+    );
     expect(cached()).toEqual([]);
   });
 });
@@ -188,7 +200,13 @@ describe('progress', () => {
     const told: WorkProgress[] = [];
     const sources = { data: path, evalSplit: 6, seed: 4 };
     const work = { onProgress: (progress: WorkProgress) => told.push(progress) };
-    const { train, evaluation } = await loadTrainingExamples(sources, tokenizer, options, work);
+    const { train, evaluation } = await loadTrainingExamples(
+      sources,
+      causalLm.reading,
+      tokenizer,
+      options,
+      work,
+    );
     await train.close();
     await evaluation!.close();
     const kinds = [...new Set(told.map(({ what }) => what))];
@@ -213,13 +231,15 @@ describe('progress', () => {
     writeFileSync(path, [...(kind === 'csv' ? ['text'] : []), ...lines].join('\n'));
     const dones: number[] = [];
     const work = { onProgress: ({ done }: WorkProgress) => void dones.push(done) };
-    await loadExamples(path, tokenizer, options, work);
+    await loadExamples(path, causalLm.reading, tokenizer, options, work);
     expect(new Set(dones).size).toBeGreaterThan(1);
   });
 
   it('of rows in memory counts them', async () => {
     const told: WorkProgress[] = [];
-    await loadExamples(rows, tokenizer, options, { onProgress: (progress) => told.push(progress) });
+    await loadExamples(rows, causalLm.reading, tokenizer, options, {
+      onProgress: (progress) => told.push(progress),
+    });
     expect(told).toHaveLength(30);
     expect(told[29]).toEqual({ what: 'reading the data', done: 30, total: Infinity, unit: 'rows' });
   });
@@ -235,7 +255,10 @@ describe('a signal', () => {
     const onProgress = () => {
       if (++seen === 3) stop.abort('enough');
     };
-    const load = loadExamples(source(), tokenizer, options, { onProgress, signal: stop.signal });
+    const load = loadExamples(source(), causalLm.reading, tokenizer, options, {
+      onProgress,
+      signal: stop.signal,
+    });
     await expect(load).rejects.toBe('enough');
     expect(seen).toBe(3);
     expect(existsSync(cache) ? cached() : []).toEqual([]);

@@ -6,10 +6,12 @@ import { UserError } from '../base/errors.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { exists, fileError, withFile } from '../formats/io/node.js';
 import { TOKENIZER_FILES, type TokenizerOf } from '../formats/tokenizer.js';
-import { type Examples, TokenCache } from '../train/data/cache.js';
-import { type EncodeRowsOptions, encodeEach } from '../train/data/encode.js';
+import { type Encoding, type Examples, MemoryCache } from '../train/data/cache.js';
+import type { EncodeRowsOptions } from '../train/data/encode.js';
+import type { Content } from '../train/data/form.js';
 import { checkedRows, type Row, streamRows } from '../train/data/rows.js';
 import { heldOutRows } from '../train/data/split.js';
+import type { Reading } from '../train/objective.js';
 import { cacheFolder } from './locate.js';
 
 export type { Examples } from '../train/data/cache.js';
@@ -27,13 +29,14 @@ const LARGE_FILE_BYTES = 8 * 2 ** 20;
 const MODEL_FILES = ['generation_config.json', 'config.json'];
 
 /** Reads and encodes a data set; close it in the end. Throws UserError naming the file and line. */
-export async function loadExamples(
+export async function loadExamples<E, C extends Content>(
   source: DataSource,
+  reading: Reading<E, C>,
   tokenizer: TokenizerOf,
   options: EncodeRowsOptions,
   work: WorkOptions = {},
-): Promise<Examples> {
-  return new DataSet(source, tokenizer, options, work).load();
+): Promise<Examples<E>> {
+  return new DataSet(source, reading, tokenizer, options, work).load();
 }
 
 /** Throws UserError where one of the files cannot be opened: told before a model is. */
@@ -51,21 +54,25 @@ export interface TrainingSources {
 }
 
 /** As loadExamples, for what a run trains on and what it is evaluated on, where there is some. */
-export async function loadTrainingExamples(
+export async function loadTrainingExamples<E, C extends Content>(
   { data, evalData, evalSplit, seed }: TrainingSources,
+  reading: Reading<E, C>,
   tokenizer: TokenizerOf,
   options: EncodeRowsOptions,
   work: WorkOptions = {},
-): Promise<{ train: Examples; evaluation?: Examples }> {
+): Promise<{ train: Examples<E>; evaluation?: Examples<E> }> {
   if (evalSplit !== undefined && evalData !== undefined) {
     throw new UserError('held-out rows come either from evalData or from evalSplit, not both');
   }
   if (evalSplit === undefined) {
-    const train = await loadExamples(data, tokenizer, options, work);
+    const train = await loadExamples(data, reading, tokenizer, options, work);
     if (evalData === undefined) return { train };
-    return { train, evaluation: await closing(train, loadExamples(evalData, tokenizer, options, work)) };
+    return {
+      train,
+      evaluation: await closing(train, loadExamples(evalData, reading, tokenizer, options, work)),
+    };
   }
-  const set = new DataSet(await rereadable(data), tokenizer, options, work);
+  const set = new DataSet(await rereadable(data), reading, tokenizer, options, work);
   const train = await set.load({ size: evalSplit, seed, heldOut: false });
   return { train, evaluation: await closing(train, set.load({ size: evalSplit, seed, heldOut: true })) };
 }
@@ -78,13 +85,14 @@ interface Part {
 }
 
 /** A source of rows, which is read once for each thing that is wanted of it, so that no row has to be kept. */
-class DataSet {
+class DataSet<E, C extends Content> {
   private count: Promise<number> | undefined;
   private contents: Promise<string | undefined> | undefined;
   private readonly files: readonly string[] | undefined;
 
   constructor(
     private readonly source: DataSource,
+    private readonly reading: Reading<E, C>,
     private readonly tokenizer: TokenizerOf,
     private readonly options: EncodeRowsOptions,
     private readonly work: WorkOptions,
@@ -93,7 +101,7 @@ class DataSet {
   }
 
   /** The examples of all rows, or of a part of them. */
-  async load(part?: Part): Promise<Examples> {
+  async load(part?: Part): Promise<Examples<E>> {
     this.contents ??= this.hash();
     const contents = await this.contents;
     const key =
@@ -102,16 +110,17 @@ class DataSet {
         .update(JSON.stringify([contents, part ?? null]))
         .digest('hex')
         .slice(0, 32);
-    return new TokenCache(cacheFolder()).load(key, () => this.encode(part));
+    const cache = this.reading.cache?.(cacheFolder()) ?? new MemoryCache<E>();
+    return cache.load(key, () => this.encode(part));
   }
 
-  private async *encode(part: Part | undefined): ReturnType<typeof encodeEach> {
-    const { files, options } = this;
+  private async *encode(part: Part | undefined): Encoding<E> {
+    const { files, options, reading } = this;
     const named = files ? { ...options, source: files.join(', ') } : options;
-    return yield* encodeEach(await this.partOf(part), this.tokenizer.tokenizer, named);
+    return yield* reading.encode(await this.partOf(part), this.tokenizer.tokenizer, named);
   }
 
-  private async partOf(part: Part | undefined): Promise<AsyncIterable<Row>> {
+  private async partOf(part: Part | undefined): Promise<AsyncIterable<Row<C>>> {
     if (!part) return this.rows('reading');
     this.count ??= countOf(this.rows('counting the rows of'));
     const isHeldOut = heldOutRows(await this.count, part.size, part.seed);
@@ -120,13 +129,14 @@ class DataSet {
   }
 
   /** All rows, telling of those that were taken. */
-  private async *rows(doing: string): AsyncGenerator<Row, void, void> {
+  private async *rows(doing: string): AsyncGenerator<Row<C>, void, void> {
     const { files, work } = this;
+    const { forms } = this.reading;
     const turns = new Turns(work.signal);
     let rows = 0;
     if (!files) {
       const told = { what: `${doing} the data`, total: Number.POSITIVE_INFINITY, unit: 'rows' } as const;
-      for await (const row of checkedRows(this.source as Exclude<DataSource, string>)) {
+      for await (const row of checkedRows(this.source as Exclude<DataSource, string>, forms)) {
         yield row;
         await turns.take();
         work.onProgress?.({ ...told, done: ++rows });
@@ -139,7 +149,7 @@ class DataSet {
       const onBytes = (done: number, total: number) => {
         read = { done, total };
       };
-      for await (const row of streamRows(source, onBytes)) {
+      for await (const row of streamRows(source, forms, onBytes)) {
         yield { ...row, source };
         rows++;
         await turns.take();
@@ -213,7 +223,7 @@ async function rereadable(source: DataSource): Promise<DataSource> {
   return rows;
 }
 
-async function countOf(rows: AsyncIterable<Row>): Promise<number> {
+async function countOf(rows: AsyncIterable<unknown>): Promise<number> {
   let count = 0;
   for await (const _ of rows) count++;
   return count;
@@ -224,7 +234,7 @@ async function* filtered<T>(items: AsyncIterable<T>, keep: (index: number) => bo
   for await (const item of items) if (keep(index++)) yield item;
 }
 
-async function closing<T>(first: Examples, second: Promise<T>): Promise<T> {
+async function closing<T>(first: Pick<Examples, 'close'>, second: Promise<T>): Promise<T> {
   try {
     return await second;
   } catch (error) {

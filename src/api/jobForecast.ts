@@ -7,6 +7,7 @@ import { type Adapter, emptyState } from '../methods/adapter.js';
 import { methodNamed } from '../methods/index.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { imaginedModel } from '../models/imagined.js';
+import { causalLm } from '../train/objectives/causalLm.js';
 import { loadTrainingExamples } from './data.js';
 import type { Job } from './job.js';
 import { type LocateOptions, resolveModelFolder } from './locate.js';
@@ -72,14 +73,15 @@ export class MemoryForecasts {
         chatTemplate === undefined ? own : own.withTemplates(await readChatTemplate(chatTemplate));
       const { train, evaluation } = await loadTrainingExamples(
         { data, evalData, evalSplit, seed },
+        causalLm.reading,
         { tokenizer, folder, model: folder },
         limits,
         this.options,
       );
       try {
         return {
-          longest: longestOf(train.examples),
-          ...(evaluation && { evaluated: longestOf(evaluation.examples) }),
+          longest: longestOf(train.examples, causalLm.batching),
+          ...(evaluation && { evaluated: longestOf(evaluation.examples, causalLm.batching) }),
         };
       } finally {
         await train.close();

@@ -4,6 +4,7 @@ import { emptyState } from '../methods/adapter.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import { imaginedModel } from '../models/imagined.js';
 import { parseModelConfig } from '../models/index.js';
+import { nextToken } from '../train/data/nextToken.js';
 import { parseTrainOptions, type TrainInput } from '../train/options.js';
 import { loadModel } from './loadModel.js';
 import { embeddedModel } from './locate.js';
@@ -109,7 +110,7 @@ describe('a job that cannot fit', () => {
       supervised: new Uint8Array(length),
       line: 1,
     });
-    expect(longestOf([example(3), example(9), example(4)])).toBe(9);
-    expect(longestOf(Object.assign([example(3), example(4)], { lengths: [3, 4] }))).toBe(4);
+    expect(longestOf([example(3), example(9), example(4)], nextToken)).toBe(9);
+    expect(longestOf(Object.assign([example(3), example(4)], { lengths: [3, 4] }), nextToken)).toBe(4);
   });
 });

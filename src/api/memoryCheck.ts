@@ -8,6 +8,7 @@ import type { Adapter } from '../methods/adapter.js';
 import { leavesModel } from '../methods/counts.js';
 import type { BaseModel } from '../models/base.js';
 import { imaginedModel } from '../models/imagined.js';
+import type { Batching } from '../train/data/batches.js';
 import type { ExampleSource } from '../train/data/source.js';
 import { largestMicroBatch, trainingMemory } from '../train/memory.js';
 import type { TrainOptions } from '../train/options.js';
@@ -45,12 +46,15 @@ export function availableMemory(): number {
   return Math.min(limit, free, totalmem());
 }
 
-/** Tokens of the longest of some examples. */
-export function longestOf(examples: ExampleSource): number {
+/** Tokens of the longest of some examples, as of one that predicts next tokens: one more than it has positions. */
+export function longestOf<E>(
+  examples: ExampleSource<E>,
+  { lengthOf }: Pick<Batching<E>, 'lengthOf'>,
+): number {
   let longest = 2;
   if (examples.lengths) {
     for (let i = 0; i < examples.length; i++) longest = Math.max(longest, examples.lengths[i]);
-  } else for (const { ids } of examples) longest = Math.max(longest, ids.length);
+  } else for (const example of examples) longest = Math.max(longest, lengthOf(example) + 1);
   return longest;
 }
 

@@ -1,5 +1,6 @@
 /** What to try a trained model with: the beginning of a row. */
 import type { ChatMessage } from '../formats/chat.js';
+import { TEXT_FORMS } from '../train/data/forms.js';
 import { instructionAsMessages, instructionAsPrompt } from '../train/data/instruction.js';
 import { type Row, streamRows } from '../train/data/rows.js';
 import type { Job } from './job.js';
@@ -18,7 +19,8 @@ export async function openingOf(
   { data, evalData }: Pick<Job, 'data' | 'evalData'>,
   hasChatTemplate: boolean,
 ): Promise<Opening | undefined> {
-  for await (const row of streamRows((evalData ?? data)[0])) return openingOfRow(row, hasChatTemplate);
+  for await (const row of streamRows((evalData ?? data)[0], TEXT_FORMS))
+    return openingOfRow(row, hasChatTemplate);
   return undefined;
 }
 
@@ -27,7 +29,7 @@ export async function openingOfRun(folder: string): Promise<Opening | undefined>
   try {
     const { data, evalData } = (await readRun(folder)).options;
     const [first] = [evalData ?? data].flat();
-    for await (const row of streamRows(String(first))) {
+    for await (const row of streamRows(String(first), TEXT_FORMS)) {
       return row.kind === 'instruction' ? undefined : openingOfRow(row, false);
     }
   } catch {

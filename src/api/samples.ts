@@ -5,8 +5,8 @@ import type { ChatMessage } from '../formats/chat.js';
 import { checkJson } from '../formats/io/json.js';
 import type { Tokenizer } from '../formats/tokenizer.js';
 import type { BaseModel } from '../models/base.js';
-import type { Example } from '../train/data/encode.js';
 import type { TrainEvent } from '../train/loop.js';
+import type { Objective } from '../train/objective.js';
 
 const text = z.string().min(1);
 
@@ -48,8 +48,6 @@ export interface SamplePrompt {
 
 /** Rows that are taken where no prompt is given. */
 const DEFAULT_PROMPTS = 2;
-/** Of a row that is learned from its first token on: this share of it, and no more tokens than that. */
-const OPENING = { share: 0.25, tokens: 16 };
 /** Weights up to this size in float32 stay loaded for generation beside those for training. */
 const KEPT_BYTES = 128e6;
 
@@ -70,28 +68,35 @@ export function sampledStep(event: TrainEvent, { sampleSteps }: SampleOptions): 
   return event.step % sampleSteps === 0 || event.step === event.steps ? event.step : undefined;
 }
 
-/** The prompts that options name; without any, the beginnings of the first rows. None where nothing is sampled. */
-export function promptsOf(
+/**
+ * The prompts that options name; without any, the beginnings of the first rows. None where nothing is sampled. Throws
+ * UserError where something should be of an objective that generates nothing.
+ */
+export function promptsOf<E>(
   { sampleSteps, samplePrompt, sampleChat }: SampleOptions,
-  examples: Iterable<Example>,
+  { name, beginning }: Pick<Objective<E>, 'name' | 'beginning'>,
+  examples: Iterable<E>,
   tokenizer: Tokenizer,
   encode: (prompt: string | readonly ChatMessage[]) => number[],
 ): SamplePrompt[] {
   if (sampleSteps === 0) return [];
+  if (!beginning) throw new UserError(`sampleSteps: training for ${name} has no text to generate`);
   const given = [
     ...samplePrompt.map((prompt) => ({ prompt, ids: encode(prompt) })),
     ...sampleChat.map((content) => ({ prompt: content, ids: encode([{ role: 'user', content }]) })),
   ];
-  return given.length > 0 ? given : beginningsOf(examples, tokenizer);
+  return given.length > 0 ? given : beginningsOf(examples, beginning, tokenizer);
 }
 
-/** Those of the first rows that differ in them: all that stands before what is learned of a row. */
-function beginningsOf(examples: Iterable<Example>, tokenizer: Tokenizer): SamplePrompt[] {
+/** Those of the first rows that differ in them. */
+function beginningsOf<E>(
+  examples: Iterable<E>,
+  beginning: (example: E) => Int32Array,
+  tokenizer: Tokenizer,
+): SamplePrompt[] {
   const prompts = new Map<string, SamplePrompt>();
-  for (const { ids, supervised } of examples) {
-    const learned = supervised.indexOf(1);
-    const opening = Math.min(OPENING.tokens, Math.max(1, Math.floor(ids.length * OPENING.share)));
-    const head = [...ids.subarray(0, learned > 1 ? learned : opening)];
+  for (const example of examples) {
+    const head = [...beginning(example)];
     prompts.set(head.join(), { prompt: tokenizer.decode(head), ids: head });
     if (prompts.size === DEFAULT_PROMPTS) break;
   }

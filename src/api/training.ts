@@ -14,12 +14,15 @@ import { parameterCount } from '../models/shape.js';
 import type { Active } from '../serve/decode.js';
 import { filledByRows } from '../train/byRows.js';
 import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
+import type { Content } from '../train/data/form.js';
 import type { ExampleSource } from '../train/data/source.js';
 import { type EvaPlan, planEva } from '../train/eva.js';
 import { type Evaluated, Evaluator } from '../train/evaluate.js';
 import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from '../train/lrFinder.js';
+import type { Objective } from '../train/objective.js';
 import { causalLm } from '../train/objectives/causalLm.js';
+import { objectiveOf } from '../train/objectives/index.js';
 import type { TrainOptions } from '../train/options.js';
 import { planRanks, type RankPlan } from '../train/ranks.js';
 import { checkArguments } from './arguments.js';
@@ -59,11 +62,12 @@ export async function* trainOn(
 ): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
   checkArguments('train', [options]);
   const { base, generator, tokenizer } = engine;
+  const objective = objectiveOf(base);
   const parts = parseModelTrainOptions(options);
   const { samples, sources } = parts;
   options.signal?.throwIfAborted();
   for (const [name, value] of adapter.values) present(name, value);
-  const { train, evaluation, limits, close } = await examplesOf(engine, parts, adapter);
+  const { train, evaluation, limits, close } = await examplesOf(engine, objective, parts, adapter);
   const hyper = filledByRows(parts.hyper, train.examples.length, adapter.method);
   try {
     checkMemory(engine, adapter, parts, { train, evaluation });
@@ -81,7 +85,13 @@ export async function* trainOn(
       saveTotalLimit: undefined,
     });
     const encode = (prompt: Prompt) => generator.encode(tokenizer, prompt);
-    const prompts = promptsOf(samples, (evaluation ?? train).examples, tokenizer.tokenizer, encode);
+    const prompts = promptsOf(
+      samples,
+      objective,
+      (evaluation ?? train).examples,
+      tokenizer.tokenizer,
+      encode,
+    );
     await generator.drop();
     const events = trainLoop({
       ...loopOn(engine, adapter, options.signal),
@@ -130,7 +140,7 @@ export async function* findLearningRateOn(
   const { minLr, maxLr, lrSteps, ...rest } = options;
   const range = parseLrRange('learning-rate range', { minLr, maxLr, lrSteps });
   const parts = parseModelTrainOptions(rest);
-  const { train, close } = await examplesOf(engine, parts, adapter);
+  const { train, close } = await examplesOf(engine, objectiveOf(engine.base), parts, adapter);
   try {
     checkMemory(engine, adapter, parts, { train });
     await engine.generator.drop();
@@ -190,7 +200,7 @@ async function onExamples<T>(
 ): Promise<T> {
   const parts = parseModelTrainOptions(options);
   const { batchSize, microBatchTokens, seed } = parts.hyper;
-  const { train, close } = await examplesOf(engine, parts);
+  const { train, close } = await examplesOf(engine, causalLm, parts);
   try {
     return await plan(train.examples, { batchSize, microBatchTokens, seed });
   } finally {
@@ -209,16 +219,18 @@ export async function evaluateOn(
   const { maxLength, lossOn = 'completion', addEos = false, ...work } = options;
   const { runtime, session } = engine;
   const { base, adapter } = await snapshot;
+  const objective = objectiveOf(base);
   work.signal?.throwIfAborted();
   const limits = { maxLength: exampleLimit(base, adapter, maxLength), lossOn, addEos };
   const { examples, stats, close } = await loadExamples(
     data,
+    objective.reading,
     engine.tokenizer,
     limits,
     endingWith(engine.closed, work),
   );
   try {
-    const evaluator = await Evaluator.create(runtime, base, adapter, causalLm, session);
+    const evaluator = await Evaluator.create(runtime, base, adapter, objective, session);
     try {
       const found = await evaluator.run(examples, EVAL_MICRO_BATCH_TOKENS, work.signal);
       const { rows, truncated, dropped, unanswered } = stats;
@@ -231,8 +243,9 @@ export async function evaluateOn(
   }
 }
 
-async function examplesOf(
+async function examplesOf<E, C extends Content>(
   engine: Engine,
+  { reading }: Pick<Objective<E, C>, 'reading'>,
   { sources, hyper, lossOn, addEos, maxLength, onData, work }: ModelTrainParts,
   adapter?: Adapter,
 ) {
@@ -240,6 +253,7 @@ async function examplesOf(
   const wanted = { ...sources, seed: hyper.seed };
   const { train, evaluation } = await loadTrainingExamples(
     wanted,
+    reading,
     engine.tokenizer,
     limits,
     endingWith(engine.closed, work),
@@ -254,7 +268,7 @@ async function examplesOf(
 
 /** Examples that were read. */
 interface Loaded {
-  examples: ExampleSource;
+  examples: ExampleSource<unknown>;
 }
 
 /** Throws UserError where the CPU's memory is not enough by far. */
@@ -265,8 +279,10 @@ function checkMemory(
   { train, evaluation }: { train: Loaded; evaluation?: Loaded },
 ): void {
   if (memory === undefined || (session.device ?? 'cpu') !== 'cpu') return;
-  const evaluated = evaluation && longestOf(evaluation.examples);
-  refuseBeyondMemory({ base, adapter, hyper, longest: longestOf(train.examples), evaluated }, memory);
+  const { batching } = objectiveOf(base);
+  const evaluated = evaluation && longestOf(evaluation.examples, batching);
+  const longest = longestOf(train.examples, batching);
+  refuseBeyondMemory({ base, adapter, hyper, longest, evaluated }, memory);
 }
 
 function loopOn(
@@ -274,7 +290,7 @@ function loopOn(
   adapter: Adapter,
   signal: AbortSignal | undefined,
 ) {
-  return { runtime, model, adapter, objective: causalLm, session, signal };
+  return { runtime, model, adapter, objective: objectiveOf(model), session, signal };
 }
 
 /** The most tokens of an example. Throws UserError where there are no positions for so many behind the adapter's. */

@@ -16,6 +16,7 @@ import { trainableCount } from '../methods/counts.js';
 import { methodNamed } from '../methods/index.js';
 import type { ModelConfig } from '../models/model.js';
 import { describe, type Outline } from '../models/shape.js';
+import { TEXT_FORMS } from '../train/data/forms.js';
 import { type Row, streamRows } from '../train/data/rows.js';
 import { namedRows } from './rows/named.js';
 
@@ -100,7 +101,7 @@ export class Sources {
   rowsOf(files: readonly string[]): Promise<number> {
     return once(this.counts, JSON.stringify(files), async () => {
       let count = 0;
-      for (const file of files) for await (const _ of streamRows(file)) count++;
+      for (const file of files) for await (const _ of streamRows(file, TEXT_FORMS)) count++;
       return count;
     });
   }
@@ -117,7 +118,7 @@ export async function subsetOf(files: readonly string[], count: number, folder: 
   const path = join(folder, `${name}-${hash}-${count}.jsonl`);
   await makeOnce(path, async () => {
     const rows: Row[] = [];
-    for (const file of files) for await (const row of streamRows(file)) rows.push(row);
+    for (const file of files) for await (const row of streamRows(file, TEXT_FORMS)) rows.push(row);
     if (count > rows.length) throw tooFewRows(files, rows.length, count);
     const chosen = new Set(new Rng(0, 'rows of a lab').permutation(rows.length).slice(0, count));
     await writeStreamAtomic(path, async (write) => {

@@ -1,9 +1,14 @@
 /** What training is for. The loop, the optimizer and the graph of a step know an objective by this alone. */
 import type { F32Tensor } from '../base/tensor.js';
+import type { Tokenizer } from '../formats/tokenizer.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Network } from '../models/architecture.js';
 import type { Sites } from '../models/model.js';
 import type { Batching, MicroBatch } from './data/batches.js';
+import type { Encoding, ExampleCache } from './data/cache.js';
+import type { EncodeRowsOptions } from './data/encode.js';
+import type { Content, Forms } from './data/form.js';
+import type { Row } from './data/row.js';
 
 /** What the loss of a graph is built of. */
 export interface LossContext {
@@ -40,9 +45,23 @@ export interface Measure {
   result(loss: number): Metrics;
 }
 
-/** What training is for: how examples become rows of a graph, the loss of these, and what evaluation tells. */
-export interface Objective<E = unknown> {
+/** How a data set becomes the examples of an objective. */
+export interface Reading<E = unknown, C extends Content = Content> {
+  /** Of what forms its rows are. */
+  readonly forms: Forms<C>;
+  /** Encodes checked rows. Throws UserError naming the row where one cannot be, and the source where none gives an example. */
+  encode(rows: AsyncIterable<Row<C>>, tokenizer: Tokenizer, options: EncodeRowsOptions): Encoding<E>;
+  /** Where large data sets are kept encoded, in files of `folder`. Absent: in memory. */
+  cache?(folder: string): ExampleCache<E>;
+}
+
+/**
+ * What training is for: the rows that it reads, how their examples become rows of a graph, the loss of these, and what
+ * evaluation tells.
+ */
+export interface Objective<E = unknown, C extends Content = Content> {
   readonly name: string;
+  readonly reading: Reading<E, C>;
   readonly batching: Batching<E>;
   /**
    * Builds the loss. Inputs of the graph are fed by their names out of a micro-batch: `rows` its targetRows, `targetIds`,
@@ -51,4 +70,6 @@ export interface Objective<E = unknown> {
   loss(context: LossContext): LossParts;
   /** What an evaluation tells beside its loss. */
   measure(): Measure;
+  /** The tokens of an example that a generation starts from, to see what was learned. Absent: nothing is generated. */
+  beginning?(example: E): Int32Array;
 }

@@ -20,16 +20,17 @@ const program = `
 import { loadTrainingExamples } from ${JSON.stringify(built('api/data.js'))};
 import { loadTokenizer } from ${JSON.stringify(built('formats/tokenizer.js'))};
 import { batchesOf } from ${JSON.stringify(built('train/data/batches.js'))};
-import { nextToken } from ${JSON.stringify(built('train/data/nextToken.js'))};
+import { causalLm } from ${JSON.stringify(built('train/objectives/causalLm.js'))};
 const [data, folder] = process.argv.slice(1);
 const { train, evaluation } = await loadTrainingExamples(
   { data, evalSplit: 1000, seed: 1 },
+  causalLm.reading,
   { tokenizer: await loadTokenizer(folder), folder, model: folder },
   { maxLength: 16 },
 );
 const options = { batchSize: 64, seed: 1, epoch: 0, microBatchTokens: 1024, groupByLength: true };
 let examples = 0;
-for (const batch of batchesOf(train.examples, nextToken, options)) examples += batch.exampleIndices.length;
+for (const batch of batchesOf(train.examples, causalLm.batching, options)) examples += batch.exampleIndices.length;
 console.log(JSON.stringify({ examples, heldOut: evaluation.examples.length }));
 `;
 

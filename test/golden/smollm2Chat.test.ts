@@ -13,6 +13,7 @@ import {
   tokenizerJsonSchema,
 } from '../../src/formats/tokenizerCore.js';
 import { encodeRows } from '../../src/train/data/encode.js';
+import { TEXT_FORMS } from '../../src/train/data/forms.js';
 import { rowsFrom } from '../../src/train/data/rows.js';
 
 const models = process.env.LOWRANK_MODELS ?? fileURLToPath(new URL('../../.cache/models', import.meta.url));
@@ -68,7 +69,9 @@ describe.skipIf(!existsSync(path) && process.env.CI !== 'true')(
     });
 
     it('learns the answer behind the prompt that generation starts from', async () => {
-      const { examples } = await encodeRows(rowsFrom([{ messages }]), tokenizer, { maxLength: 512 });
+      const { examples } = await encodeRows(rowsFrom([{ messages }], TEXT_FORMS), tokenizer, {
+        maxLength: 512,
+      });
       expect([...examples[0].ids]).toEqual([...PROMPT_IDS, ...ANSWER_IDS]);
       expect([...examples[0].supervised]).toEqual([...PROMPT_IDS.map(() => 0), ...ANSWER_IDS.map(() => 1)]);
     });

@@ -8,8 +8,8 @@ import type { Adapter } from '../../methods/adapter.js';
 import type { MethodConfig, MethodName } from '../../methods/index.js';
 import type { BaseModel } from '../../models/base.js';
 import { type Batch, batchesOf } from '../../train/data/batches.js';
-import { nextToken } from '../../train/data/nextToken.js';
 import { readRows } from '../../train/data/rows.js';
+import { causalLm } from '../../train/objectives/causalLm.js';
 import { AdamW } from '../../train/optimizer.js';
 import { LossStep, TrainStep } from '../../train/step.js';
 import { loadExamples } from '../data.js';
@@ -181,9 +181,9 @@ export class Bench {
     const tokenizer = { tokenizer: this.model.tokenizer, folder: embeddedModel, model: embeddedModel };
     const limits = { maxLength: MAX_LENGTH, lossOn: 'completion', addEos: true } as const;
     const rows = this.task.train.slice(0, BATCH);
-    const { examples, close } = await loadExamples(rows, tokenizer, limits, this.options);
+    const { examples, close } = await loadExamples(rows, causalLm.reading, tokenizer, limits, this.options);
     const order = { batchSize: BATCH, seed: 0, epoch: 0, microBatchTokens: BATCH * MAX_LENGTH };
-    const [batch] = batchesOf(examples, nextToken, order);
+    const [batch] = batchesOf(examples, causalLm.batching, order);
     await close();
     return batch;
   }

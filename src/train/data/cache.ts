@@ -8,10 +8,32 @@ import type { ExampleSource } from './source.js';
 import { TokenFile, writeTokenFile } from './tokenFile.js';
 
 /** Examples, how they came of their rows, and what frees them. */
-export interface Examples {
-  examples: ExampleSource;
+export interface Examples<E = Example> {
+  examples: ExampleSource<E>;
   stats: EncodeStats;
   close(): Promise<void>;
+}
+
+/** What rows become, one after the other, and what was counted of it. */
+export type Encoding<E> = AsyncGenerator<E, EncodeStats, void>;
+
+/** Keeps the examples of a data set while they are used, or for a later run. */
+export interface ExampleCache<E> {
+  /** The examples of `key`, where they are kept, else those of `encode`; without a key they are not kept afterwards. */
+  load(key: string | undefined, encode: () => Encoding<E>): Promise<Examples<E>>;
+}
+
+/** Keeps them in memory, and nothing afterwards. */
+export class MemoryCache<E> implements ExampleCache<E> {
+  async load(_key: string | undefined, encode: () => Encoding<E>): Promise<Examples<E>> {
+    const examples: E[] = [];
+    const encoded = encode();
+    for (;;) {
+      const next = await encoded.next();
+      if (next.done) return { examples, stats: next.value, close: async () => {} };
+      examples.push(next.value);
+    }
+  }
 }
 
 /** Memory that tokens of a data set without a key may take, ids and flags together. */
@@ -21,7 +43,7 @@ const BYTES_A_TOKEN = 5;
 const KEPT_DAYS = 14;
 const PREFIX = 'tokens-';
 
-export class TokenCache {
+export class TokenCache implements ExampleCache<Example> {
   constructor(
     private readonly folder: string,
     private readonly heldBytes = HELD_BYTES,
@@ -31,10 +53,7 @@ export class TokenCache {
    * The examples of `key`, of its file where there is one, else of `encode` into that file. Without a key they stay in
    * memory as far as they fit, and go to a file that close() removes.
    */
-  async load(
-    key: string | undefined,
-    encode: () => AsyncGenerator<Example, EncodeStats, void>,
-  ): Promise<Examples> {
+  async load(key: string | undefined, encode: () => Encoding<Example>): Promise<Examples> {
     if (key !== undefined) {
       const path = join(this.folder, `${PREFIX}${key}`);
       const known = await opened(path);
@@ -62,7 +81,7 @@ export class TokenCache {
 
   private async written(
     path: string,
-    examples: AsyncGenerator<Example, EncodeStats, void>,
+    examples: Encoding<Example>,
     afterwards: () => Promise<void>,
   ): Promise<Examples> {
     await this.prune();
@@ -102,10 +121,7 @@ async function opened(path: string): Promise<Examples | undefined> {
   return open(path, async () => {}).catch(() => undefined);
 }
 
-async function* behind(
-  held: Example[],
-  rest: AsyncGenerator<Example, EncodeStats, void>,
-): AsyncGenerator<Example, EncodeStats, void> {
+async function* behind(held: Example[], rest: Encoding<Example>): Encoding<Example> {
   yield* held.splice(0);
   return yield* rest;
 }

@@ -4,6 +4,7 @@ import { CsvError, type CsvErrorCode, type Parser, parse } from 'csv-parse';
 import { messageOf, UserError } from '../../base/errors.js';
 import { streamFile } from '../../formats/io/node.js';
 import { chunksOf, MAX_ROW_BYTES, type OnBytes } from './chunks.js';
+import type { Content, Forms } from './form.js';
 import { type Row, RowChecker } from './row.js';
 import { columnsOfRows, rowOfRecord, type TableColumns } from './table.js';
 
@@ -25,15 +26,16 @@ interface Raw {
  * The rows of a table whose first line names its columns. Lines count as an editor counts them; a record is named by its
  * first one. Blank lines are let be.
  */
-export function csvRows(
+export function csvRows<C extends Content>(
   path: string,
+  forms: Forms<C>,
   delimiter: ',' | '\t',
   onBytes?: OnBytes,
-): AsyncGenerator<Row, void, void> {
+): AsyncGenerator<Row<C>, void, void> {
   return streamFile(path, async function* (file, size) {
     const onRead = (done: number) => onBytes?.(done, size);
-    const rows = new RowChecker(path, 'line');
-    let columns: TableColumns | undefined;
+    const rows = new RowChecker(forms, path, 'line');
+    let columns: TableColumns<C> | undefined;
     let places: number[] = [];
     let width = 0;
     let line = 1;
@@ -49,7 +51,7 @@ export function csvRows(
         const start = line + newlines(/^[\r\n]*/.exec(raw)![0]);
         line += newlines(raw);
         if (columns === undefined) {
-          columns = columnsOfRows(record, rows.place(start));
+          columns = columnsOfRows(forms, record, rows.place(start));
           places = columns.names.map((name) => record.indexOf(name));
           width = record.length;
           continue;

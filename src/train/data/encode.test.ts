@@ -7,6 +7,7 @@ import { renderChat } from '../../formats/chat.js';
 import { loadTokenizer, Tokenizer } from '../../formats/tokenizer.js';
 import { tokenizerJsonSchema } from '../../formats/tokenizerCore.js';
 import { type EncodeRowsOptions, type Example, encodeRows } from './encode.js';
+import { TEXT_FORMS } from './forms.js';
 import { instructionAsPrompt } from './instruction.js';
 import { rowsFrom } from './rows.js';
 
@@ -19,7 +20,7 @@ beforeAll(async () => {
 });
 
 const encode = (values: unknown[], options: Partial<EncodeRowsOptions> = {}, tokenizer = bytelevel) =>
-  encodeRows(rowsFrom(values), tokenizer, { maxLength: 1000, ...options });
+  encodeRows(rowsFrom(values, TEXT_FORMS), tokenizer, { maxLength: 1000, ...options });
 /** The tokenizer with another chat template. */
 const writing = (plain: string) => bytelevel.withTemplates({ plain });
 

@@ -28,7 +28,7 @@ export interface EncodeRowsOptions {
   source?: string;
 }
 
-/** Counts of what was encoded. */
+/** Counts of what was encoded; those that an objective has no use for stay 0. */
 export interface EncodeStats {
   rows: number;
   examples: number;
@@ -53,6 +53,25 @@ export interface EncodeStats {
   supervisedTokens: number;
   /** Tokens of the longest sequence before it was cut. */
   longest: number;
+}
+
+/** Before the first row. */
+export function emptyStats(): EncodeStats {
+  return {
+    rows: 0,
+    examples: 0,
+    truncated: 0,
+    dropped: 0,
+    unanswered: 0,
+    unended: 0,
+    empty: 0,
+    startedTwice: 0,
+    cutTurns: 0,
+    unread: [],
+    tokens: 0,
+    supervisedTokens: 0,
+    longest: 0,
+  };
 }
 
 /** A sequence before it is cut. */
@@ -85,21 +104,7 @@ export async function* encodeEach(
   if (!Number.isInteger(maxLength) || maxLength < 2) {
     throw new UserError(`the maximum length must be a whole number of at least 2 tokens, not ${maxLength}`);
   }
-  const stats: EncodeStats = {
-    rows: 0,
-    examples: 0,
-    truncated: 0,
-    dropped: 0,
-    unanswered: 0,
-    unended: 0,
-    empty: 0,
-    startedTwice: 0,
-    cutTurns: 0,
-    unread: [],
-    tokens: 0,
-    supervisedTokens: 0,
-    longest: 0,
-  };
+  const stats = emptyStats();
   const encode = encoderOf(tokenizer, options, source, stats);
   for await (const row of rows) {
     stats.rows++;

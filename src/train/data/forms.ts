@@ -1,10 +1,10 @@
-/** The forms in which rows come, this toolkit's own and other tools', and what is read of each. */
+/** The forms in which rows of text come, this toolkit's own and other tools', and what is read of each. */
 import * as z from 'zod';
 import { UserError } from '../../base/errors.js';
 import type { ChatMessage } from '../../formats/chat.js';
-import { parseExactJson } from '../../formats/io/exactJson.js';
 import { checkJson } from '../../formats/io/json.js';
-import { checkConversation, EXACT_KEYS } from '../../formats/messages.js';
+import { checkConversation } from '../../formats/messages.js';
+import { type Fields, type Form, type Forms, jsonText } from './form.js';
 import { fromShareGpt } from './shareGpt.js';
 
 /** What a row says. */
@@ -20,24 +20,7 @@ export type RowContent =
   | { kind: 'instruction'; system?: string; instruction: string; input: string; output: string }
   | { kind: 'text'; text: string };
 
-type Fields = Readonly<Record<string, unknown>>;
-
-export interface Form {
-  /** The keys of a row; all of them there and not null make it complete. */
-  needs: readonly string[];
-  /** Further keys that are read where they are there. */
-  may?: readonly string[];
-  /** Those of both that a table has as JSON text in its cells. */
-  json?: readonly string[];
-  /** Those that a table has as text or as lists. */
-  lists?: readonly string[];
-  /** Whether this form of the row is only the text that the other form of it makes. */
-  renders?(other: Form, record: Fields): boolean;
-  /** Checks a row. Throws UserError that begins with `place` and names the key. */
-  read(place: string, record: Fields): RowContent;
-}
-
-const messages: Form = {
+const messages: Form<RowContent> = {
   needs: ['messages'],
   may: ['tools'],
   json: ['messages', 'tools'],
@@ -50,13 +33,8 @@ const messages: Form = {
   },
 };
 
-/** JSON text in place of what it stands for, in which numbers for a template are kept as they are written. */
-export function jsonText(place: string, text: string, key: string): unknown {
-  return parseExactJson(place, text, EXACT_KEYS.includes(key) ? undefined : EXACT_KEYS);
-}
-
 const completionSchema = z.looseObject({ prompt: z.string(), completion: z.string() });
-const completion: Form = {
+const completion: Form<RowContent> = {
   needs: ['prompt', 'completion'],
   may: ['tools'],
   json: ['tools'],
@@ -96,7 +74,7 @@ const instructionSchema = z.looseObject({
     .max(0, 'earlier turns are not read here; write the row as messages')
     .optional(),
 });
-const instruction: Form = {
+const instruction: Form<RowContent> = {
   needs: ['instruction', 'output'],
   may: ['input', 'system', 'history'],
   json: ['history'],
@@ -107,7 +85,7 @@ const instruction: Form = {
 };
 
 /** ShareGPT's, as LLaMA-Factory and axolotl read it too. */
-const conversations: Form = {
+const conversations: Form<RowContent> = {
   needs: ['conversations'],
   may: ['system', 'tools'],
   json: ['conversations', 'tools'],
@@ -117,7 +95,7 @@ const conversations: Form = {
 };
 
 const textSchema = z.looseObject({ text: z.string() });
-const text: Form = {
+const text: Form<RowContent> = {
   needs: ['text'],
   renders(other, record) {
     const parts = other.needs.map((key) => record[key]);
@@ -128,8 +106,8 @@ const text: Form = {
   },
 };
 
-/** All forms, in the order in which errors name them. */
-export const FORMS: readonly Form[] = [messages, completion, instruction, conversations, text];
+/** Those that next-token prediction learns from. */
+export const TEXT_FORMS: Forms<RowContent> = [messages, completion, instruction, conversations, text];
 
 function conversation(place: string, record: unknown): RowContent {
   const { messages, tools } = checkConversation(place, record);

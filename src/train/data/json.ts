@@ -5,6 +5,7 @@ import { decodeUtf8 } from '../../formats/io/json.js';
 import { streamFile } from '../../formats/io/node.js';
 import { EXACT_KEYS } from '../../formats/messages.js';
 import { chunksOf, type Found, type OnBytes, Pieces, tooLong } from './chunks.js';
+import type { Content, Forms } from './form.js';
 import { itemsOf, startsArray } from './jsonArray.js';
 import { type Row, RowChecker } from './row.js';
 
@@ -12,11 +13,15 @@ import { type Row, RowChecker } from './row.js';
  * The rows of a file of JSON, read a piece at a time: an array where it begins with one, else a row a line. A byte order
  * mark, CRLF and blank lines are let be.
  */
-export function jsonRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row, void, void> {
+export function jsonRows<C extends Content>(
+  path: string,
+  forms: Forms<C>,
+  onBytes?: OnBytes,
+): AsyncGenerator<Row<C>, void, void> {
   return streamFile(path, async function* (file, size) {
     const chunks = () => chunksOf(file, path, (done) => onBytes?.(done, size));
     const isArray = await startsArray(file, path, size);
-    const rows = new RowChecker(path, isArray ? 'row' : 'line');
+    const rows = new RowChecker(forms, path, isArray ? 'row' : 'line');
     for await (const found of isArray ? itemsOf(chunks(), path) : linesOf(chunks(), path)) {
       for (const { at, bytes } of found) {
         const text = decodeUtf8(rows.place(at), bytes).trim();

@@ -13,6 +13,7 @@ import { compressors } from 'hyparquet-compressors';
 import { messageOf, UserError } from '../../base/errors.js';
 import { readFully, streamFile } from '../../formats/io/node.js';
 import type { OnBytes } from './chunks.js';
+import type { Content, Forms } from './form.js';
 import { type Row, RowChecker } from './row.js';
 import { columnsOfRows, rowOfRecord } from './table.js';
 
@@ -33,10 +34,14 @@ const parsers = {
 type Slice = (start: number, end: number) => Promise<Uint8Array<ArrayBuffer>>;
 
 /** The rows of a Parquet file. Errors name the row, from 1. Their share stands for the bytes. */
-export function parquetRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row, void, void> {
+export function parquetRows<C extends Content>(
+  path: string,
+  forms: Forms<C>,
+  onBytes?: OnBytes,
+): AsyncGenerator<Row<C>, void, void> {
   return streamFile(path, async function* (handle, size) {
     const slice = slicerOf(handle, path, size);
-    const checker = new RowChecker(path, 'row');
+    const checker = new RowChecker(forms, path, 'row');
     await refuseOther(handle, path, size);
     const { metadata, tree } = await reading(path, '', () => readFooter(slice, size));
     const names = tree.children.map((child) => child.element.name as unknown);
@@ -44,7 +49,7 @@ export function parquetRows(path: string, onBytes?: OnBytes): AsyncGenerator<Row
     if (!names.every((name) => typeof name === 'string')) {
       throw new UserError(`${path} is broken: a column of it has no name`);
     }
-    const columns = columnsOfRows(names, path);
+    const columns = columnsOfRows(forms, names, path);
     const all = metadata.row_groups.reduce((sum, group) => sum + Number(group.num_rows), 0);
     let done = 0;
     for (const group of metadata.row_groups) {

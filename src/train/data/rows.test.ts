@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
 import { renderChat } from '../../formats/chat.js';
+import { TEXT_FORMS } from './forms.js';
 import { readRows, rowsFrom } from './rows.js';
 
 let folder: string;
@@ -336,11 +337,11 @@ describe('rows as other tools write them', () => {
       { type: 'text', text: 'there.' },
     ];
     const messages = [{ role: 'user', content }];
-    expect(rowsFrom([{ messages }])).toMatchObject([
+    expect(rowsFrom([{ messages }], TEXT_FORMS)).toMatchObject([
       { messages: [{ role: 'user', content: 'Hello there.' }] },
     ]);
     const image = { role: 'user', content: [{ type: 'image_url', image_url: 'x' }] };
-    expect(() => rowsFrom([{ messages: [image] }])).toThrow(
+    expect(() => rowsFrom([{ messages: [image] }], TEXT_FORMS)).toThrow(
       'key "messages.0.content": expected parts as {"type": "text", "text": "..."}, found one of type "image_url"',
     );
   });
@@ -348,9 +349,9 @@ describe('rows as other tools write them', () => {
 
 describe('rowsFrom', () => {
   it('checks what is in memory, and names the row', () => {
-    expect(rowsFrom([{ text: 'a' }])).toEqual([{ kind: 'text', line: 1, text: 'a' }]);
-    expect(() => rowsFrom([{ text: 'a' }, 7], 'rows')).toThrow('rows row 2: expected');
-    expect(() => rowsFrom([])).toThrow('the data has no rows');
+    expect(rowsFrom([{ text: 'a' }], TEXT_FORMS)).toEqual([{ kind: 'text', line: 1, text: 'a' }]);
+    expect(() => rowsFrom([{ text: 'a' }, 7], TEXT_FORMS, 'rows')).toThrow('rows row 2: expected');
+    expect(() => rowsFrom([], TEXT_FORMS)).toThrow('the data has no rows');
   });
 
   it('refuses what nests without end', () => {
@@ -360,7 +361,7 @@ describe('rowsFrom', () => {
     const circle: Record<string, unknown> = {};
     circle.circle = circle;
     for (const more of [{ more: deep }, { more: circle }, { content: [deep] }]) {
-      expect(() => rowsFrom([{ messages: [{ ...user, ...more }] }])).toThrow(
+      expect(() => rowsFrom([{ messages: [{ ...user, ...more }] }], TEXT_FORMS)).toThrow(
         'the data row 1 nests objects and arrays deeper than 200',
       );
     }

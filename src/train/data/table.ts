@@ -1,12 +1,12 @@
 /** Rows out of the columns of a table. */
 import { UserError } from '../../base/errors.js';
-import { FORMS, type Form, jsonText } from './forms.js';
-import { begunForm, describe, FORMS_TEXT, foundNames, type Row, type RowChecker } from './row.js';
+import { type Content, type Fields, type Forms, jsonText } from './form.js';
+import { begunForm, describe, formsText, foundNames, type Row, type RowChecker } from './row.js';
 
 /** The columns of a table that make rows, and the forms that rows of it may have. */
-export interface TableColumns {
+export interface TableColumns<C extends Content> {
   names: readonly string[];
-  forms: readonly Form[];
+  forms: Forms<C>;
 }
 
 /**
@@ -14,12 +14,17 @@ export interface TableColumns {
  * row has the form whose cells are all filled. Throws UserError that begins with `place` where no form's columns are all
  * there, or one is there twice.
  */
-export function columnsOfRows(names: readonly string[], place: string): TableColumns {
-  const forms = FORMS.filter(({ needs }) => needs.every((name) => names.includes(name)));
+export function columnsOfRows<C extends Content>(
+  all: Forms<C>,
+  names: readonly string[],
+  place: string,
+): TableColumns<C> {
+  const forms = all.filter(({ needs }) => needs.every((name) => names.includes(name)));
   if (forms.length === 0) {
-    const missing = begunForm(names)?.needs.find((name) => !names.includes(name));
-    const found = `found ${foundNames(names)}`;
-    if (missing === undefined) throw new UserError(`${place}: expected the columns ${FORMS_TEXT}, ${found}`);
+    const missing = begunForm(all, names)?.needs.find((name) => !names.includes(name));
+    const found = `found ${foundNames(all, names)}`;
+    if (missing === undefined)
+      throw new UserError(`${place}: expected the columns ${formsText(all)}, ${found}`);
     throw new UserError(`${place}: the column "${missing}" is missing, ${found}`);
   }
   const wanted = new Set(forms.flatMap(({ needs, may = [] }) => [...needs, ...may]));
@@ -33,17 +38,21 @@ export function columnsOfRows(names: readonly string[], place: string): TableCol
  * The row of one record of the columns that columnsOfRows chose. A cell that is null or undefined is not filled.
  * Throws UserError that names the row and the column.
  */
-export function rowOfRecord(
-  rows: RowChecker,
-  { forms }: TableColumns,
-  record: Readonly<Record<string, unknown>>,
+export function rowOfRecord<C extends Content>(
+  rows: RowChecker<C>,
+  { forms }: TableColumns<C>,
+  record: Fields,
   line: number,
-): Row {
+): Row<C> {
   const place = rows.place(line);
   const filled = Object.entries(record).filter(([, cell]) => (cell ?? null) !== null);
   const isFilled = (name: string) => filled.some(([column]) => column === name);
   if (!forms.some(({ needs }) => needs.every(isFilled))) {
-    const empty = begunForm(filled.map(([name]) => name)) ?? forms[0];
+    const empty =
+      begunForm(
+        forms,
+        filled.map(([name]) => name),
+      ) ?? forms[0];
     const column = empty.needs.find((name) => !isFilled(name));
     throw new UserError(`${place}: the column "${column}" is empty`);
   }

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
+import { TEXT_FORMS } from './forms.js';
 import { readRows, streamRows } from './rows.js';
 
 let folder: string;
@@ -134,7 +135,7 @@ describe('Parquet', () => {
     const path = fixture('pairs.none');
     const told: number[] = [];
     const onBytes = (done: number, total: number) => told.push(done / total);
-    for await (const _ of streamRows(path, onBytes));
+    for await (const _ of streamRows(path, TEXT_FORMS, onBytes));
     expect(told).toEqual([0.2, 0.4, 0.6, 0.8, 1]);
   });
 

@@ -1,12 +1,18 @@
 import { crossEntropy, gather, input } from '../../graph/ops/index.js';
 import { languageModel } from '../../models/architecture.js';
-import type { Example } from '../data/encode.js';
+import { TokenCache } from '../data/cache.js';
+import { type Example, encodeEach } from '../data/encode.js';
+import { type RowContent, TEXT_FORMS } from '../data/forms.js';
 import { nextToken } from '../data/nextToken.js';
 import type { Objective } from '../objective.js';
 
+/** Of a row that is learned from its first token on: this share of it, and no more tokens than that. */
+const OPENING = { share: 0.25, tokens: 16 };
+
 /** Next-token prediction: the cross-entropy of each supervised token, given all before it (LoRA, equation 2). */
-export const causalLm: Objective<Example> = {
+export const causalLm: Objective<Example, RowContent> = {
   name: 'causal-lm',
+  reading: { forms: TEXT_FORMS, encode: encodeEach, cache: (folder) => new TokenCache(folder) },
   batching: nextToken,
   loss({ network, sites, hidden }) {
     const model = languageModel(network, 'is not trained to predict the next token');
@@ -16,4 +22,10 @@ export const causalLm: Objective<Example> = {
     return { losses: crossEntropy(logits, input('targetIds', 'int32', ['targets'])), logits };
   },
   measure: () => ({ result: (loss) => ({ perplexity: Math.exp(loss) }) }),
+  // All that stands before what is learned.
+  beginning({ ids, supervised }) {
+    const learned = supervised.indexOf(1);
+    const opening = Math.min(OPENING.tokens, Math.max(1, Math.floor(ids.length * OPENING.share)));
+    return ids.subarray(0, learned > 1 ? learned : opening);
+  },
 };
