@@ -149,6 +149,7 @@ def train(
     optimizer: torch.optim.Optimizer | None = None,
     penalty: Callable[[], torch.Tensor] | None = None,
     after: Callable[[int], None] = lambda step: None,
+    loss_of: Callable[[torch.nn.Module, object], torch.Tensor] = supervised_loss,
 ) -> dict[str, list[float]]:
     """The recipe's steps on one batch; the loss, gradient norm (before clipping) and learning rate of every step.
 
@@ -167,7 +168,7 @@ def train(
     schedule = get_cosine_schedule_with_warmup(optimizer, recipe["warmup_steps"], recipe["steps"])
     log = {"losses": [], "grad_norms": [], "learning_rates": []} | ({"penalties": []} if penalty else {})
     for step in range(1, recipe["steps"] + 1):
-        loss = supervised_loss(model, batch)
+        loss = loss_of(model, batch)
         total = loss
         if penalty:
             added = penalty()

@@ -19,13 +19,15 @@ import { ggufFormOf } from '../models/gguf/write.js';
 import { parseModelConfig } from '../models/index.js';
 import { type Described, describe } from '../models/shape.js';
 import { type LocateOptions, locate } from './locate.js';
+import { baseForAdapter } from './task.js';
 
-/** Reads an adapter for a model; tells of what is left out of it. Throws UserError where it is broken or for another base. */
+/** Reads an adapter for a model, with the head that it needs; tells of what is left out of it. Throws UserError where it is broken or for another base. */
 export async function readAdapterFor(
   path: string,
-  model: BaseModel,
+  given: BaseModel,
   { onNotice }: Pick<LocateOptions, 'onNotice'> = {},
 ): Promise<Adapter> {
+  const model = await baseForAdapter(path, given);
   const own = await ownConfigOf(path);
   if (own) return loadOwnFolder(path, own, model);
   const adapter = await fromReadFiles(path, await filesFor(path, model), model, onNotice);

@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { storedDTypes } from '../base/tensor.js';
 import { ggufDTypes } from '../formats/gguf/types.js';
 import { checkJson } from '../formats/io/json.js';
+import { TASKS } from '../formats/task.js';
 import { devices } from '../graph/op.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
 import { combineSchema } from '../methods/combine.js';
@@ -78,6 +79,9 @@ const CALLS = {
       device: z.enum(devices).optional(),
       threads: z.int().min(1).max(MAX_THREADS).optional(),
       chatTemplate: text.optional(),
+      task: z
+        .strictObject({ kind: z.enum(TASKS), labels: z.array(text).optional(), labelsOf: call })
+        .optional(),
     }),
   },
   addMethod: {

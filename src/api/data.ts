@@ -8,7 +8,7 @@ import { exists, fileError, withFile } from '../formats/io/node.js';
 import { TOKENIZER_FILES, type TokenizerOf } from '../formats/tokenizer.js';
 import { type Encoding, type Examples, MemoryCache } from '../train/data/cache.js';
 import type { EncodeRowsOptions } from '../train/data/encode.js';
-import type { Content } from '../train/data/form.js';
+import type { Content, Forms } from '../train/data/form.js';
 import { checkedRows, type Row, streamRows } from '../train/data/rows.js';
 import { heldOutRows } from '../train/data/split.js';
 import type { Reading } from '../train/objective.js';
@@ -37,6 +37,17 @@ export async function loadExamples<E, C extends Content>(
   work: WorkOptions = {},
 ): Promise<Examples<E>> {
   return new DataSet(source, reading, tokenizer, options, work).load();
+}
+
+/** All checked rows of a source. Throws UserError naming the file and line. */
+export async function* rowsOfSource<C extends Content>(
+  source: DataSource,
+  forms: Forms<C>,
+): AsyncGenerator<Row<C>> {
+  const files = filesOf(source);
+  if (!files) yield* checkedRows(source as Exclude<DataSource, string>, forms);
+  else
+    for (const file of files) for await (const row of streamRows(file, forms)) yield { ...row, source: file };
 }
 
 /** Throws UserError where one of the files cannot be opened: told before a model is. */

@@ -1,9 +1,11 @@
 /** An adapter that was read, to be trained further: by which method, and with which of its options otherwise. */
+
 import { isDeepStrictEqual } from 'node:util';
 import { UserError } from '../base/errors.js';
 import { camelCase, kebabCase, snakeCase } from '../base/names.js';
 import type { Adapter } from '../methods/adapter.js';
 import { isCarried, resized } from '../methods/carried.js';
+import { trainablesOf } from '../methods/head.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import type { Method, Trainable } from '../methods/method.js';
 import type { BaseModel } from '../models/base.js';
@@ -61,7 +63,7 @@ export function trainedFurther(
     );
   }
   const carried = adapter.trainables.filter(isCarried);
-  const trainables = [...carried, ...method.select(config, resized(base, adapter.vocabSize))];
+  const trainables = [...carried, ...trainablesOf(method, config, resized(base, adapter.vocabSize))];
   const called = (by: Method<unknown>, as: unknown) => plain(by.invocation?.(as));
   const isCalledAlike = isDeepStrictEqual(called(method, config), called(adapter.method, own));
   if (!isCalledAlike || tensorsOf(trainables) !== tensorsOf(adapter.trainables)) {

@@ -11,6 +11,7 @@ import { kindName, kindOf, type PeftConfig, rankOf, scalingOf } from '../formats
 import { adapterSites, splitAdapterKey, splitModuleKey } from '../formats/peftNames.js';
 import { sitesOf } from '../methods/adapter.js';
 import { trainableCount } from '../methods/counts.js';
+import { trainablesOf } from '../methods/head.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import { ownConfigOf } from '../methods/ownFolders.js';
 import { openModel } from '../models/base.js';
@@ -124,7 +125,7 @@ function describeModel(
   for (const { type, length } of infos) dtypes[type] = (dtypes[type] ?? 0) + length;
   const method = methodNamed(name);
   const parsed = method.parse(`${name} configuration`, methodOptions);
-  const trainables = method.select(parsed, outline);
+  const trainables = trainablesOf(method, parsed, outline);
   const count = trainableCount(trainables);
   return {
     kind: 'model',

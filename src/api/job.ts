@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { camelCase } from '../base/names.js';
+import { TASKS } from '../formats/task.js';
 import { devices } from '../graph/op.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
@@ -22,6 +23,22 @@ export const chatTemplateOption = text
   .meta({ valueName: 'file' })
   .optional()
   .describe("chat template (Jinja) in place of the model's and of its adapters' own");
+
+/** What a model is to answer instead of the next token. */
+export const taskShape = {
+  task: z
+    .enum(TASKS)
+    .optional()
+    .describe(
+      'what is told of rows instead of the next token, by a head that trains along (default: what the model is for)',
+    ),
+  labels: z
+    .array(z.string().regex(/^[^,]+$/))
+    .optional()
+    .describe(
+      "a classifier's labels in the order of their numbers (default: the model's own, or those of the rows)",
+    ),
+};
 
 /** Options of every job that loads a model. */
 export const engineShape = {
@@ -88,6 +105,7 @@ const baseShape = {
     .describe(
       'an adapter to train further: a folder, a .gguf file or a hub id; it brings its method and options',
     ),
+  ...taskShape,
   chatTemplate: chatTemplateOption,
   ignoreMemory: z
     .boolean()
@@ -170,6 +188,9 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
     if (given[name] === undefined) throw new UserError(`the option "${name}" is missing`);
   }
   const { data, evalData, ...others } = baseSchema.parse(given);
+  if (others.labels && (others.task === undefined || others.task === 'regression')) {
+    throw new UserError('the option "labels" is for a classifier: --task sequence-classification');
+  }
   const base = {
     ...others,
     data: [data].flat(),

@@ -4,6 +4,7 @@ import type { WorkOptions } from '../base/work.js';
 import { readChatTemplate } from '../formats/chatTemplates.js';
 import { loadTokenizer } from '../formats/tokenizer.js';
 import { type Adapter, emptyState } from '../methods/adapter.js';
+import { trainablesOf } from '../methods/head.js';
 import { methodNamed } from '../methods/index.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { imaginedModel } from '../models/imagined.js';
@@ -40,7 +41,7 @@ export class MemoryForecasts {
     const adapter: Adapter = {
       method,
       config,
-      trainables: method.select(config, base),
+      trainables: trainablesOf(method, config, base),
       values: new Map(),
       state: emptyState(),
     };

@@ -3,11 +3,13 @@ import { UserError } from '../base/errors.js';
 import { readChatTemplate } from '../formats/chatTemplates.js';
 import { readGenerationConfig } from '../formats/generationConfig.js';
 import { loadTokenizer } from '../formats/tokenizer.js';
+import { forTask } from '../models/forTask.js';
 import { checkArguments } from './arguments.js';
 import { baseName } from './locate.js';
 import { Model } from './model.js';
 import type { LoadOptions } from './modelOptions.js';
 import { openBase, recipeOf, resolveBase } from './quantizedBase.js';
+import { taskFor } from './task.js';
 
 /**
  * Opens a model: a Hugging Face folder, a GGUF file (converted once into a cache), or a hub id as
@@ -19,7 +21,9 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   checkArguments('loadModel', [path, options]);
   const resolved = await resolveBase(path, options);
   const { folder, original } = resolved;
-  const base = await openBase(resolved, options);
+  const opened = await openBase(resolved, options);
+  const { task } = options;
+  const base = task ? forTask(opened, await taskFor(opened, task, task.labelsOf)) : opened;
   const own = await loadTokenizer(folder);
   const { chatTemplate } = options;
   const tokenizer =

@@ -4,25 +4,26 @@ import { UserError } from '../base/errors.js';
 import type { WorkOptions } from '../base/work.js';
 import { TemporaryFolder } from '../formats/io/write.js';
 import { type BaseAlternation, readRecipe, sameRecipe } from '../formats/quant/recipe.js';
+import { sameTask, type Task } from '../formats/task.js';
 import type { Tokenizer, TokenizerOf } from '../formats/tokenizer.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import type { SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, createAdapter } from '../methods/adapter.js';
-import type { CombineInput } from '../methods/combine.js';
-import { parameterCounts } from '../methods/counts.js';
 import { type MethodConfig, type MethodName, methodNamed } from '../methods/index.js';
 import type { MergeOptions } from '../methods/merge.js';
 import { type BaseModel, openModel } from '../models/base.js';
+import { forTask } from '../models/forTask.js';
 import type { Active } from '../serve/decode.js';
 import type { EncodeRowsOptions } from '../train/data/encode.js';
 import type { EvaPlan } from '../train/eva.js';
 import type { TrainEvent } from '../train/loop.js';
 import type { LrEvent, LrRangeInput } from '../train/lrFinder.js';
 import type { RankPlan } from '../train/ranks.js';
+import { AdaptedModel } from './adaptedModel.js';
 import { readAdapterFor } from './adapterFile.js';
 import { withTemplateOf } from './adapterTemplates.js';
 import { checkArguments } from './arguments.js';
-import { Calls, endingWith } from './calls.js';
+import { endingWith } from './calls.js';
 import type { DataSource } from './data.js';
 import type { EvaInput } from './eva.js';
 import { type FurtherTraining, trainedFurther } from './furtherTraining.js';
@@ -38,11 +39,12 @@ import { type LocateOptions, locate } from './locate.js';
 import { type SavedModel, type SaveMergedOptions, writeMerged } from './merged.js';
 import type { AdapterOptions, AddOptions, LoadOptions, ModelSource } from './modelOptions.js';
 import type { ModelTrainOptions } from './modelTrainOptions.js';
-import { DEFAULT_NAME, NamedAdapters } from './namedAdapters.js';
+import { NamedAdapters } from './namedAdapters.js';
 import { openBase, otherBase, quantizedFolder } from './quantizedBase.js';
 import type { RankInput } from './ranks.js';
 import type { SampleEvent } from './samples.js';
 import { writeAdapterOf } from './savedAdapter.js';
+import { taskOfAdapter } from './task.js';
 import {
   type Engine,
   type Evaluation,
@@ -54,58 +56,30 @@ import {
 } from './training.js';
 
 /** A pre-trained model, adapters on it by name, and what can be done with them. */
-export class Model {
+export class Model extends AdaptedModel {
   private readonly runtime = new NodeRuntime();
-  private readonly calls = new Calls();
   private readonly session: SessionOptions;
   private readonly givenTemplate: string | undefined;
   private readonly temporaries: TemporaryFolder[] = [];
   private readonly generator: Generator;
-  private adapters: NamedAdapters;
-  private merged = false;
 
   /** Use loadModel. */
   constructor(
-    private current: BaseModel,
+    base: BaseModel,
     private own: TokenizerOf,
     { device, threads, chatTemplate }: LoadOptions,
     private source: ModelSource,
     generation: GenerationConfig,
   ) {
+    super(base);
     this.session = { device, threads };
     this.givenTemplate = chatTemplate;
-    this.adapters = new NamedAdapters(current);
     this.generator = new Generator(this.runtime, this.session, generation);
-  }
-
-  /** The pre-trained model, on disk. */
-  get base(): BaseModel {
-    return this.current;
   }
 
   /** The model's tokenizer; that of the active adapter, where one or a chat template came with it. */
   get tokenizer(): Tokenizer {
     return this.tokenizerOf(this.adapter).tokenizer;
-  }
-
-  /** What the model computes with: the active adapter, the sum of several; undefined for the base alone. */
-  get adapter(): Adapter | undefined {
-    return this.adapters.current;
-  }
-
-  /** The names of all adapters, in their order. */
-  get adapterNames(): string[] {
-    return this.adapters.names;
-  }
-
-  /** The names of those that are active, unless they are disabled. */
-  get activeAdapters(): string[] {
-    return this.adapters.active;
-  }
-
-  /** Parameters of the whole model, and those that train. */
-  get parameters(): { total: number; trainable: number } {
-    return parameterCounts(this.base, this.adapter?.trainables);
   }
 
   /**
@@ -151,6 +125,7 @@ export class Model {
       checkArguments('loadAdapter', [path, given]);
       const { name, method, config, ...options } = given;
       const at = await locate(path, { kind: 'adapter', ...options });
+      await this.answer(await taskOfAdapter(at, this.base), path);
       const trained = await readRecipe(at);
       const { recipe } = this.source;
       if (trained?.loftq && trained.format === recipe?.format) {
@@ -173,68 +148,6 @@ export class Model {
     checkArguments('loadAdapters', [paths, options]);
     for (const path of paths) await this.loadAdapter(path, { ...options, name: path });
     if (paths.length > 0) this.setAdapter(paths);
-  }
-
-  /**
-   * A new adapter out of several, each with its weight (default: 1), as PEFT's add_weighted_adapter, and the active one.
-   * Throws UserError where one is more than LoRA, or where they do not fit each other.
-   */
-  addWeightedAdapter(
-    names: readonly string[],
-    given: AdapterOptions & { weights?: readonly number[] } & CombineInput = {},
-  ): Adapter {
-    this.calls.check();
-    checkArguments('addWeightedAdapter', [names, given]);
-    const { weights, name, ...options } = given;
-    return this.use(this.adapters.combine(names, weights, options), name);
-  }
-
-  /**
-   * Chooses the active adapter, or several whose changes add up (LoRA and its kin), and enables them. Throws UserError on
-   * an unknown name, listing those there are, and where adapters of these methods do not add up.
-   */
-  setAdapter(names: string | readonly string[]): void {
-    this.calls.check();
-    checkArguments('setAdapter', [names]);
-    this.adapters.activate(typeof names === 'string' ? [names] : names);
-    this.merged = false;
-  }
-
-  /** The base computes again exactly what it did before; the adapters stay. */
-  disableAdapters(): void {
-    this.calls.check();
-    this.adapters.setDisabled(true);
-    this.merged = false;
-  }
-
-  /** Undoes disableAdapters. */
-  enableAdapters(): void {
-    this.calls.check();
-    this.adapters.setDisabled(false);
-  }
-
-  /** Removes an adapter. Without another active one the base is left alone. Throws UserError on an unknown name. */
-  deleteAdapter(name: string): void {
-    this.calls.check();
-    checkArguments('deleteAdapter', [name]);
-    this.adapters.delete(name);
-    this.merged = false;
-  }
-
-  /**
-   * Merges what is active for generation: W₀ + (α/r)·BA is computed once, so a token costs what the base's costs. The
-   * base's weights themselves are not touched, and evaluation and training see the adapter apart.
-   */
-  merge(): void {
-    this.calls.check();
-    if (!this.adapter) throw new UserError('there is no active adapter to merge');
-    this.merged = true;
-  }
-
-  /** Undoes merge. */
-  unmerge(): void {
-    this.calls.check();
-    this.merged = false;
   }
 
   /** Writes an adapter, the active one if no name is given, as a PEFT folder. Throws UserError where the folder exists. */
@@ -382,6 +295,18 @@ export class Model {
     return true;
   }
 
+  /** Puts the head of an adapter's task on. Throws UserError where adapters are there already: they have the base as it is. */
+  private async answer(task: Task | undefined, adapter: string): Promise<void> {
+    const { task: own } = this.base.config;
+    if (!task || sameTask(task, own)) return;
+    if (this.adapterNames.length > 0) {
+      throw new UserError(
+        `${adapter} is for ${task.kind}, and the model's other adapters for ${own?.kind ?? 'the next token'}: load it into a model of its own`,
+      );
+    }
+    await this.replaceBase(forTask(this.base, task), this.source);
+  }
+
   private async replaceBase(base: BaseModel, source: ModelSource): Promise<void> {
     this.current = base;
     this.source = source;
@@ -394,12 +319,6 @@ export class Model {
     const made = await TemporaryFolder.make('model');
     this.temporaries.push(made);
     return made;
-  }
-
-  private use(adapter: Adapter, name = DEFAULT_NAME): Adapter {
-    this.adapters.add(name, adapter);
-    this.merged = false;
-    return adapter;
   }
 
   private tokenizerOf(adapter: Adapter | undefined): TokenizerOf {

@@ -3,8 +3,11 @@ import type { BaseRecipe } from '../formats/quant/recipe.js';
 import type { Device } from '../graph/op.js';
 import type { StartOptions } from '../methods/adapter.js';
 import type { BaseOptions } from './quantizedBase.js';
+import type { TaskInput } from './task.js';
 
 export interface LoadOptions extends BaseOptions {
+  /** What it is to answer instead of the next token; default: what its config.json says. A new head starts at random. */
+  task?: TaskInput & { labelsOf?: () => Promise<readonly string[]> };
   device?: Device;
   /** Threads of the CPU provider; default: one a physical core. */
   threads?: number;

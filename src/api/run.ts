@@ -12,6 +12,7 @@ import { type RunWarning, warningsOf } from './outcome.js';
 import { type RunFolder, type RunRecord, readMetrics, readUnfinishedRun } from './runFolder.js';
 import { runRecord } from './runRecord.js';
 import type { SampleEvent } from './samples.js';
+import { labelsOf } from './task.js';
 import { verdictOfAdapter } from './verdict.js';
 
 /** What a job in a run folder tells, beside what training tells. */
@@ -49,9 +50,28 @@ export async function openJob(
   job: Job,
   { onProgress, signal, ...options }: LocateOptions & WorkOptions = {},
 ): Promise<Model> {
-  const { quantize, device, threads, chatTemplate, method, methodOptions, train, adapter, further } = job;
+  const {
+    quantize,
+    device,
+    threads,
+    chatTemplate,
+    method,
+    methodOptions,
+    train,
+    adapter,
+    further,
+    task,
+    labels,
+  } = job;
   await refuseMissing([...job.data, ...(job.evalData ?? [])]);
-  const model = await loadModel(job.model, { quantize, device, threads, chatTemplate, ...options });
+  const model = await loadModel(job.model, {
+    quantize,
+    device,
+    threads,
+    chatTemplate,
+    ...(task && { task: { kind: task, labels, labelsOf: () => labelsOf(job.data) } }),
+    ...options,
+  });
   const start = { seed: train.seed, onProgress, signal };
   if (adapter !== undefined) await model.loadAdapter(adapter, { ...further, ...options });
   else if (!job.ranks && !job.eva) await model.addMethod(method, methodOptions, start);

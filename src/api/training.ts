@@ -76,6 +76,7 @@ export async function* trainOn(
       config: adapter.config,
       model: { type: base.config.modelType, parameters: parameterCount(base) },
       base: formatOf(base),
+      task: base.config.task,
       data: { rows: train.stats.rows, tokens: train.stats.tokens },
       chatTemplate: templateHash(tokenizer.tokenizer),
       ...limits,

@@ -259,7 +259,10 @@ describe('checkPeftConfig', () => {
       { peft_type: 'IA3' },
       /^c.json: key "peft_type": "IA3" is not read, expected LORA, ADALORA, VERA, MISS, HIRA, PREFIX_TUNING, /,
     ],
-    [{ task_type: 'SEQ_CLS' }, /^c.json: task_type "SEQ_CLS" needs a classifier on the model, /],
+    [
+      { task_type: 'QUESTION_ANS' },
+      /^c.json: task_type "QUESTION_ANS" is not supported, expected CAUSAL_LM, /,
+    ],
     [{ use_qalora: true }, /^c.json: use_qalora true is not implemented$/],
     [{ bias: 'some' }, /^c.json: key "bias": /],
     [{ modules_to_save: 'lm_head' }, /^c.json: key "modules_to_save": /],

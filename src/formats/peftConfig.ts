@@ -42,9 +42,6 @@ const typeSchema = z.object({
   }),
 });
 
-/** Tasks whose head is no language model's. */
-const CLASSIFIERS = ['SEQ_CLS', 'TOKEN_CLS', 'QUESTION_ANS'];
-
 /**
  * Checks a PEFT configuration. PEFT's defaults stand in for absent keys.
  * @throws UserError naming `place`, the key and its value for whatever changes what the adapter computes and
@@ -53,9 +50,9 @@ const CLASSIFIERS = ['SEQ_CLS', 'TOKEN_CLS', 'QUESTION_ANS'];
 export function checkPeftConfig(place: string, value: unknown): PeftConfig {
   const raw = checkJson(place, value, z.record(z.string(), z.unknown()));
   const { schema, neutral, idle, check } = KINDS[checkJson(place, raw, typeSchema).peft_type];
-  if (CLASSIFIERS.includes(String(raw.task_type))) {
+  if (raw.task_type === 'QUESTION_ANS') {
     throw new UserError(
-      `${place}: task_type ${JSON.stringify(raw.task_type)} needs a classifier on the model, and there are only language models (CAUSAL_LM) here`,
+      `${place}: task_type "QUESTION_ANS" is not supported, expected CAUSAL_LM, SEQ_CLS, TOKEN_CLS or FEATURE_EXTRACTION`,
     );
   }
   const config = checkJson(place, raw, schema) as PeftConfig;

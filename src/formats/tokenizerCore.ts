@@ -80,6 +80,12 @@ export interface Encoding {
   typeIds: number[];
 }
 
+/** A whole input that was given by its words. */
+export interface WordEncoding extends Encoding {
+  /** Where each word begins; undefined for one that is not there. */
+  starts: (number | undefined)[];
+}
+
 export interface DecodeOptions {
   /** Leave special tokens out of the text. Default false. */
   skipSpecialTokens?: boolean;
@@ -199,15 +205,36 @@ export class Tokenizer {
     return this.whole([a, b], options);
   }
 
+  /**
+   * A text that is split into words already, each encoded by itself, with all that the tokenizer puts around a text: as
+   * transformers does with `is_split_into_words` and `add_prefix_space`. `starts` has the place of each word's first token;
+   * undefined where it has none, or was cut off. Throws UserError as encodeWhole.
+   */
+  encodeWords(words: readonly string[], { maxLength = Infinity }: WholeOptions = {}): WordEncoding {
+    const room = this.room(1, maxLength);
+    const own: number[] = [];
+    const places = words.map((word) => {
+      const start = own.length;
+      own.push(...this.plain(this.pipeline.prepends ? word : ` ${word}`));
+      return own.length > start && start < room ? start : undefined;
+    });
+    const { ids, typeIds } = this.pipeline.process([own.slice(0, room)]);
+    const starts = places.map((start) => (start === undefined ? undefined : this.prefix.length + start));
+    return { ids: [...ids], typeIds: [...typeIds], starts };
+  }
+
+  /** How many tokens of texts fit beside those around them. */
+  private room(texts: 1 | 2, maxLength: number): number {
+    const around = this.pipeline.process(Array.from({ length: texts }, () => [])).ids.length;
+    if (maxLength > around) return maxLength - around;
+    throw new UserError(
+      `${this.place}: a maximum length of ${maxLength} leaves no room beside the ${around} tokens that stand around a ${texts > 1 ? 'pair' : 'text'}`,
+    );
+  }
+
   private whole(texts: readonly string[], { maxLength = Infinity }: WholeOptions): Encoding {
     const ids = texts.map((text) => this.plain(text));
-    const around = this.pipeline.process(texts.map(() => [])).ids.length;
-    const room = maxLength - around;
-    if (room < 1) {
-      throw new UserError(
-        `${this.place}: a maximum length of ${maxLength} leaves no room beside the ${around} tokens that stand around a ${texts.length > 1 ? 'pair' : 'text'}`,
-      );
-    }
+    const room = this.room(texts.length > 1 ? 2 : 1, maxLength);
     const lengths = shortened(
       ids.map((own) => own.length),
       room,

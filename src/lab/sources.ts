@@ -13,6 +13,7 @@ import type { WorkOptions } from '../base/work.js';
 import { exists } from '../formats/io/node.js';
 import { makeOnce, writeStreamAtomic } from '../formats/io/write.js';
 import { trainableCount } from '../methods/counts.js';
+import { trainablesOf } from '../methods/head.js';
 import { methodNamed } from '../methods/index.js';
 import type { ModelConfig } from '../models/model.js';
 import { describe, type Outline } from '../models/shape.js';
@@ -77,7 +78,7 @@ export class Sources {
 
   /** Parameters that a method would train on a model. Throws UserError where it fits nothing. */
   async trainableOf(model: string, method: string, config: unknown): Promise<number> {
-    return trainableCount(methodNamed(method).select(config, await this.shapeOf(model)));
+    return trainableCount(trainablesOf(methodNamed(method), config, await this.shapeOf(model)));
   }
 
   /** The most bytes that a job of training takes; undefined where that is not known before. */

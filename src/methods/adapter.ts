@@ -7,9 +7,12 @@ import type { TokenizerOf } from '../formats/tokenizer.js';
 import { input, scalar, where } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type BaseModel, frozenWeight } from '../models/base.js';
+import { freshStart } from '../models/fresh.js';
 import { type LinearShape, matrixName, type Site, type Sites } from '../models/model.js';
 import { BaseSites } from '../models/shape.js';
 import { resized } from './carried.js';
+import { type AdapterHead, headOf, trainablesOf } from './head.js';
+import { given } from './layerOptions.js';
 import type { Method, MethodState, SiteContext, Trainable } from './method.js';
 import { isShared, replacedEmbedding, replacedLogits, rowsOf, startOf } from './modelTensors.js';
 
@@ -24,6 +27,8 @@ export interface Adapter {
   state: MethodState;
   /** Tokens of its own embedding and head, where these are others than the base's; see carried.ts. */
   readonly vocabSize?: number;
+  /** Of a model for a task. */
+  readonly head?: AdapterHead;
   /** Its own, where one came with it. */
   readonly tokenizer?: TokenizerOf;
 }
@@ -39,13 +44,13 @@ export interface StartOptions extends WorkOptions {
  */
 export async function createAdapter(
   method: Method<unknown>,
-  given: unknown,
+  asked: unknown,
   model: BaseModel,
   seed = 0,
   { onProgress, signal, starts }: StartOptions = {},
 ): Promise<Adapter> {
-  const config = method.resolve ? method.resolve(given, model) : given;
-  const trainables = method.select(config, model);
+  const config = method.resolve ? method.resolve(asked, model) : asked;
+  const trainables = trainablesOf(method, config, model);
   // A start in weights that are none would be found only once the run's loss is.
   const readBase = async (name: string) => {
     const weights = await model.checkpoint.read(name);
@@ -58,8 +63,8 @@ export async function createAdapter(
   const total = left.size;
   for (const trainable of trainables) {
     const { name, shape, replaces } = trainable;
-    const given = starts?.get(name);
-    const init = given ? () => given.data : trainable.init;
+    const started = starts?.get(name);
+    const init = started ? () => started.data : trainable.init;
     const own = replaces?.tensor ?? name;
     const held = init ? undefined : model.quantized.get(own);
     if (held) {
@@ -67,9 +72,10 @@ export async function createAdapter(
         `method ${method.name} trains ${name} itself, which this base holds in ${held.format}; train an adapter such as lora, or leave --quantize out`,
       );
     }
-    const data = init
-      ? await init(new Rng(seed, `init ${name}`), readBase, model.original)
-      : startOf(trainable, await readBase(own));
+    const rng = new Rng(seed, `init ${name}`);
+    const start = async () =>
+      model.fresh.has(own) ? freshStart(own, shape, rng) : startOf(trainable, await readBase(own));
+    const data = init ? await init(rng, readBase, model.original) : await start();
     refuseNonFinite(`the start of method ${method.name}`, name, data);
     values.set(name, f32(data, shape));
     if (countDown(left, trainable.at?.site)) {
@@ -77,7 +83,7 @@ export async function createAdapter(
     }
     await turns.take();
   }
-  return { method, config, trainables, values, state: emptyState() };
+  return { method, config, trainables, values, state: emptyState(), ...given('head', headOf(model)) };
 }
 
 /**

@@ -13,13 +13,13 @@ import { moduleOf } from './modelTensors.js';
 
 type Tensors = ReadonlyMap<string, AdapterTensor>;
 /** What a model is by its shape. */
-export type Shapes = Pick<BaseModel, 'config' | 'sites' | 'parameters' | 'cache'>;
+export type Shapes = Pick<BaseModel, 'config' | 'sites' | 'parameters' | 'trained' | 'cache'>;
 
 /** A model as an adapter has it that was trained with another vocabulary: with other sizes of embedding and head. */
 export function resized<M extends Shapes>(model: M, vocabSize: number | undefined): M {
   if (vocabSize === undefined) return model;
   const config = { ...model.config, vocabSize };
-  return { ...model, ...describe(config) };
+  return { ...model, ...describe(config), trained: model.trained };
 }
 
 /**

@@ -4,6 +4,7 @@ import { copyTokenizer } from '../formats/companions.js';
 import { type AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
 import type { FoundStart, PeftConfig } from '../formats/peftConfig.js';
 import { adapterSites, isEmbeddingName, splitAdapterKey, splitModuleKey } from '../formats/peftNames.js';
+import { writeTask } from '../formats/taskFile.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, createAdapter, emptyState } from './adapter.js';
 import {
@@ -15,6 +16,7 @@ import {
   vocabularyOf,
   withoutBaseMatrices,
 } from './carried.js';
+import { headOf, trainablesOf, withHead, withoutOtherHeads } from './head.js';
 import { allMethods, methodNamed } from './index.js';
 import { given } from './layerOptions.js';
 import type { Method, Trainable } from './method.js';
@@ -28,6 +30,7 @@ export async function writeAdapterFolder(
   adapter: Adapter,
   baseName: string | null,
 ): Promise<void> {
+  if (adapter.head) await writeTask(folder, adapter.head.task);
   if (adapter.method.folder) return writeOwnFolder(folder, adapter, baseName);
   const { config, tensors } = toFiles(adapter);
   await writeAdapter(folder, { ...config, base_model_name_or_path: baseName }, tensors);
@@ -37,7 +40,7 @@ export async function writeAdapterFolder(
 }
 
 /** What the files of an adapter hold; shares its values. Throws UserError where the method has no adapter. */
-export function toFiles({ method, config, trainables, values, state }: Adapter): AdapterFiles {
+export function toFiles({ method, config, trainables, values, state, head }: Adapter): AdapterFiles {
   if (!method.toPeft) {
     throw new UserError(`method ${method.name} has no adapter to save: its result is a whole model`);
   }
@@ -46,7 +49,7 @@ export function toFiles({ method, config, trainables, values, state }: Adapter):
   const tensors = new Map(
     [...saved].map(([name, t]) => [keys.get(name) ?? name, { shape: t.dims, data: t.data }]),
   );
-  const peft = method.toPeft(config, { values, state });
+  const peft = withHead(method.toPeft(config, { values, state }), head);
   const pair = tiedCopyOf(peft, trainables);
   if (pair) tensors.set(`${HEAD}.base_weight`, tensors.get(pair)!);
   return { config: peft, tensors };
@@ -155,7 +158,7 @@ function madeFor(place: string, { folder }: Pick<BaseModel, 'folder'>): string {
 export function fromFiles(
   place: string,
   { config: peft, tensors }: AdapterFiles,
-  model: Pick<BaseModel, 'folder'> & Shapes,
+  model: Pick<BaseModel, 'folder' | 'network'> & Shapes,
 ): Adapter {
   const sites = adapterSites(tensors);
   const made = madeFor(place, model);
@@ -164,10 +167,13 @@ export function fromFiles(
       throw new UserError(`${made}: the model has no layer ${name}`);
     }
   }
-  const { method, config } = methodOf(peft, sites);
+  const { method, config } = methodOf(withoutOtherHeads(peft, model), sites);
   const vocabSize = vocabularyOf(made, tensors, model);
   const carried = carriedTensors(made, tensors, model);
-  const selected = method.select(config, resized(model, vocabSize));
+  // A plain adapter for a model that has its head already leaves that alone.
+  const hasHead = model.trained.some((name) => tensors.has(name));
+  const shapes = resized(model, vocabSize);
+  const selected = hasHead ? trainablesOf(method, config, shapes) : method.select(config, shapes);
   const trainables = [...carried.map(([trainable]) => trainable), ...selected];
   const matrices = new Map(carried.map(([{ name }, matrix]) => [name, matrix]));
   const values = new Map(
@@ -191,6 +197,7 @@ export function fromFiles(
     values,
     state: emptyState(),
     ...given('vocabSize', vocabSize),
+    ...given('head', hasHead ? headOf(model) : undefined),
   };
 }
 

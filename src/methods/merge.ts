@@ -17,6 +17,7 @@ import {
   type TensorInfo,
   weightDType,
 } from '../formats/safetensors.js';
+import { type Task, taskKeys } from '../formats/task.js';
 import { TOKENIZER_FILES, type Tokenizer } from '../formats/tokenizer.js';
 import { compile } from '../graph/emit.js';
 import { input } from '../graph/ops/index.js';
@@ -62,14 +63,15 @@ export function mergedTensors(
   const merged = adapter ? mergedWeights(model, adapter) : new Map<string, Change>();
   // A head that parts from its embedding is written under its own name.
   const parted = [...merged].filter(([name]) => !model.parameters.has(name));
-  const { checkpoint, quantized } = model;
+  const { checkpoint, quantized, fresh } = model;
   const names = new Map<string, string>([
-    ...[...checkpoint.tensors.keys(), ...quantized.keys()].map((name) => [name, name] as const),
+    ...[...checkpoint.tensors.keys(), ...quantized.keys(), ...fresh].map((name) => [name, name] as const),
     ...parted.map(([name, { from }]) => [name, from] as const),
   ]);
   const tensors = [...names].map(([name, from]): MergedTensor => {
     const change = merged.get(name);
-    const stored = checkpoint.tensors.get(from) ?? quantized.get(from)!;
+    const stored = checkpoint.tensors.get(from) ??
+      quantized.get(from) ?? { shape: model.parameters.get(from)! };
     const isTransposed = model.transposed.has(from);
     const shape = isTransposed && !quantized.has(from) ? [...stored.shape].reverse() : stored.shape;
     const values = async () => {
@@ -124,6 +126,7 @@ export async function writeMergedModel(
       const written = dtype ?? (model.quantized.size > 0 ? 'float32' : undefined);
       await copyModelFiles(model.folder, temporary, {
         dtype: written,
+        task: model.config.task,
         tied,
         vocabSize,
         tokenizer: adapter?.tokenizer?.folder,
@@ -167,8 +170,9 @@ async function copyModelFiles(
     dtype,
     tied,
     vocabSize,
+    task,
     tokenizer = from,
-  }: { dtype?: StoredDType; tied: boolean; vocabSize: number; tokenizer?: string },
+  }: { dtype?: StoredDType; tied: boolean; vocabSize: number; task?: Task; tokenizer?: string },
 ): Promise<void> {
   await copyCompanions(from, to, [...OWN, ...TOKENIZER_FILES]);
   await copyTokenizer(tokenizer, to);
@@ -176,6 +180,7 @@ async function copyModelFiles(
   const config = await readJson(place, z.record(z.string(), z.unknown()));
   if (config.tie_word_embeddings === true && !tied) config.tie_word_embeddings = false;
   config.vocab_size = vocabSize;
+  if (task) Object.assign(config, taskKeys(config, task));
   if (dtype) config['torch_dtype' in config ? 'torch_dtype' : 'dtype'] = dtype;
   await writeFileAtomic(join(to, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
 }

@@ -291,6 +291,7 @@ describe('adapters in folders of their own form', () => {
     const bare = {
       sites: model.sites.filter((s) => !/k_proj|down_proj|o_proj/.test(s.name)),
       parameters: new Map(),
+      trained: [],
       cache: { layers: 2, kvHeads: 2, headDim: 4 },
     };
     expect(() => methods.lin.select(methods.lin.parse('c', {}), bare)).toThrow(

@@ -5,7 +5,9 @@ import { f32 } from '../base/tensor.js';
 import { type OwnConfig, readOwnConfig, readOwnTensors, writeOwnAdapter } from '../formats/ownAdapter.js';
 import type { BaseModel } from '../models/base.js';
 import { type Adapter, emptyState } from './adapter.js';
+import { headOf, trainablesOf } from './head.js';
 import { allMethods } from './index.js';
+import { given } from './layerOptions.js';
 import type { Method } from './method.js';
 
 const folders = allMethods.filter((method) => method.folder);
@@ -38,7 +40,7 @@ export async function loadOwnFolder(folder: string, found: OwnConfig, model: Bas
   const place = join(folder, 'adapter_config.json');
   const config = method.parse(place, method.folder!.decode(place, rest));
   const tensors = await readOwnTensors(folder);
-  const trainables = method.select(config, model);
+  const trainables = trainablesOf(method, config, model);
   const values = new Map(
     trainables.map(({ name, shape }) => {
       const tensor = tensors.get(fileNameOf(method, name));
@@ -59,7 +61,7 @@ export async function loadOwnFolder(folder: string, found: OwnConfig, model: Bas
       `${folder} was made for another base than ${model.folder}: the model has no place for ${foreign}`,
     );
   }
-  return { method, config, trainables, values, state: emptyState() };
+  return { method, config, trainables, values, state: emptyState(), ...given('head', headOf(model)) };
 }
 
 function fileNameOf({ folder }: Method<unknown>, name: string): string {

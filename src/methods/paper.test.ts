@@ -25,7 +25,7 @@ function attention(layers: number, d: number): Outline {
       }),
     ),
   ).flat();
-  return { sites, parameters: new Map(), cache: { layers, kvHeads: 1, headDim: d } };
+  return { sites, parameters: new Map(), trained: [], cache: { layers, kvHeads: 1, headDim: d } };
 }
 
 const count = (layers: number, d: number, options: object) =>

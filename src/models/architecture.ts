@@ -1,6 +1,8 @@
 /** What every network answers, so that training, serving and methods know none by name. */
 import { UserError } from '../base/errors.js';
+import { outputsOf, type Task } from '../formats/task.js';
 import type { Tensor } from '../graph/tensor.js';
+import type { HeadKind, TaskHead } from './blocks/taskHead.js';
 import type { GgufForm } from './gguf/form.js';
 import type { ModelConfig, RopeConfig, Sites, Stream } from './model.js';
 
@@ -75,6 +77,10 @@ export interface Network {
   lmHead?(sites: Sites, hidden: Tensor): Tensor;
   /** What an encoder makes of the hidden states of first tokens, [n, hidden] to [n, hidden]; absent where it has none. */
   pooler?(sites: Sites, first: Tensor): Tensor;
+  /** The layers that transformers puts on it for a task with so many outputs. */
+  heads?(kind: HeadKind, outputs: number): TaskHead;
+  /** Those of the configuration's task, in place of the LM head. */
+  readonly head?: TaskHead;
 }
 
 /** A network that predicts the next token. */
@@ -89,8 +95,23 @@ export interface LanguageModel extends Network {
  */
 export function languageModel(network: Network, refusal: string): LanguageModel {
   const { lmHead, cache, config } = network;
+  if (config.task) throw new UserError(`the model is one for ${config.task.kind}: it ${refusal}`);
   if (!lmHead || !cache) throw new UserError(`${config.modelType} is an encoder: it ${refusal}`);
   return { ...network, lmHead, cache };
+}
+
+/** A network with the head of a task in place of its LM head. Throws UserError where it has none for that. */
+export function withTask({ lmHead: _, pooler: __, ...network }: Network, task: Task): Network {
+  const { config, names, heads } = network;
+  if (!heads) throw new UserError(`${config.modelType} has no head for ${task.kind} here`);
+  const { head: lmHead, ...others } = names;
+  const kind = task.kind === 'token-classification' ? 'token' : 'sequence';
+  const left = lmHead && new RegExp(`^${lmHead.replaceAll('.', '\\.')}\\.`);
+  return {
+    ...network,
+    names: { ...others, ...(left && { others: left }) },
+    head: heads(kind, outputsOf(task)),
+  };
 }
 
 /** One entry of the architecture table, by the `model_type` of config.json. */

@@ -7,6 +7,7 @@ import { readJson } from '../formats/io/node.js';
 import { weightDType } from '../formats/safetensors.js';
 import { cast, transpose, weight } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
+import { freshWeight } from './fresh.js';
 import { parseModelConfig } from './index.js';
 import { findQuantized, type QuantizedTensor, quantizedWeight, withQuantized } from './quantized.js';
 import { type Described, describe, transposedIn } from './shape.js';
@@ -36,6 +37,8 @@ export interface BaseModel extends Described {
   serving?: boolean;
   /** Its matrices that the files have as [in, out]; `checkpoint` reads them as [out, in]. */
   transposed: ReadonlySet<string>;
+  /** What of a task's head no file has: it starts at random, and trains whatever the method. */
+  fresh: ReadonlySet<string>;
   /** Folder that all weight files lie under, links followed; the engine maps them from there. */
   weightsFolder: string;
 }
@@ -80,7 +83,15 @@ export async function openModel(folder: string, { onNotice }: OpenOptions = {}):
   for (const told of [notice, unused]) if (told) onNotice?.(told);
   const files = [...new Set([...stored.tensors.values()].map((t) => t.file))];
   const weightsFolder = commonFolder(await Promise.all(files.map((f) => realpath(f))));
-  return { folder: stored.folder, checkpoint, quantized, weightsFolder, transposed, ...described };
+  return {
+    folder: stored.folder,
+    checkpoint,
+    quantized,
+    fresh: new Set(),
+    weightsFolder,
+    transposed,
+    ...described,
+  };
 }
 
 /**
@@ -93,6 +104,7 @@ export function frozenWeight(model: BaseModel, name: string, label = name): Tens
     const file = pathInside(model, quantized.info.file);
     return quantizedWeight(name, quantized, { file, fast: model.serving ?? false });
   }
+  if (model.fresh.has(name)) return freshWeight(name, model.parameters.get(name)!);
   const info = model.checkpoint.tensors.get(name)!;
   const stored = weightDType(info.dtype)!;
   const frozen = weight({

@@ -9,6 +9,7 @@ import { type Activation, activationOf } from './blocks/activation.js';
 import { attend, byHead } from './blocks/attention.js';
 import { layerNormed } from './blocks/norm.js';
 import { bertLayerNames, postNormLayer } from './blocks/postNorm.js';
+import { linearHead, type TaskHead } from './blocks/taskHead.js';
 import { headSize, layerCount, size } from './configKeys.js';
 import { refuseForeignWeights } from './foreignWeights.js';
 import type { ModelConfig, Role, Sites, Stream } from './model.js';
@@ -83,8 +84,16 @@ export const bert: Architecture<BertConfig> = {
   network: (c) => bertNetwork(c, 'bert.', /^cls\./),
 };
 
-/** A network of BERT's kind, whose checkpoints have `prefix` before its names and a head named as `others` says. */
-export function bertNetwork(c: BertConfig, prefix: string, others: RegExp): Network {
+/**
+ * A network of BERT's kind, whose checkpoints have `prefix` before its names and a head named as `others` says. Rows are
+ * told by the pooler and a layer behind it, unless it has another head for them.
+ */
+export function bertNetwork(
+  c: BertConfig,
+  prefix: string,
+  others: RegExp,
+  sequenceHead?: (shape: { in: number; out: number }) => TaskHead,
+): Network {
   const names = {
     prefix,
     layers: `${prefix}encoder.layer.`,
@@ -93,16 +102,20 @@ export function bertNetwork(c: BertConfig, prefix: string, others: RegExp): Netw
     others,
   };
   const { hiddenSize: d } = c;
+  const pooler = (sites: Sites, first: Tensor) =>
+    tanh(sites.linear(names.pooler, first, { in: d, out: d, bias: true, role: 'pooler' }));
   return {
     config: c,
     stream: { ...ENCODER_STREAM, windows: [null], types: c.types, firstPosition: c.firstPosition },
     cache: { layers: c.layers, kvHeads: c.heads, headDim: c.headDim },
     names,
     forward: (sites, stream, boundary) => forward(c, names, sites, stream, boundary),
-    ...(c.pooler && {
-      pooler: (sites: Sites, first: Tensor) =>
-        tanh(sites.linear(names.pooler, first, { in: d, out: d, bias: true, role: 'pooler' })),
-    }),
+    ...(c.pooler && { pooler }),
+    heads(kind, out) {
+      const shape = { in: d, out };
+      if (kind === 'token') return linearHead('classifier', shape, 'each');
+      return sequenceHead?.(shape) ?? linearHead('classifier', shape, 'first', pooler);
+    },
   };
 }
 

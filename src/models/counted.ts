@@ -101,7 +101,7 @@ function collector() {
     },
     collect(c: Sizes): CountedModel {
       const cache = { layers: c.layers, kvHeads: c.heads, headDim: c.hiddenSize / c.heads };
-      return { ...c, kvHeads: c.heads, headDim: cache.headDim, sites, parameters, cache };
+      return { ...c, kvHeads: c.heads, headDim: cache.headDim, sites, parameters, trained: [], cache };
     },
   };
 }

@@ -20,6 +20,7 @@ import { ACTIVATIONS, type Activation, activationOf } from './blocks/activation.
 import { attend, byHead } from './blocks/attention.js';
 import { layerNormed } from './blocks/norm.js';
 import { bertLayerNames, postNormLayer } from './blocks/postNorm.js';
+import { headLayer, linearHead } from './blocks/taskHead.js';
 import { headSize, layerCount, size } from './configKeys.js';
 import { refuseForeignWeights } from './foreignWeights.js';
 import type { ModelConfig, Sites, Stream } from './model.js';
@@ -28,6 +29,8 @@ import type { ModelConfig, Sites, Stream } from './model.js';
 export interface DebertaConfig extends ModelConfig {
   eps: number;
   activation: Activation;
+  /** Of the layer before a task's. */
+  poolerActivation: Activation;
   /** Rows of an embedding of positions that is added to the words'; 0: there is none. */
   positions: number;
   types: number;
@@ -52,6 +55,7 @@ const schema = z.looseObject({
   num_attention_heads: size.default(24),
   intermediate_size: size.default(6144),
   hidden_act: z.string().default('gelu'),
+  pooler_hidden_act: z.string().default('gelu'),
   max_position_embeddings: size.default(512),
   type_vocab_size: z.int().nonnegative().default(0),
   layer_norm_eps: z.number().nonnegative().default(1e-7),
@@ -100,6 +104,7 @@ export const deberta_v2: Architecture<DebertaConfig> = {
       tieWordEmbeddings: false,
       eps: c.layer_norm_eps,
       activation: activationOf(place, 'hidden_act', c.hidden_act),
+      poolerActivation: activationOf(place, 'pooler_hidden_act', c.pooler_hidden_act),
       positions: c.position_biased_input ? c.max_position_embeddings : 0,
       types: c.type_vocab_size,
       ...(c.relative_attention && { distances: distancesOf(c) }),
@@ -147,6 +152,13 @@ function network(c: DebertaConfig): Network {
     cache: null,
     names: NAMES,
     forward: (sites, stream, boundary) => forward(c, sites, stream, boundary),
+    heads(kind, out) {
+      const shape = { in: c.hiddenSize, out };
+      if (kind === 'token') return linearHead('classifier', shape, 'each');
+      return linearHead('classifier', shape, 'first', (sites, first) =>
+        ACTIVATIONS[c.poolerActivation](headLayer(sites, 'pooler.dense', first, c.hiddenSize)),
+      );
+    },
   };
 }
 

@@ -5,6 +5,7 @@ import { DECODER_STREAM, type Network, type NetworkNames } from './architecture.
 import { attend, capped, rotated } from './blocks/attention.js';
 import { vocabularyLogits } from './blocks/head.js';
 import { gatedMlp } from './blocks/mlp.js';
+import { scoreHead } from './blocks/taskHead.js';
 import type { DecoderConfig, KeyValue, NormPlace, Sites, Stream } from './model.js';
 
 const NAMES = {
@@ -28,6 +29,7 @@ export function decoderNetwork(c: DecoderConfig): Network {
     names: NAMES,
     forward: (sites, stream, boundary) => forward(c, sites, stream, boundary),
     lmHead: (sites, hidden) => lmHead(c, sites, hidden),
+    heads: (kind, out) => scoreHead({ in: c.hiddenSize, out, bias: kind === 'token' }, kind),
   };
 }
 

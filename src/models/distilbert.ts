@@ -1,13 +1,14 @@
 import * as z from 'zod';
 import { mulDims } from '../base/dims.js';
 import { checkJson } from '../formats/io/json.js';
-import { add, reshape } from '../graph/ops/index.js';
+import { add, relu, reshape } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type Architecture, ENCODER_STREAM, type Network } from './architecture.js';
 import { type Activation, activationOf } from './blocks/activation.js';
 import { attend, byHead } from './blocks/attention.js';
 import { layerNormed } from './blocks/norm.js';
 import { postNormLayer } from './blocks/postNorm.js';
+import { headLayer, linearHead } from './blocks/taskHead.js';
 import { headSize, layerCount, size } from './configKeys.js';
 import { refuseForeignWeights } from './foreignWeights.js';
 import type { ModelConfig, Sites, Stream } from './model.js';
@@ -67,6 +68,13 @@ function network(c: DistilBertConfig): Network {
     cache: null,
     names: NAMES,
     forward: (sites, stream, boundary) => forward(c, sites, stream, boundary),
+    heads(kind, out) {
+      const shape = { in: c.hiddenSize, out };
+      if (kind === 'token') return linearHead('classifier', shape, 'each');
+      return linearHead('classifier', shape, 'first', (sites, first) =>
+        relu(headLayer(sites, 'pre_classifier', first, c.hiddenSize)),
+      );
+    },
   };
 }
 

@@ -9,6 +9,7 @@ import { ACTIVATIONS, type Activation, activationOf } from './blocks/activation.
 import { attend, rotated } from './blocks/attention.js';
 import { vocabularyLogits } from './blocks/head.js';
 import { layerNormed } from './blocks/norm.js';
+import { scoreHead } from './blocks/taskHead.js';
 import { headSize, layerCount, size } from './configKeys.js';
 import { refuseForeignWeights } from './foreignWeights.js';
 import { sizeKeys } from './gguf/form.js';
@@ -129,6 +130,7 @@ function network(c: GptNeoxConfig): Network {
     names: NAMES,
     forward: (sites, stream, boundary) => forward(c, sites, stream, boundary),
     lmHead: (sites, hidden) => vocabularyLogits(c, NAMES, sites, hidden),
+    heads: (kind, out) => scoreHead({ in: c.hiddenSize, out, bias: kind === 'token' }, kind, 'classifier'),
   };
 }
 

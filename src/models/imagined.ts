@@ -42,6 +42,7 @@ export function imaginedModel(config: ModelConfig, dtype: StoredDType, format?: 
     ...described,
     folder: '',
     quantized,
+    fresh: new Set(),
     transposed: transposedIn(sites),
     weightsFolder: '',
     checkpoint: { folder: '', tensors, read },

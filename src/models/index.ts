@@ -1,7 +1,8 @@
 import * as z from 'zod';
 import { nearest, UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
-import type { Architecture, Network } from './architecture.js';
+import { taskOfConfig } from '../formats/task.js';
+import { type Architecture, type Network, withTask } from './architecture.js';
 import { bert } from './bert.js';
 import { deberta_v2 } from './deberta-v2.js';
 import { distilbert } from './distilbert.js';
@@ -58,10 +59,13 @@ export function parseModelConfig(place: string, config: unknown): ModelConfig {
         (guess ? ` (did you mean "${guess}"?)` : ''),
     );
   }
-  return architecture.parse(place, config);
+  const parsed = architecture.parse(place, config);
+  const task = taskOfConfig(place, config);
+  return task ? { ...parsed, task } : parsed;
 }
 
 /** The network of a configuration that parseModelConfig gave. */
 export function networkOf(config: ModelConfig): Network {
-  return architectures[config.modelType].network(config);
+  const network = architectures[config.modelType].network(config);
+  return config.task ? withTask(network, config.task) : network;
 }

@@ -1,3 +1,4 @@
+import type { Task } from '../formats/task.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Activation } from './blocks/activation.js';
 
@@ -19,6 +20,7 @@ export const ROLES = [
   'types',
   'pooler',
   'head',
+  'task',
 ] as const;
 export type Role = (typeof ROLES)[number];
 
@@ -63,9 +65,9 @@ export function matrixName({ name, tiedTo }: Pick<Site, 'name' | 'tiedTo'>): str
   return `${tiedTo ?? name}.weight`;
 }
 
-/** Whether a site is a linear layer other than the head: what "all-linear" means, and what is quantized. */
+/** Whether a site is a linear layer other than those of a head: what "all-linear" means, and what is quantized. */
 export function isInnerLinear({ kind, role }: Pick<Site, 'kind'> & { role?: Role }): boolean {
-  return kind === 'linear' && role !== 'head';
+  return kind === 'linear' && role !== 'head' && role !== 'task';
 }
 
 export type LinearShape = Pick<Site, 'in' | 'out' | 'role' | 'layer' | 'layout'> & { bias?: boolean };
@@ -173,6 +175,8 @@ export interface ModelConfig {
   /** Longest sequence the model was made for. */
   maxPositions: number;
   tieWordEmbeddings: boolean;
+  /** What it answers instead of the next token. */
+  task?: Task;
   /** Whether an encoder has a pooler: the class may have one that a checkpoint leaves out. */
   pooler?: boolean;
 }

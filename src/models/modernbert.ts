@@ -8,6 +8,7 @@ import { type Architecture, ENCODER_STREAM, type Network } from './architecture.
 import { ACTIVATIONS, type Activation, activationOf } from './blocks/activation.js';
 import { attend, byHead, rotated } from './blocks/attention.js';
 import { layerNormed } from './blocks/norm.js';
+import { headLayer, linearHead } from './blocks/taskHead.js';
 import { headSize, layerCount, size } from './configKeys.js';
 import { refuseForeignWeights } from './foreignWeights.js';
 import type { ModelConfig, RopeConfig, Sites, Stream } from './model.js';
@@ -18,6 +19,8 @@ export interface ModernBertConfig extends ModelConfig {
   eps: number;
   activation: Activation;
   bias: { norm: boolean; attention: boolean; mlp: boolean };
+  /** The head of a task: what its rows are told by, and the layer before its last. */
+  classifier: { pooling: 'cls' | 'mean'; activation: Activation; bias: boolean };
   /** Of layers that see all, and of those that see a window. */
   ropes: readonly [RopeConfig, RopeConfig];
   /** Positions to either side that a window has, itself included. */
@@ -44,6 +47,9 @@ const schema = z.looseObject({
   norm_bias: toggle,
   attention_bias: toggle,
   mlp_bias: toggle,
+  classifier_pooling: z.enum(['cls', 'mean']).default('cls'),
+  classifier_activation: z.string().default('gelu'),
+  classifier_bias: toggle,
   local_attention: size.default(128),
   layer_types: z.array(z.enum([FULL, SLIDING])).nullish(),
   global_attn_every_n_layers: size.default(3),
@@ -84,6 +90,11 @@ export const modernbert: Architecture<ModernBertConfig> = {
       eps: c.norm_eps,
       activation: activationOf(place, 'hidden_activation', c.hidden_activation),
       bias: { norm: c.norm_bias, attention: c.attention_bias, mlp: c.mlp_bias },
+      classifier: {
+        pooling: c.classifier_pooling,
+        activation: activationOf(place, 'classifier_activation', c.classifier_activation),
+        bias: c.classifier_bias,
+      },
       ropes: [rope(FULL, c.global_rope_theta), rope(SLIDING, c.local_rope_theta)],
       window: Math.floor(c.local_attention / 2) + 1,
       sliding: Array.from({ length: layers }, (_, i) =>
@@ -109,6 +120,15 @@ function network(c: ModernBertConfig): Network {
     cache: null,
     names: NAMES,
     forward: (sites, stream, boundary) => forward(c, sites, stream, boundary),
+    heads(kind, out) {
+      const { activation, bias, pooling } = c.classifier;
+      const before = (sites: Sites, x: Tensor) => {
+        const turned = ACTIVATIONS[activation](headLayer(sites, 'head.dense', x, c.hiddenSize, bias));
+        return layerNormed(sites, 'head.norm', turned, c.hiddenSize, c.eps, { bias: c.bias.norm });
+      };
+      const reads = pooling === 'cls' ? 'first' : 'mean';
+      return linearHead('classifier', { in: c.hiddenSize, out }, kind === 'token' ? 'each' : reads, before);
+    },
   };
 }
 

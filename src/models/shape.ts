@@ -13,6 +13,8 @@ export interface Outline {
   sites: readonly Site[];
   /** Every tensor that the model uses, by checkpoint name, with its shape. */
   parameters: ReadonlyMap<string, readonly number[]>;
+  /** Those that train whatever the method, by checkpoint name: a task's head. */
+  trained: readonly string[];
   /** The keys and values of its layers, as a cache or a prefix holds them; null where the layers take none. */
   cache: CacheLayout | null;
 }
@@ -28,6 +30,8 @@ export interface Described extends Outline {
   network: Network;
   /** Its norms' gains and biases, by checkpoint name. */
   norms: ReadonlyMap<string, NormPlace>;
+  /** What a task's head has of them, by checkpoint name; none without a task. */
+  head: ReadonlySet<string>;
 }
 
 /** A model by its configuration alone, without a file: builds the graph and notes what it asks for. */
@@ -50,7 +54,12 @@ export function describe(config: ModelConfig): Described {
   const hidden = network.forward(recorder, trainingStream(network));
   network.lmHead?.(recorder, hidden);
   network.pooler?.(recorder, hidden);
-  return { config, network, sites, parameters, norms, cache: network.cache };
+  const body = new Set(parameters.keys());
+  network.head?.logits(recorder, hidden);
+  const head = new Set([...parameters.keys()].filter((name) => !body.has(name)));
+  const isOwn = (name: string) => name.startsWith(`${network.head!.module}.`);
+  const trained = [...head].filter(isOwn);
+  return { config, network, sites, parameters, norms, head, trained, cache: network.cache };
 }
 
 /** Numbers in all of a model's tensors. */

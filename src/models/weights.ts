@@ -85,7 +85,8 @@ export function settlePooler<C extends ModelConfig>(
   { names }: Pick<Network, 'names'>,
   { tensors }: Checkpoint,
 ): C {
-  if (config.pooler !== true || tensors.has(`${names.pooler}.weight`)) return config;
+  // A task's head needs its own, new or not.
+  if (config.pooler !== true || config.task || tensors.has(`${names.pooler}.weight`)) return config;
   return { ...config, pooler: false };
 }
 

@@ -91,7 +91,13 @@ function frozenCount(trainables: readonly Trainable[]): number {
 /** Every position is a target: the most that there can be. */
 function sizesOf({ rows, length }: MicroSize, virtual: number): Sizes {
   const seq = length + virtual;
-  return { batch: rows, seq, targets: rows * length, table: Math.max(64, 2 ** Math.ceil(Math.log2(seq))) };
+  return {
+    batch: rows,
+    seq,
+    targets: rows * length,
+    tokens: rows * length,
+    table: Math.max(64, 2 ** Math.ceil(Math.log2(seq))),
+  };
 }
 
 /** Of a graph: its arena, the weights that it reads, and its feeds but for those named `own`. */

@@ -30,11 +30,14 @@ export interface LossParts {
 export interface Metrics {
   /** e to the loss: of next tokens. */
   perplexity?: number;
+  /** The share of classes told right. */
+  accuracy?: number;
 }
 
 /** How each of them is told. */
 export const METRICS: Readonly<Record<keyof Metrics, { title: string; digits: number }>> = {
   perplexity: { title: 'perplexity', digits: 3 },
+  accuracy: { title: 'accuracy', digits: 4 },
 };
 
 /** Collects over the micro-batches of an evaluation. */

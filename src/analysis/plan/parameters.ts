@@ -2,6 +2,7 @@
 import { UserError } from '../../base/errors.js';
 import { snakeCase } from '../../base/names.js';
 import { leavesModel, savedCount, trainableCount } from '../../methods/counts.js';
+import { trainablesOf } from '../../methods/head.js';
 import { type MethodName, methodNamed, methods } from '../../methods/index.js';
 import type { Method, Trainable } from '../../methods/method.js';
 import { checkRank } from '../../models/rankLimit.js';
@@ -85,7 +86,7 @@ export function selectMethod(
     .map(([key, value]) => [snakeCase(key), value] as const)
     .filter(([key, value]) => value !== undefined && Object.hasOwn(method.options.shape, key));
   const config = method.parse(`${name} configuration`, Object.fromEntries(own));
-  const trainables = method.select(config, model);
+  const trainables = trainablesOf(method, config, model);
   // PEFT takes a larger rank; who plans with one has mistaken the model.
   const sites = new Map(model.sites.map((site) => [site.name, site]));
   for (const { at, shape } of trainables) {

@@ -20,8 +20,10 @@ export interface MicroBatch {
   lengths: Int32Array;
   /** Flat indices into `ids` of the positions whose hidden states the loss is made of. */
   targetRows: Int32Array;
-  /** What is to be told at each of them: the next token, a class. */
+  /** What is to be told: the next token at each of those positions, a class of each row. */
   targetIds: Int32Array;
+  /** [rows, length], which text of a pair each token is of; absent: all of the first. */
+  typeIds?: Int32Array;
   /** Packed rows only: [rows, length], the column in which the example that a position belongs to begins. */
   starts?: Int32Array;
   /** What else the objective's loss takes, by the names of its inputs. */
@@ -108,8 +110,8 @@ export function* batchesOf<E>(
     );
     yield {
       micro,
-      weight: micro.reduce((sum, part) => sum + (part.weight ?? part.targetRows.length), 0),
-      targets: micro.reduce((sum, part) => sum + part.targetRows.length, 0),
+      weight: micro.reduce((sum, part) => sum + (part.weight ?? part.targetIds.length), 0),
+      targets: micro.reduce((sum, part) => sum + part.targetIds.length, 0),
       tokens: micro.reduce((sum, part) => sum + realTokens(part), 0),
       exampleIndices,
     };

@@ -19,7 +19,9 @@ export interface Form<C extends Content = Content> {
   json?: readonly string[];
   /** Those that a table has as text or as lists. */
   lists?: readonly string[];
-  /** Whether this form of the row is only the text that the other form of it makes. */
+  /** Those that a table has as text or as numbers. */
+  numbers?: readonly string[];
+  /** Whether this form of the row is only a part of the other form of it, or the text that that makes. */
   renders?(other: Form, record: Fields): boolean;
   /** Checks a row. Throws UserError that begins with `place` and names the key. */
   read(place: string, record: Fields): C;

@@ -62,6 +62,12 @@ export function rowOfRecord<C extends Content>(
     if (isJson(column))
       return [column, typeof cell === 'string' ? jsonText(at, cell, column) : withoutNulls(cell)];
     if (typeof cell === 'string') return [column, cell];
+    if (
+      (typeof cell === 'number' || typeof cell === 'bigint') &&
+      forms.some(({ numbers }) => numbers?.includes(column))
+    ) {
+      return [column, Number(cell)];
+    }
     if (Array.isArray(cell) && forms.some(({ lists }) => lists?.includes(column))) {
       return [column, withoutNulls(cell)];
     }
