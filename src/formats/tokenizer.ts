@@ -14,11 +14,11 @@ import {
   tokenizerJsonSchema,
 } from './tokenizerCore.js';
 
+export { StreamDecoder, type StreamOptions } from './streamDecoder.js';
+
 export {
   type DecodeOptions,
   type EncodeOptions,
-  StreamDecoder,
-  type StreamOptions,
   Tokenizer,
 } from './tokenizerCore.js';
 

@@ -6,12 +6,8 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { renderChat } from '../../src/formats/chat.js';
 import { readGguf } from '../../src/formats/gguf/reader.js';
 import { tokenizerOf } from '../../src/formats/gguf/tokenizer.js';
-import {
-  StreamDecoder,
-  Tokenizer,
-  tokenizerConfigSchema,
-  tokenizerJsonSchema,
-} from '../../src/formats/tokenizerCore.js';
+import { StreamDecoder } from '../../src/formats/streamDecoder.js';
+import { Tokenizer, tokenizerConfigSchema, tokenizerJsonSchema } from '../../src/formats/tokenizerCore.js';
 import { encodeRows } from '../../src/train/data/encode.js';
 import { TEXT_FORMS } from '../../src/train/data/forms.js';
 import { rowsFrom } from '../../src/train/data/rows.js';

@@ -10,12 +10,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { messageOf } from '../../src/base/errors.js';
+import { StreamDecoder } from '../../src/formats/streamDecoder.js';
 import { AmbiguousTokens } from '../../src/formats/tokenizer/addedTokens.js';
 import { decoderSchema } from '../../src/formats/tokenizer/decoders.js';
 import { normalizerSchema } from '../../src/formats/tokenizer/normalizers.js';
 import { Pipeline, tokenizerJsonSchema } from '../../src/formats/tokenizer/pipeline.js';
 import { preTokenizerSchema } from '../../src/formats/tokenizer/preTokenizers.js';
-import { StreamDecoder, Tokenizer } from '../../src/formats/tokenizerCore.js';
+import { Tokenizer } from '../../src/formats/tokenizerCore.js';
 
 /** Results by text; null where the library ends with an error, 0 where the text stays as it was. */
 interface Case<T> {
