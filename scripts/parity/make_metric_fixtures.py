@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Makes test/golden/fixtures-metrics: metrics as scikit-learn, scipy and seqeval have them.
+"""Makes test/golden/fixtures-metrics: metrics as scikit-learn, scipy, seqeval, sacrebleu and rouge-score have them.
 
-    .venv/bin/python -m pip install --target FOLDER scikit-learn==1.9.1 scipy==1.17.1 seqeval==1.2.2
+    .venv/bin/python -m pip install --target FOLDER scikit-learn==1.9.1 scipy==1.17.1 \
+        seqeval==1.2.2 sacrebleu==2.6.0 rouge-score==0.1.2
     PYTHONPATH=FOLDER .venv/bin/python scripts/parity/make_metric_fixtures.py
 
 One file for each kind of metric, of cases and what the package makes of them; nan is null.
@@ -16,6 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU
+from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 from scipy import stats
 from seqeval.metrics import classification_report
 from seqeval.metrics import accuracy_score as token_accuracy
@@ -142,6 +146,83 @@ def entities(rng: np.random.Generator) -> dict:
     }
 
 
+PAIRS = [
+    ("The cat sat on the mat.", "The cat sat on the mat."),
+    ("the cat sat on the mat", "The cat sat on the mat."),
+    ("", "Nothing was said."),
+    ("Something was said.", ""),
+    ("", ""),
+    ("   \n", "blanks only"),
+    ("yes", "yes"),
+    ("yes.", "yes"),
+    ("It cost $1,234.56, not 1.234,56 €.", "It cost $1,234.56, not 1.234,56€."),
+    ("Version 2.0.1-beta, 10-12 May; 3-4.", "Version 2.0.1 - beta, 10 - 12 May; 3-4."),
+    ("a 'quoted' \"word\" &amp; &quot;more&quot; &lt;b&gt; &amp;lt;", "a 'quoted' \"word\" & \"more\" <b> <"),
+    ("a line\nand ano-\nther one\r\nand a last-\n", "a line and another one and a last"),
+    ("<skipped>this<skipped> is", "this is"),
+    ("Straße, naïve café — “quotes” … 東京は晴れ。", "Strasse, naive cafe - \"quotes\" ... 東京は雨。"),
+    ("\u0130stanbul \u212aelvin \u00c0 la carte", "Istanbul Kelvin a la carte"),
+    ("emoji 👍🏽, 👍. 👍,👍", "emoji 👍🏽 , 👍 . 👍 , 👍"),
+    ("no\u00a0break \u2003wide\u3000 \u200bzero\ufeffwidth\u0085next\u001cfile", "no break wide zero width next file"),
+    ("the the the the the the the", "The cat is on the mat the"),
+    ("John likes Mary and Mary likes John", "Mary likes John and John likes Mary"),
+    ("...,,,---!!!???", "... , , , --- !!! ???"),
+    ("{a}[b](c)<d>|e~f`g^h_i=j+k*l&m%n#o@p\\q/r:s;t", "{ a } [ b ] ( c ) < d > | e"),
+    ("1 ٢ ३ ４ 5.٢ ٢.5 ४,४", "1 2 3 4 5.2 2.5 4,4"),
+    ("$& $1 $$ $`", "$& $1 $$ $`"),
+    ("__proto__ constructor toString", "__proto__ constructor toString"),
+    ("Rain is on its way to Sydney this Sunday.", " Rain is on its way to Sydney this Sunday. Take an umbrella."),
+    ("hypothesis much longer than its reference is here for the penalty that is none", "hypothesis"),
+]
+
+
+def texts(rng: np.random.Generator) -> dict:
+    scorer = RougeScorer(["rougeL"], use_stemmer=False)
+    tokenize = Tokenizer13a()
+    pieces = list("aB1 2.,-;'\"&\n é東👍\u00a0\u0085\u2028<>/") + ["the ", "cat ", "&quot;", "-\n", "3.5", " ."]
+
+    def random_text(length: int) -> str:
+        return "".join(rng.choice(pieces, size=length))
+
+    def noisy(text: str) -> str:
+        return "".join(c if rng.random() < 0.8 else random_text(1) for c in text)
+
+    odd = [random_text(int(n)) for n in rng.integers(0, 30, size=40)]
+    pairs = [*PAIRS, *((noisy(text), text) for text in odd)]
+
+    def corpus(name: str, pairs: list[tuple[str, str]]) -> dict:
+        metric = BLEU()
+        score = metric.corpus_score([p for p, _ in pairs], [[r for _, r in pairs]])
+        rouge = [scorer.score(r, p)["rougeL"].fmeasure for p, r in pairs]
+        return {
+            "name": name,
+            "predicted": [p for p, _ in pairs],
+            "truth": [r for _, r in pairs],
+            "expected": {
+                "bleu": {
+                    "score": score.score,
+                    "precisions": score.precisions,
+                    "brevityPenalty": score.bp,
+                    "predictionLength": score.sys_len,
+                    "referenceLength": score.ref_len,
+                    "signature": str(metric.get_signature()),
+                },
+                "rougeL": sum(rouge) / len(rouge),
+            },
+        }
+
+    return {
+        "tokens": [[text, tokenize(text.rstrip()).split()] for text in sorted({t for pair in pairs for t in pair})],
+        "cases": [
+            *(corpus(f"{p!r} for {r!r}", [(p, r)]) for p, r in PAIRS),
+            corpus("all of them", PAIRS),
+            corpus("at random", pairs[len(PAIRS) :]),
+            corpus("short answers", [("yes", "yes"), ("no", "yes"), ("maybe so", "maybe not")]),
+            corpus("nothing said", [("", "one"), ("", "two")]),
+        ],
+    }
+
+
 def write(name: str, packages: list[str], cases: dict) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     facts = {"versions": {package: version(package) for package in packages}, **cases}
@@ -154,3 +235,4 @@ if __name__ == "__main__":
     write("classification", ["scikit-learn"], classification(rng))
     write("correlation", ["scipy"], correlation(rng))
     write("entities", ["seqeval"], entities(rng))
+    write("texts", ["sacrebleu", "rouge-score"], texts(rng))

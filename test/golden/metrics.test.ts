@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { type Bleu, tokens13a } from '../../src/train/metrics/bleu.js';
 import {
   accuracy,
   binaryF1,
@@ -11,9 +12,10 @@ import {
 } from '../../src/train/metrics/classification.js';
 import { pearson, spearman } from '../../src/train/metrics/correlation.js';
 import { areEntityLabels, entityScores } from '../../src/train/metrics/entities.js';
+import { isExact, textScores } from '../../src/train/metrics/text.js';
 import { golden } from './reference.js';
 
-// What scikit-learn, scipy and seqeval make of the same rows (scripts/parity/make_metric_fixtures.py).
+// What scikit-learn, scipy, seqeval, sacrebleu and rouge-score make of the same rows (scripts/parity/make_metric_fixtures.py).
 
 function casesOf<Row, Expected>(file: string) {
   const text = readFileSync(golden(`fixtures-metrics/${file}.json`), 'utf8');
@@ -86,6 +88,42 @@ describe('entities, as seqeval has them', () => {
     const numbers = (rows: string[][]) => rows.flat().map((label) => labels.indexOf(label));
     const tokens = confusionMatrix(numbers(truth), numbers(predicted), labels.length);
     expect(accuracy(tokens)).toBeCloseTo(expected.accuracy, 12);
+  });
+});
+
+describe('texts, as sacrebleu and rouge-score have them', () => {
+  interface Expected {
+    bleu: Bleu;
+    rougeL: number;
+  }
+  it.each(casesOf<string, Expected>('texts'))('$name', ({ truth, predicted, expected }) => {
+    const { bleu, rougeL, exactMatch } = textScores(predicted, truth);
+    const { precisions, score, brevityPenalty, ...counted } = bleu;
+    const { precisions: theirs, score: total, brevityPenalty: penalty, ...reference } = expected.bleu;
+    expect(counted).toEqual(reference);
+    expect(precisions).toHaveLength(4);
+    precisions.forEach((precision, order) => expect(precision).toBeCloseTo(theirs[order], 10));
+    expect(brevityPenalty).toBeCloseTo(penalty, 12);
+    expect(score).toBeCloseTo(total, 10);
+    expect(rougeL).toBeCloseTo(expected.rougeL, 12);
+    const same = predicted.filter((text, i) => text.trim() === truth[i].trim()).length;
+    expect(exactMatch).toBeCloseTo(same / truth.length, 12);
+  });
+
+  it('tokens of 13a', () => {
+    const { tokens } = JSON.parse(readFileSync(golden('fixtures-metrics/texts.json'), 'utf8')) as {
+      tokens: [string, string[]][];
+    };
+    expect(tokens.length).toBeGreaterThan(80);
+    for (const [text, expected] of tokens) expect(tokens13a(text), JSON.stringify(text)).toEqual(expected);
+  });
+
+  it('an exact match does not look at blanks at the ends, and at all else', () => {
+    expect(isExact(' yes\n', 'yes')).toBe(true);
+    expect(isExact('Yes', 'yes')).toBe(false);
+    expect(isExact('a  b', 'a b')).toBe(false);
+    expect(() => textScores([], [])).toThrow('no texts to score');
+    expect(() => textScores(['a'], [])).toThrow('1 predictions, but 0 references');
   });
 });
 
