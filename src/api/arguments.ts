@@ -8,6 +8,7 @@ import { devices } from '../graph/op.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
 import { combineSchema } from '../methods/combine.js';
 import { toLoraShape } from '../methods/toLora.js';
+import { answeringShape } from './generations.js';
 import { mergedFormats } from './merged.js';
 import { quantizeOption } from './quantizedBase.js';
 import { conversionTargets } from './replace.js';
@@ -129,6 +130,7 @@ const CALLS = {
       maxLength: z.int().positive().optional(),
       lossOn: z.enum(['completion', 'all']).optional(),
       addEos: flag,
+      generate: z.strictObject(answeringShape).optional(),
       ...work,
     }),
   },

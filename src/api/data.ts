@@ -226,8 +226,8 @@ async function addFile(hash: Hash, path: string, signal?: AbortSignal): Promise<
   }
 }
 
-/** A generator gives its rows but once. */
-async function rereadable(source: DataSource): Promise<DataSource> {
+/** A source that can be read again: a generator gives its rows but once. */
+export async function rereadable(source: DataSource): Promise<DataSource> {
   if (typeof source === 'string' || Array.isArray(source)) return source;
   const rows: unknown[] = [];
   for await (const row of source) rows.push(row);

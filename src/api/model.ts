@@ -14,7 +14,6 @@ import type { MergeOptions } from '../methods/merge.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { forTask } from '../models/forTask.js';
 import type { Active } from '../serve/decode.js';
-import type { EncodeRowsOptions } from '../train/data/encode.js';
 import type { EvaPlan } from '../train/eva.js';
 import type { TrainEvent } from '../train/loop.js';
 import type { LrEvent, LrRangeInput } from '../train/lrFinder.js';
@@ -47,6 +46,7 @@ import { writeAdapterOf } from './savedAdapter.js';
 import { taskOfAdapter } from './task.js';
 import {
   type Engine,
+  type EvaluateOptions,
   type Evaluation,
   evaluateOn,
   findLearningRateOn,
@@ -243,8 +243,11 @@ export class Model extends AdaptedModel {
     return this.calls.run(() => planEvaOn(this.engine(), name, config, options));
   }
 
-  /** Mean loss and perplexity over the supervised tokens of a data set, and how much of it was cut or left out. */
-  evaluate(data: DataSource, options: Partial<EncodeRowsOptions> & WorkOptions = {}): Promise<Evaluation> {
+  /**
+   * Mean loss and perplexity over the supervised tokens of a data set, and how much of it was cut or left out. With `generate`
+   * the model also answers the rows, and its answers are compared with theirs: exact match, BLEU, ROUGE-L.
+   */
+  evaluate(data: DataSource, options: EvaluateOptions = {}): Promise<Evaluation> {
     return this.calls.run(() => evaluateOn(this.engine(this.adapter), this.snapshot(), data, options));
   }
 

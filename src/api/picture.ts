@@ -1,12 +1,12 @@
 /** Pictures as files. */
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../base/errors.js';
 import type { Theme } from '../draw/index.js';
-import { exists } from '../formats/io/node.js';
-import { prepareOutput, writeFileAtomic } from '../formats/io/write.js';
+import { writeFileAtomic } from '../formats/io/write.js';
+import { claimFile } from './replace.js';
 
 /** Draws a picture in a theme: `(theme) => lineChart(chart, theme)`. */
 export type Picture = (theme: Theme) => string;
@@ -26,15 +26,9 @@ const SCALE = 2;
  * Throws UserError where no picture may be written to `path`, so that a long job can refuse before its work: its name ends
  * neither in .svg nor in .png, something is there that may not be replaced, or it cannot be written.
  */
-export async function claimPicture(path: string, { overwrite = false }: PictureOptions = {}): Promise<void> {
+export async function claimPicture(path: string, { overwrite }: PictureOptions = {}): Promise<void> {
   kindOf(path);
-  await prepareOutput(path);
-  if (!(await exists(path))) return;
-  if ((await stat(path)).isDirectory()) throw new UserError(`${path} is a folder, not a file`);
-  if (!overwrite)
-    throw new UserError(
-      `${path} exists already; choose another file, or replace it by the option "overwrite"`,
-    );
+  await claimFile(path, { overwrite });
 }
 
 /** Writes a picture as SVG or PNG, as the name of the file ends. Throws UserError as {@link claimPicture} does. */

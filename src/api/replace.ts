@@ -83,6 +83,24 @@ async function beginsAsGguf(path: string): Promise<boolean> {
   }
 }
 
+/**
+ * As claimOutput, for a file of any content: one that is there may be replaced when asked. Throws UserError where that may not
+ * be, where it is a folder or an input, and where it cannot be written.
+ */
+export async function claimFile(
+  path: string,
+  { overwrite = false, inputs = [] }: ClaimOutputOptions = {},
+): Promise<void> {
+  await prepareOutput(path);
+  if (!(await exists(path))) return;
+  if ((await stat(path)).isDirectory()) throw new UserError(`${path} is a folder, not a file`);
+  for (const input of inputs) await refuseInput(path, input);
+  if (!overwrite)
+    throw new UserError(
+      `${path} exists already; choose another file, or replace it by the option "overwrite"`,
+    );
+}
+
 /** Throws UserError where `output` is what the job reads from, or holds it. */
 export async function refuseInput(output: string, input: string): Promise<void> {
   const why = await whyInput(output, input);

@@ -27,8 +27,9 @@ import type { TrainOptions } from '../train/options.js';
 import { planRanks, type RankPlan } from '../train/ranks.js';
 import { checkArguments } from './arguments.js';
 import { endingWith } from './calls.js';
-import { type DataSource, loadExamples, loadTrainingExamples } from './data.js';
+import { type DataSource, type Examples, loadExamples, loadTrainingExamples, rereadable } from './data.js';
 import { type EvaInput, parseEvaOptions } from './eva.js';
+import { type AnsweringInput, answersTo, type Generations, loadAsked } from './generations.js';
 import type { Generator, Prompt } from './generator.js';
 import { longestOf, refuseBeyondMemory } from './memoryCheck.js';
 import { type ModelTrainOptions, type ModelTrainParts, parseModelTrainOptions } from './modelTrainOptions.js';
@@ -46,10 +47,18 @@ export interface Engine {
   closed: AbortSignal;
 }
 
+/** How to evaluate: how rows are encoded, and with `generate` also how they are answered. */
+export interface EvaluateOptions extends Partial<EncodeRowsOptions>, WorkOptions {
+  generate?: AnsweringInput;
+}
+
 /** Loss in nats a supervised token, and what else the objective measures. */
 export interface Evaluation
   extends Evaluated,
-    Pick<EncodeStats, 'rows' | 'truncated' | 'dropped' | 'unanswered'> {}
+    Pick<EncodeStats, 'rows' | 'truncated' | 'dropped' | 'unanswered'> {
+  /** With `generate`: the model's answers beside those of the rows. */
+  generations?: Generations;
+}
 
 const DEFAULT_MAX_LENGTH = 1024;
 const EVAL_MICRO_BATCH_TOKENS = 1024;
@@ -213,34 +222,43 @@ async function onExamples<T>(
 export async function evaluateOn(
   engine: Engine,
   snapshot: Promise<Active>,
-  data: DataSource,
-  options: Partial<EncodeRowsOptions> & WorkOptions,
+  given: DataSource,
+  options: EvaluateOptions,
 ): Promise<Evaluation> {
-  checkArguments('evaluate', [data, options]);
-  const { maxLength, lossOn = 'completion', addEos = false, ...work } = options;
-  const { runtime, session } = engine;
-  const { base, adapter } = await snapshot;
+  checkArguments('evaluate', [given, options]);
+  const { maxLength, lossOn = 'completion', addEos = false, generate, ...ownWork } = options;
+  const { runtime, session, tokenizer } = engine;
+  const active = await snapshot;
+  const { base, adapter } = active;
   const objective = objectiveOf(base);
+  const work = endingWith(engine.closed, ownWork);
   work.signal?.throwIfAborted();
+  // Both are read first, so that what is wrong with a row is told before anything is computed.
+  const data = generate ? await rereadable(given) : given;
+  const asked =
+    generate && (await loadAsked(data, tokenizer, objective, roomOf(base, adapter), generate, work));
   const limits = { maxLength: exampleLimit(base, adapter, maxLength), lossOn, addEos };
-  const { examples, stats, close } = await loadExamples(
-    data,
-    objective.reading,
-    engine.tokenizer,
-    limits,
-    endingWith(engine.closed, work),
-  );
+  const loaded = await loadExamples(data, objective.reading, tokenizer, limits, work);
+  const measured = measureOn({ runtime, session }, active, objective, loaded, work.signal);
+  const evaluation = await measured.finally(() => loaded.close());
+  if (!asked) return evaluation;
+  return { ...evaluation, generations: await answersTo(asked, engine, active, generate, work) };
+}
+
+async function measureOn<E>(
+  { runtime, session }: Pick<Engine, 'runtime' | 'session'>,
+  { base, adapter }: Active,
+  objective: Objective<E>,
+  { examples, stats }: Pick<Examples<E>, 'examples' | 'stats'>,
+  signal: AbortSignal | undefined,
+): Promise<Evaluation> {
+  const evaluator = await Evaluator.create(runtime, base, adapter, objective, session);
   try {
-    const evaluator = await Evaluator.create(runtime, base, adapter, objective, session);
-    try {
-      const found = await evaluator.run(examples, EVAL_MICRO_BATCH_TOKENS, work.signal);
-      const { rows, truncated, dropped, unanswered } = stats;
-      return { ...found, rows, truncated, dropped, unanswered };
-    } finally {
-      await evaluator.close();
-    }
+    const found = await evaluator.run(examples, EVAL_MICRO_BATCH_TOKENS, signal);
+    const { rows, truncated, dropped, unanswered } = stats;
+    return { ...found, rows, truncated, dropped, unanswered };
   } finally {
-    await close();
+    await evaluator.close();
   }
 }
 
@@ -294,14 +312,20 @@ function loopOn(
   return { runtime, model, adapter, objective: objectiveOf(model), session, signal };
 }
 
+/** Positions behind the virtual tokens of an adapter. */
+function roomOf({ config }: Pick<BaseModel, 'config'>, adapter: Adapter | undefined): number {
+  return config.maxPositions - virtualCount(adapter) - prefixLength(adapter);
+}
+
 /** The most tokens of an example. Throws UserError where there are no positions for so many behind the adapter's. */
 export function exampleLimit(
-  { config: { maxPositions } }: Pick<BaseModel, 'config'>,
+  base: Pick<BaseModel, 'config'>,
   adapter: Adapter | undefined,
   wanted: number | undefined,
 ): number {
-  const virtual = virtualCount(adapter) + prefixLength(adapter);
-  const room = maxPositions - virtual;
+  const { maxPositions } = base.config;
+  const room = roomOf(base, adapter);
+  const virtual = maxPositions - room;
   const before = virtual > 0 ? ` behind the adapter's ${virtual} virtual tokens` : '';
   if (room < 2) {
     throw new UserError(

@@ -114,6 +114,19 @@ const table: [string[], number, RegExp][] = [
   [[...training, '--output', at('train.jsonl')], 1, /train\.jsonl is a file, not a folder/],
   [['train', '--resume', ...output], 1, /there is no run to resume in .*refused/],
   [['eval', ...model, '--adapter', at('notes'), ...data], 1, /notes is not an adapter folder/],
+  [['eval', ...model, ...data, '--limit', '5'], 2, /--limit is for --generate/],
+  [['eval', ...model, ...data, '--predictions', at('p.jsonl')], 2, /--predictions is for --generate/],
+  [['eval', ...model, ...data, '--generate', '--limit', '0'], 2, /--limit <n>.*'0' is invalid/],
+  [
+    ['eval', ...model, ...data, '--generate', '--predictions', at('train.jsonl'), '--overwrite'],
+    1,
+    /train\.jsonl is read from and is not overwritten/,
+  ],
+  [
+    ['eval', ...model, ...data, '--generate', '--predictions', at('broken.jsonl')],
+    1,
+    /broken\.jsonl exists already; choose another file, or replace it by --overwrite/,
+  ],
   [['generate', '--adapter', at('notes'), '--prompt', 'a'], 1, /notes is not an adapter folder/],
   // What would be refused then is not advised.
   [
