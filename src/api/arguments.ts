@@ -135,6 +135,7 @@ const CALLS = {
     }),
   },
   generate: { prompt, options: generating },
+  predict: { data, options: z.strictObject({ maxLength: z.int().positive().optional(), signal }) },
   convert: {
     path: text,
     output: text,

@@ -7,12 +7,14 @@ import { type Adapter, emptyState } from '../methods/adapter.js';
 import { trainablesOf } from '../methods/head.js';
 import { methodNamed } from '../methods/index.js';
 import { type BaseModel, openModel } from '../models/base.js';
+import { forTask } from '../models/forTask.js';
 import { imaginedModel } from '../models/imagined.js';
-import { causalLm } from '../train/objectives/causalLm.js';
+import { objectiveOf } from '../train/objectives/index.js';
 import { loadTrainingExamples } from './data.js';
 import type { Job } from './job.js';
 import { type LocateOptions, resolveModelFolder } from './locate.js';
 import { forecastMemory, longestOf, storedAs } from './memoryCheck.js';
+import { labelsOf, taskFor } from './task.js';
 import { exampleLimit } from './training.js';
 
 /** Tokens of the longest rows. */
@@ -52,9 +54,11 @@ export class MemoryForecasts {
   }
 
   /** By its shapes: a quantized copy need not be there. */
-  private baseOf({ model, quantize }: Job): Promise<BaseModel> {
-    return once(this.bases, JSON.stringify([model, quantize]), async () => {
-      const base = await openModel(await resolveModelFolder(model, this.options), this.options);
+  private baseOf({ model, quantize, task, labels, data }: Job): Promise<BaseModel> {
+    return once(this.bases, JSON.stringify([model, quantize, task, labels, task && data]), async () => {
+      const opened = await openModel(await resolveModelFolder(model, this.options), this.options);
+      const asked = task && (await taskFor(opened, { kind: task, labels }, () => labelsOf(task, data)));
+      const base = asked ? forTask(opened, asked) : opened;
       if (quantize === undefined || base.quantized.size > 0) return base;
       return { ...imaginedModel(base.config, storedAs(base), quantize), folder: base.folder };
     });
@@ -66,23 +70,24 @@ export class MemoryForecasts {
     // Which rows are held out is a matter of the seed.
     const { seed } = job.train;
     const split = evalSplit === undefined ? {} : { evalSplit, seed };
-    const key = JSON.stringify([job.model, chatTemplate, data, evalData, split, limits]);
+    const key = JSON.stringify([job.model, base.config.task, chatTemplate, data, evalData, split, limits]);
     return once(this.lengths, key, async () => {
       const { folder } = base;
+      const objective = objectiveOf(base);
       const own = await loadTokenizer(folder);
       const tokenizer =
         chatTemplate === undefined ? own : own.withTemplates(await readChatTemplate(chatTemplate));
       const { train, evaluation } = await loadTrainingExamples(
         { data, evalData, evalSplit, seed },
-        causalLm.reading,
+        objective.reading,
         { tokenizer, folder, model: folder },
         limits,
         this.options,
       );
       try {
         return {
-          longest: longestOf(train.examples, causalLm.batching),
-          ...(evaluation && { evaluated: longestOf(evaluation.examples, causalLm.batching) }),
+          longest: longestOf(train.examples, objective.batching),
+          ...(evaluation && { evaluated: longestOf(evaluation.examples, objective.batching) }),
         };
       } finally {
         await train.close();

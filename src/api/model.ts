@@ -39,6 +39,7 @@ import { type SavedModel, type SaveMergedOptions, writeMerged } from './merged.j
 import type { AdapterOptions, AddOptions, LoadOptions, ModelSource } from './modelOptions.js';
 import type { ModelTrainOptions } from './modelTrainOptions.js';
 import { NamedAdapters } from './namedAdapters.js';
+import { type Prediction, type PredictOptions, predictOn } from './predict.js';
 import { openBase, otherBase, quantizedFolder } from './quantizedBase.js';
 import type { RankInput } from './ranks.js';
 import type { SampleEvent } from './samples.js';
@@ -249,6 +250,14 @@ export class Model extends AdaptedModel {
    */
   evaluate(data: DataSource, options: EvaluateOptions = {}): Promise<Evaluation> {
     return this.calls.run(() => evaluateOn(this.engine(this.adapter), this.snapshot(), data, options));
+  }
+
+  /**
+   * What the model tells of rows, in their order as they come: classes with their probabilities, numbers, the labels of words.
+   * Rows as for training, without labels. Throws UserError where it has no head for a task, or one that nothing trained.
+   */
+  predict(data: DataSource, options: PredictOptions = {}): AsyncGenerator<Prediction, void, void> {
+    return this.calls.steps(() => predictOn(this.engine(this.adapter), this.snapshot(), data, options));
   }
 
   /** Pieces of generated text as they come. A string is continued as it is; messages go through the chat template. */

@@ -7,6 +7,7 @@ import { refuseMissing } from './data.js';
 import { type Job, trainOptionsOf } from './job.js';
 import { loadModel } from './loadModel.js';
 import type { LocateOptions } from './locate.js';
+import { type Metrics, metricsIn } from './metric.js';
 import type { Model } from './model.js';
 import { type RunWarning, warningsOf } from './outcome.js';
 import { type RunFolder, type RunRecord, readMetrics, readUnfinishedRun } from './runFolder.js';
@@ -31,8 +32,13 @@ export type JobEvent =
       early: boolean;
       /** Of this process; a resumed run took longer. */
       seconds: number;
-      /** Losses of the held-out data, where there is some: at the start, and of what was kept. */
-      heldOut?: { before: number; after: number; step: number };
+      /** Losses of the held-out data, where there is some, at the start, and of what was kept, with what else was measured. */
+      heldOut?: {
+        before: number;
+        after: number;
+        step: number;
+        metrics: { before: Metrics; after: Metrics };
+      };
       /** Why the result may be worth nothing; empty where nothing says so. */
       warnings: RunWarning[];
       /** What the adapter's own figures say; docs/analysis.md has the rules. Empty where they cannot be had at once. */
@@ -69,7 +75,7 @@ export async function openJob(
     device,
     threads,
     chatTemplate,
-    ...(task && { task: { kind: task, labels, labelsOf: () => labelsOf(job.data) } }),
+    ...(task && { task: { kind: task, labels, labelsOf: () => labelsOf(task, job.data) } }),
     ...options,
   });
   const start = { seed: train.seed, onProgress, signal };
@@ -106,12 +112,14 @@ export async function* runJob(
       counts = stats;
     },
   });
-  let before: number | undefined;
-  let best: { loss: number; step: number } | undefined;
+  let before: { loss: number; metrics: Metrics } | undefined;
+  let best: { loss: number; step: number; metrics: Metrics } | undefined;
   const note = (event: TrainEvent | SampleEvent) => {
     if (event.kind !== 'eval') return;
-    if (event.step === 0) before = event.loss;
-    if (event.best) best = { loss: event.loss, step: event.step };
+    const { loss, step } = event;
+    const metrics = metricsIn(event);
+    if (step === 0) before = { loss, metrics };
+    if (event.best) best = { loss, step, metrics };
   };
   for await (const event of events) {
     if (event.kind === 'start') {
@@ -123,7 +131,7 @@ export async function* runJob(
     note(event);
     yield event;
     if (event.kind !== 'end') continue;
-    const heldOut = before !== undefined && best ? { before, after: best.loss, step: best.step } : undefined;
+    const heldOut = before && best && heldOutOf(before, best);
     const { step: steps, seconds, tokens, early } = event;
     const what = trainsWholeModel(model) ? ('model' as const) : ('adapter' as const);
     const warnings = warningsOf(await readMetrics(folder.path));
@@ -136,6 +144,13 @@ export async function* runJob(
     );
     yield { kind: 'saved', folder: folder.path, files, ...result };
   }
+}
+
+type Evaluated = { loss: number; metrics: Metrics };
+
+function heldOutOf(before: Evaluated, best: Evaluated & { step: number }) {
+  const { loss: after, step } = best;
+  return { before: before.loss, after, step, metrics: { before: before.metrics, after: best.metrics } };
 }
 
 /** A result is worth saving whatever can be said of it. */

@@ -9,7 +9,8 @@ import { parseTask, type Task, type TaskKind } from '../formats/task.js';
 import { readTask } from '../formats/taskFile.js';
 import type { BaseModel } from '../models/base.js';
 import { forTask } from '../models/forTask.js';
-import { labelledForms, labelsIn } from '../train/data/labelled.js';
+import { type Label, type LabelledContent, labelledForms, labelsIn } from '../train/data/labelled.js';
+import { type TaggedContent, taggedForms } from '../train/data/tagged.js';
 import { type DataSource, rowsOfSource } from './data.js';
 
 /** A task as it is asked for. */
@@ -37,10 +38,24 @@ export async function taskFor(
   return parseTask(place, { kind, labels: [...found] });
 }
 
-/** The labels of training rows, for a task. Throws UserError naming the row that has none, or where there are too few. */
-export async function labelsOf(data: DataSource): Promise<string[]> {
+/**
+ * The labels that training rows have, in the order of their numbers. Throws UserError naming the row that has none, or where
+ * there are too few.
+ */
+export async function labelsOf(kind: TaskKind, data: DataSource): Promise<string[]> {
   const source = typeof data === 'string' ? data : Array.isArray(data) ? data.join(', ') : 'the data';
-  return labelsIn(rowsOfSource(data, labelledForms({ needsLabel: true })), source);
+  if (kind === 'token-classification') {
+    return labelsIn(taggedLabels(rowsOfSource(data, taggedForms({ needsLabels: true }))), source);
+  }
+  return labelsIn(rowLabels(rowsOfSource(data, labelledForms({ needsLabel: true }))), source);
+}
+
+async function* rowLabels(rows: AsyncIterable<LabelledContent>): AsyncGenerator<Label> {
+  for await (const { label } of rows) yield label!;
+}
+
+async function* taggedLabels(rows: AsyncIterable<TaggedContent>): AsyncGenerator<Label> {
+  for await (const { labels } of rows) yield* labels!;
 }
 
 const peftKeys = z.looseObject({ task_type: z.string().nullish() });

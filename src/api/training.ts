@@ -58,6 +58,8 @@ export interface Evaluation
     Pick<EncodeStats, 'rows' | 'truncated' | 'dropped' | 'unanswered'> {
   /** With `generate`: the model's answers beside those of the rows. */
   generations?: Generations;
+  /** What the loss is one of, and in whose units: "token" and "nats a token". */
+  units: Objective['units'];
 }
 
 const DEFAULT_MAX_LENGTH = 1024;
@@ -256,7 +258,7 @@ async function measureOn<E>(
   try {
     const found = await evaluator.run(examples, EVAL_MICRO_BATCH_TOKENS, signal);
     const { rows, truncated, dropped, unanswered } = stats;
-    return { ...found, rows, truncated, dropped, unanswered };
+    return { ...found, units: objective.units, rows, truncated, dropped, unanswered };
   } finally {
     await evaluator.close();
   }

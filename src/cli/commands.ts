@@ -12,6 +12,7 @@ import { lab } from './lab.js';
 import { merge } from './merge.js';
 import { methods } from './methods.js';
 import { plan } from './plan.js';
+import { predict } from './predict.js';
 import { runs } from './runs.js';
 import { train } from './train.js';
 
@@ -20,6 +21,7 @@ export const commands: readonly CommandSpec[] = [
   demo,
   train,
   generate,
+  predict,
   evaluate,
   merge,
   combine,

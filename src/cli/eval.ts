@@ -77,12 +77,15 @@ export const evaluate: CommandSpec = {
       const { generations, ...measured } = result;
       const { answers = [], ...scores } = generations ?? {};
       terminal.emit({ model: name, adapter, data, ...measured, ...(generations && { generations: scores }) });
-      terminal.say(`loss        ${result.loss.toFixed(4)} nats a token`);
+      const { target, loss: unit } = result.units;
+      terminal.say(`loss        ${result.loss.toFixed(4)} ${unit}`);
       for (const [name, { title, digits }] of Object.entries(METRICS)) {
         const value = result[name as keyof Metrics];
         if (value !== undefined) terminal.say(`${title.padEnd(11)} ${value.toFixed(digits)}`);
       }
-      terminal.say(`tokens      ${count(result.tokens)} predicted, of ${counted(result.rows, 'row')}`);
+      terminal.say(
+        `${`${target}s`.padEnd(11)} ${count(result.tokens)} predicted, of ${counted(result.rows, 'row')}`,
+      );
       if (result.truncated > 0)
         terminal.say(`cut         ${counted(result.truncated, 'example')} (--max-length)`);
       const { dropped, unanswered } = result;

@@ -19,6 +19,11 @@ export function generateHint(use: Use, opening: Opening = ANY): string {
   return commandLine(['generate', ...flagsText(flags)].join(' '));
 }
 
+/** How to try a classifier. */
+export function predictHint(use: Use): string {
+  return commandLine(['predict', ...flagsText({ ...use, text: '...' })].join(' '));
+}
+
 /** How to merge an adapter, into a folder beside it. */
 export function mergeHint(use: Use & { adapter: string }): string {
   return commandLine(['merge', ...flagsText({ ...use, output: beside(use.adapter, '-merged') })].join(' '));

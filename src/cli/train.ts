@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { readConfigFile } from '../api/configFile.js';
 import { curvesOf } from '../api/curves.js';
 import { type Job, jobGroups, jobSchema, resolveJob } from '../api/job.js';
+import { METRICS, type Metrics } from '../api/metric.js';
 import type { Model } from '../api/model.js';
 import { type Opening, openingOf } from '../api/opening.js';
 import { type JobEvent, openJob, runJob, withMethodOf } from '../api/run.js';
@@ -14,7 +15,7 @@ import { type CommandSpec, type ExitCode, exitCodes, UsageError } from './comman
 import { locating } from './download.js';
 import { findLrForJob } from './findLr.js';
 import { shellWord, toFlags } from './flags.js';
-import { generateHint, mergeHint } from './hints.js';
+import { generateHint, mergeHint, predictHint, type Use } from './hints.js';
 import { onInterrupt } from './interrupt.js';
 import { commandLine } from './invocation.js';
 import { jsonOption } from './options.js';
@@ -212,11 +213,18 @@ async function trainModel(
     if (event.kind === 'end') await tellCurves(folder, terminal);
     if (event.kind === 'stopped') return tellStopped(event, job, terminal);
     tell(event, resume, terminal);
-    if (event.kind === 'data') opening = await openingOf(job, model.tokenizer.chatTemplate !== undefined);
+    if (event.kind === 'data' && isGenerative(model)) {
+      opening = await openingOf(job, model.tokenizer.chatTemplate !== undefined);
+    }
     if (event.kind === 'saved') {
       await finished?.(model);
       tellSummary(model, terminal);
-      tellSaved(event, job, opening, terminal);
+      tellSaved(
+        event,
+        job,
+        isGenerative(model) ? (use) => generateHint(use, opening) : predictHint,
+        terminal,
+      );
     }
     stepped ||= event.kind === 'step';
     if (signal.aborted && !stepped) {
@@ -310,34 +318,47 @@ function tellSummary({ adapter }: Model, terminal: Terminal): void {
   for (const line of table(rows)) terminal.say(line);
 }
 
+/** Whether it predicts tokens, so that its result is tried by generating. */
+function isGenerative({ base }: Model): boolean {
+  return base.network.lmHead !== undefined;
+}
+
+/** What was measured beside the loss, each before and after. */
+function measured({ before, after }: { before: Metrics; after: Metrics }): string[] {
+  return Object.entries(METRICS).flatMap(([name, { title, digits }]) => {
+    const [was, is] = [before, after].map((of) => of[name as keyof Metrics]);
+    if (is === undefined) return [];
+    return [`${title} ${was === undefined ? '' : `${was.toFixed(digits)} -> `}${is.toFixed(digits)}`];
+  });
+}
+
 function tellSaved(
   event: Extract<JobEvent, { kind: 'saved' }>,
   job: Job,
-  opening: Opening | undefined,
+  hint: (use: Use) => string,
   terminal: Terminal,
 ): void {
   const { folder, what, heldOut, seconds, steps, early, warnings, verdict } = event;
   const remark = early ? '; stopped early, the held-out loss got no better' : '';
   terminal.say(`trained   ${counted(steps, 'step')} in ${elapsed(seconds)}${remark}`);
   if (heldOut) {
-    const { before, after, step } = heldOut;
-    const perplexity = `${Math.exp(before).toFixed(2)} -> ${Math.exp(after).toFixed(2)}`;
+    const { before, after, step, metrics } = heldOut;
     terminal.say(
       terminal.style('bold', `held-out loss ${before.toFixed(4)} -> ${after.toFixed(4)}`) +
-        ` (perplexity ${perplexity}), of step ${step}`,
+        ` (${measured(metrics).join(', ')}), of step ${step}`,
     );
   }
   for (const { message } of warnings) terminal.say(terminal.style('bold', `warning   ${message}`));
   for (const { message } of verdict) terminal.say(`verdict   ${message}`);
   if (what === 'model') {
     terminal.say(`model     ${folder}`);
-    terminal.say(`to use it: ${generateHint({ model: folder }, opening)}`);
+    terminal.say(`to use it: ${hint({ model: folder })}`);
     return;
   }
   const { card } = methodNamed(job.method);
   terminal.say(`adapter   ${folder} (${card.peft === null ? "lowrank's own format" : "PEFT's format"})`);
   terminal.say('to use it:');
   const use = { model: job.model, quantize: job.quantize, adapter: folder };
-  terminal.say(`  ${generateHint(use, opening)}`);
+  terminal.say(`  ${hint(use)}`);
   if (card.merges) terminal.say(`  ${mergeHint(use)}`);
 }

@@ -82,8 +82,6 @@ class Emitter implements EmitContext {
   private readonly outputs: string[] = [];
   private readonly constants = new Map<string, string>();
   private readonly shapes = new Map<string, string>();
-  /** Values that tell sizes that no input has, by the name of the size. */
-  private readonly tellers = new Map<string, { name: string; axis: number }>();
   private count = 0;
   /** Where nodes go: the graph's, or those of a loop's body. */
   private nodes: NodeProto[];
@@ -125,7 +123,6 @@ class Emitter implements EmitContext {
         const names = opOf(node.op).emit(this, inputs, node.attrs, node);
         node.outputs.forEach((t, i) => {
           this.values.set(t, names[i]);
-          this.learn(names[i], t, node.inputs);
           this.graph.valueInfo.push(valueInfo(names[i], t.dtype, t.shape));
         });
       }
@@ -198,23 +195,11 @@ class Emitter implements EmitContext {
     return name!;
   }
 
-  /** Notes which sizes a result is the first to have. */
-  private learn(name: string, { shape }: TensorType, inputs: readonly TensorType[]): void {
-    for (const [axis, dim] of shape.entries()) {
-      if (typeof dim !== 'string' || this.tellers.has(dim)) continue;
-      if (!inputs.some((input) => input.shape.includes(dim))) this.tellers.set(dim, { name, axis });
-    }
-  }
-
   private inputSize(atom: string): string {
-    const sizeOf = (name: string, axis: number) =>
-      this.node('Shape', [name], { start: axis, end: axis + 1 })[0];
     for (const { name, shape } of this.inputs) {
       const axis = shape.indexOf(atom);
-      if (axis >= 0) return sizeOf(name, axis);
+      if (axis >= 0) return this.node('Shape', [name], { start: axis, end: axis + 1 })[0];
     }
-    const teller = this.tellers.get(atom);
-    if (teller) return sizeOf(teller.name, teller.axis);
     throw new Error(`no input tells the size "${atom}"`);
   }
 
@@ -245,9 +230,7 @@ class Emitter implements EmitContext {
     const size = this.inputs.flatMap(({ shape }) => shape.filter((d) => typeof d === 'string'))[0];
     if (size === undefined) return this.int64([1]);
     const name = signal ? this.node('Shape', [signal], { start: 0, end: 1 })[0] : this.dimension(size);
-    // An expert may have no rows at all.
-    const some = signal ? this.node('Max', [name, this.int64([1])])[0] : name;
-    const one = this.node('Div', [some, some])[0];
+    const one = this.node('Div', [name, name])[0];
     this.shapes.set(key, one);
     return one;
   }

@@ -32,13 +32,39 @@ export interface Metrics {
   perplexity?: number;
   /** The share of classes told right. */
   accuracy?: number;
+  /** Of the second of two classes, and the mean of all. */
+  f1?: number;
+  macroF1?: number;
+  /** Matthews' correlation of classes. */
+  matthews?: number;
+  /** Of numbers told with those that are right. */
+  pearson?: number;
+  spearman?: number;
+  /** Of whole entities, of labels as B-LOC. */
+  entityF1?: number;
+  entityPrecision?: number;
+  entityRecall?: number;
 }
 
 /** How each of them is told. */
 export const METRICS: Readonly<Record<keyof Metrics, { title: string; digits: number }>> = {
   perplexity: { title: 'perplexity', digits: 3 },
   accuracy: { title: 'accuracy', digits: 4 },
+  f1: { title: 'F1', digits: 4 },
+  macroF1: { title: 'macro F1', digits: 4 },
+  matthews: { title: 'Matthews', digits: 4 },
+  pearson: { title: 'Pearson', digits: 4 },
+  spearman: { title: 'Spearman', digits: 4 },
+  entityF1: { title: 'entity F1', digits: 4 },
+  entityPrecision: { title: 'precision', digits: 4 },
+  entityRecall: { title: 'recall', digits: 4 },
 };
+
+/** Those of them that something holds. */
+export function metricsIn(found: Metrics): Metrics {
+  const known = (Object.keys(METRICS) as (keyof Metrics)[]).filter((name) => found[name] !== undefined);
+  return Object.fromEntries(known.map((name) => [name, found[name]]));
+}
 
 /** Collects over the micro-batches of an evaluation. */
 export interface Measure {
@@ -58,12 +84,29 @@ export interface Reading<E = unknown, C extends Content = Content> {
   cache?(folder: string): ExampleCache<E>;
 }
 
+/** What a model tells of a row whose answer is not known. */
+export type Answer =
+  /** The likeliest class, and the probability of each. */
+  | { label: string; probability: number; probabilities: Record<string, number> }
+  | { value: number }
+  /** The same of each word that is within the length. */
+  | { labels: { word: string; label: string; probability: number }[] };
+
+/** How rows without an answer are read, and what comes out for each of their examples. */
+export interface Answers<E = unknown, C extends Content = Content> {
+  readonly reading: Reading<E, C>;
+  /** `logits` are those of the examples in one micro-batch. */
+  of(examples: readonly E[], logits: F32Tensor): Answer[];
+}
+
 /**
  * What training is for: the rows that it reads, how their examples become rows of a graph, the loss of these, and what
  * evaluation tells.
  */
 export interface Objective<E = unknown, C extends Content = Content> {
   readonly name: string;
+  /** What there is one loss of, in whose units. */
+  readonly units: { readonly target: string; readonly loss: string };
   readonly reading: Reading<E, C>;
   readonly batching: Batching<E>;
   /**
@@ -73,6 +116,8 @@ export interface Objective<E = unknown, C extends Content = Content> {
   loss(context: LossContext): LossParts;
   /** What an evaluation tells beside its loss. */
   measure(): Measure;
+  /** How it answers rows; absent where its answer is a text. */
+  readonly answers?: Answers<E, C>;
   /** The tokens of an example that a generation starts from, to see what was learned. Absent: nothing is generated. */
   beginning?(example: E): Int32Array;
 }

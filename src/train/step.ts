@@ -17,7 +17,7 @@ import { trainingStream } from '../models/stream.js';
 import type { MicroBatch } from './data/batches.js';
 import { type DropoutKey, DropoutMasks } from './dropout.js';
 import type { Objective } from './objective.js';
-import { causalLm } from './objectives/causalLm.js';
+import { objectiveOf } from './objectives/index.js';
 
 /** Feeds common to both steps, and the loss of the objective. */
 interface LossGraph {
@@ -44,7 +44,7 @@ interface LossGraphOptions {
 function lossGraph(
   model: BaseModel,
   adapter: Adapter | undefined,
-  { training, objective = causalLm, packed, merged }: LossGraphOptions,
+  { training, objective = objectiveOf(model), packed, merged }: LossGraphOptions,
 ): LossGraph {
   const { sites, params, dropout }: AdaptedSites =
     merged && adapter
@@ -60,7 +60,7 @@ function lossGraph(
 }
 
 export interface StepOptions extends SessionOptions {
-  /** What the loss is. Default: next-token prediction. */
+  /** What the loss is. Default: that of the model's task, or next-token prediction. */
   objective?: Objective;
   /** Takes micro-batches of packed rows, which name their `starts`, and no others. */
   packed?: boolean;

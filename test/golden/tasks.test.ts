@@ -51,7 +51,8 @@ function examplesOf(batch: z.output<typeof batchSchema>): unknown[] {
       return { ids, ...typeIds, target, line: row + 1 };
     }
     const positions = Int32Array.from(target.flatMap((label, at) => (label < 0 ? [] : [at])));
-    return { ids, positions, targets: positions.map((at) => target[at]), line: row + 1 };
+    const words = positions.toString().split(',');
+    return { ids, positions, words, targets: positions.map((at) => target[at]), line: row + 1 };
   });
 }
 

@@ -166,12 +166,12 @@ function shown(labels: readonly string[]): string {
 }
 
 /**
- * The labels that rows have, in the order of their numbers where they are whole numbers from 0 on, else by name. Throws
+ * Labels, each once, in the order of their numbers where they are whole numbers from 0 on, else by name. Throws
  * UserError where there are fewer than two, or numbers that are no classes.
  */
-export async function labelsIn(rows: AsyncIterable<Row<LabelledContent>>, source: string): Promise<string[]> {
+export async function labelsIn(labels: AsyncIterable<Label>, source: string): Promise<string[]> {
   const found = new Set<Label>();
-  for await (const { label } of rows) if (label !== undefined) found.add(label);
+  for await (const label of labels) found.add(label);
   const names = [...new Set([...found].map(String))];
   if (names.length < 2) {
     throw new UserError(

@@ -50,7 +50,9 @@ export interface TaggedExample {
   ids: Int32Array;
   /** The positions of the first token of each word that is there whole or in part. */
   positions: Int32Array;
-  /** The number of the label of each of those words; 0 where it is to be told. */
+  /** Those words. */
+  words: readonly string[];
+  /** The number of the label of each of them; 0 where it is to be told. */
   targets: Int32Array;
   /** The row that it comes from. */
   line: number;
@@ -87,6 +89,7 @@ export async function* encodeTagged(
     yield {
       ids: Int32Array.from(ids),
       positions: Int32Array.from(known, (i) => starts[i]!),
+      words: known.map((i) => own[i]),
       targets: Int32Array.from(targets),
       line,
     };

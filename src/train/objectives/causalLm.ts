@@ -12,6 +12,7 @@ const OPENING = { share: 0.25, tokens: 16 };
 /** Next-token prediction: the cross-entropy of each supervised token, given all before it (LoRA, equation 2). */
 export const causalLm: Objective<Example, RowContent> = {
   name: 'causal-lm',
+  units: { target: 'token', loss: 'nats a token' },
   reading: { forms: TEXT_FORMS, encode: encodeEach, cache: (folder) => new TokenCache(folder) },
   batching: nextToken,
   loss({ network, sites, hidden }) {

@@ -16,7 +16,7 @@ import {
 } from '../data/labelled.js';
 import type { Row } from '../data/row.js';
 import type { LossContext, Objective, Reading } from '../objective.js';
-import { measureOfClasses, measureOfNumbers } from './measures.js';
+import { classAnswer, measureOfClasses, measureOfNumbers } from './measures.js';
 import { type Pooling, paddedRows, pooled, poolingFeeds } from './pooling.js';
 
 type RowObjective = Objective<LabelledExample, LabelledContent>;
@@ -25,7 +25,12 @@ type RowObjective = Objective<LabelledExample, LabelledContent>;
 export function sequenceClassification(labels: readonly string[], pooling: Pooling): RowObjective {
   return {
     name: 'sequence-classification',
-    reading: readingOf(classOf(labels)),
+    units: { target: 'row', loss: 'nats a row' },
+    reading: readingOf(classOf(labels), true),
+    answers: {
+      reading: readingOf(classOf(labels), false),
+      of: (examples, logits) => examples.map((_, row) => classAnswer(labels, logits, row)),
+    },
     batching: batchingOf(pooling, (target) => ({ targetIds: Int32Array.from(target) })),
     loss(context) {
       const logits = rowLogits(context, pooling);
@@ -39,7 +44,12 @@ export function sequenceClassification(labels: readonly string[], pooling: Pooli
 export function regression(pooling: Pooling): RowObjective {
   return {
     name: 'regression',
-    reading: readingOf(numberOf),
+    units: { target: 'row', loss: 'squared a row' },
+    reading: readingOf(numberOf, true),
+    answers: {
+      reading: readingOf(numberOf, false),
+      of: (examples, logits) => examples.map((_, row) => ({ value: logits.data[row] })),
+    },
     batching: batchingOf(pooling, (target) => ({
       targetIds: new Int32Array(target.length),
       feeds: { values: f32(Float32Array.from(target), [target.length]) },
@@ -55,9 +65,10 @@ export function regression(pooling: Pooling): RowObjective {
 
 function readingOf(
   targetOf: (label: Label, place: string) => number,
+  needsLabel: boolean,
 ): Reading<LabelledExample, LabelledContent> {
   return {
-    forms: labelledForms({ needsLabel: true }),
+    forms: labelledForms({ needsLabel }),
     encode: (rows: AsyncIterable<Row<LabelledContent>>, tokenizer: Tokenizer, options: EncodeRowsOptions) =>
       encodeLabelled(rows, tokenizer, options, targetOf),
   };
