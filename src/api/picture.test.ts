@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { bars, heatMap, lineChart, scatter, type Theme } from '../draw/index.js';
+import { bars, heatMap, heatMaps, lineChart, scatter, type Theme } from '../draw/index.js';
 import { inks } from '../draw/theme.js';
 import { claimPicture, pngOf, savePicture } from './picture.js';
 
@@ -83,6 +83,28 @@ describe('a PNG picture', () => {
             .join(),
         );
       expect(colours).toContain(rgb('#0072b2').join());
+    }
+  });
+
+  it('has no seams between the cells of a large matrix', async () => {
+    const names = Array.from({ length: 64 }, (_, i) => `${i + 1}`);
+    const words = { title: 'r', rowLabel: 'i', columnLabel: 'j' };
+    const map = { ...words, rows: names, columns: names, values: names.map(() => names.map(() => 0)) };
+    const scale = { kind: 'sequential', label: 'φ', from: 0, to: 1 } as const;
+    const draw = (theme: Theme) => heatMaps({ title: 'h', maps: [map, map, map], scale }, theme);
+    const image = decoded(await pngOf(draw, 'light'));
+    const corners = [...draw('light').matchAll(/<rect class="cell"[^>]* x="([\d.]+)" y="([\d.]+)"/g)].map(
+      ([, x, y]) => [2 * Number(x), 2 * Number(y)],
+    );
+    for (const map of [0, 1, 2]) {
+      const [left, top] = corners[64 * 64 * map];
+      const [right, bottom] = corners[64 * 64 * (map + 1) - 1];
+      const colours = new Set<string>();
+      for (let x = Math.ceil(left) + 1; x < right; x++)
+        colours.add(String(image.at(x, Math.round((top + bottom) / 2))));
+      for (let y = Math.ceil(top) + 1; y < bottom; y++)
+        colours.add(String(image.at(Math.round((left + right) / 2), y)));
+      expect([...colours]).toEqual([String([...rgb('#440154'), 255])]);
     }
   });
 

@@ -50,6 +50,8 @@ const EDGE = 16;
 const MAX_WIDTH = 1040;
 const CELL = { least: 3, most: 56 };
 const NUMBERS = 10.5;
+/** A rectangle reaches this far over the next one, which is drawn later, so that no seam shows between rounded edges. */
+const OVER = 0.6;
 /** Beyond this many rows or columns cells are means of several. */
 const MOST = 128;
 
@@ -193,7 +195,11 @@ function drawMap(
           d: hatching(45, box.x, box.y, box.width, box.height, 5),
         });
       const fill = colour(value);
-      const filled = element('rect', { class: 'cell', fill, ...box, 'shape-rendering': 'crispEdges' });
+      const filled = element('rect', {
+        ...{ class: 'cell', fill, 'shape-rendering': 'crispEdges', x: box.x, y: box.y },
+        width: box.width + (c < columns.length - 1 ? OVER : 0),
+        height: box.height + (r < rows.length - 1 ? OVER : 0),
+      });
       if (cellText === undefined) return filled;
       const text = textAt(box.x + cell.width / 2, box.y + cell.height / 2 + 4, cellText(value), {
         anchor: 'middle',
@@ -256,8 +262,7 @@ function legendScale(x: number, top: number, height: number, { of, from, to }: C
         x,
         y: top + i * strip,
         width: 14,
-        // A little over the next, so that no seam shows.
-        height: i === strips - 1 ? strip : strip + 0.6,
+        height: i === strips - 1 ? strip : strip + OVER,
       }),
     ),
     ...axis.tickList.flatMap(({ at, label: text }) => [

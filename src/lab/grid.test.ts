@@ -36,6 +36,9 @@ describe('a grid', () => {
     // A default that is written out is the same run; another order of keys too.
     const spelled = whole.replace('base: { ', 'base: { batchSize: 8, loss_on: completion, ');
     expect((await plan(spelled)).map(({ id }) => id)).toEqual(runs.map(({ id }) => id));
+    // So is one that begins whatever memory there is.
+    const regardless = whole.replace('base: { ', 'base: { ignore_memory: true, ');
+    expect((await plan(regardless)).map(({ id }) => id)).toEqual(runs.map(({ id }) => id));
     const other = await plan(whole.replace('base: { ', 'base: { batch_size: 4, '));
     expect(other.map(({ id }) => id).filter((id) => runs.some((run) => run.id === id))).toEqual([]);
   });

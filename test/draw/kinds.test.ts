@@ -131,7 +131,9 @@ describe('a heat map', () => {
     expect(cells[0].fill).toBe('#440154');
     expect(cells[2].fill).toBe('#fde725');
     expect(cells[0].fill).not.toBe(cells[1].fill);
-    expect(Number(cells[1].x)).toBeCloseTo(Number(cells[0].x) + Number(cells[0].width), 1);
+    const over = Number(cells[0].x) + Number(cells[0].width) - Number(cells[1].x);
+    expect(over).toBeGreaterThan(0);
+    expect(over).toBeLessThan(1);
     expect(cells[3].fill).toBe(cells[2].fill);
     for (const { fill } of cells) expect(contrast(inkOn(fill), fill)).toBeGreaterThan(4.5);
     expect([...svg.matchAll(/>([\d.]+)<\/text>/g)].map(([, text]) => text)).toEqual(

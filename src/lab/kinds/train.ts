@@ -55,7 +55,15 @@ export const train: RunKind = {
     const job = jobOf(options, { ...rows, output: 'output' });
     const count = await sources.rowsOf(rows.data);
     if (wanted !== undefined && wanted > count) throw tooFewRows(rows.data, count, wanted);
-    const { output: _, data, evalData, model, ...flat } = flattenJob(job) as Record<string, unknown>;
+    // Whether memory is asked about first does not change what comes out.
+    const {
+      output: _,
+      ignoreMemory: _ignored,
+      data,
+      evalData,
+      model,
+      ...flat
+    } = flattenJob(job) as Record<string, unknown>;
     const identity = {
       ...flat,
       rows: wanted ?? 'all',
