@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { addDims, broadcast, divDims, mulDims, sameShape } from './dims.js';
+import { addDims, broadcast, divDims, mulDims, sameShape, termsOf } from './dims.js';
 
 describe('symbolic sizes', () => {
   it('have one spelling a product', () => {
@@ -18,6 +18,13 @@ describe('symbolic sizes', () => {
     expect(addDims('past', 'seq')).toBe('(past+seq)');
     expect(addDims(0, 'seq')).toBe('seq');
     expect(mulDims(addDims('past', 'seq'), 2)).toBe('2*(past+seq)');
+    expect(termsOf('(past+seq)')).toEqual(['past', 'seq']);
+    expect(termsOf('((2*batch*seq+1)+past)')).toEqual(['(2*batch*seq+1)', 'past']);
+    expect(termsOf('(batch*seq+1)')).toEqual(['batch*seq', 1]);
+    expect(termsOf('seq')).toBeUndefined();
+    const sum = addDims(mulDims('batch', 'seq'), 1);
+    expect(mulDims(sum, 3)).toBe('3*(batch*seq+1)');
+    expect(divDims(mulDims(addDims(sum, 'past'), 6), 2)).toBe('3*((batch*seq+1)+past)');
   });
   it('broadcast as NumPy', () => {
     expect(broadcast(['batch', 1, 4], ['seq', 1])).toEqual(['batch', 'seq', 4]);

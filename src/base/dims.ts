@@ -8,7 +8,8 @@ export type Shape = readonly Dim[];
 
 function split(d: Dim): { factor: number; names: string[] } {
   if (typeof d === 'number') return { factor: d, names: [] };
-  const parts = d.split('*');
+  // A sum is a name, whatever products it is of.
+  const parts = d.match(/\([^()]*(?:\([^()]*\)[^()]*)*\)|[^*]+/g)!;
   const first = Number(parts[0]);
   return Number.isNaN(first) ? { factor: 1, names: parts } : { factor: first, names: parts.slice(1) };
 }
@@ -47,6 +48,23 @@ export function addDims(a: Dim, b: Dim): Dim {
   if (a === 0) return b;
   if (b === 0) return a;
   return `(${a}+${b})`;
+}
+
+/** What a name that stands for a sum is the sum of; undefined for any other. */
+export function termsOf(name: string): [Dim, Dim] | undefined {
+  if (!name.startsWith('(')) return undefined;
+  let depth = 0;
+  for (let at = 1; at < name.length - 1; at++) {
+    if (name[at] === '(') depth++;
+    else if (name[at] === ')') depth--;
+    else if (name[at] === '+' && depth === 0)
+      return [dimOf(name.slice(1, at)), dimOf(name.slice(at + 1, -1))];
+  }
+  return undefined;
+}
+
+function dimOf(text: string): Dim {
+  return Number.isNaN(Number(text)) ? text : Number(text);
 }
 
 /** The sizes that a dimension is a product of: its number and its names. */

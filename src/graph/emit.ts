@@ -1,5 +1,5 @@
 import { create, toBinary } from '@bufbuild/protobuf';
-import { type Dim, factorsOf, type Shape } from '../base/dims.js';
+import { type Dim, factorsOf, type Shape, termsOf } from '../base/dims.js';
 import type { DType, HostTensor, WeightDType } from '../base/tensor.js';
 import {
   type AttributeProto,
@@ -200,7 +200,12 @@ class Emitter implements EmitContext {
       const axis = shape.indexOf(atom);
       if (axis >= 0) return this.node('Shape', [name], { start: axis, end: axis + 1 })[0];
     }
-    throw new Error(`no input tells the size "${atom}"`);
+    const terms = termsOf(atom);
+    if (!terms) throw new Error(`no input tells the size "${atom}"`);
+    return this.node(
+      'Add',
+      terms.map((term) => this.dimension(term)),
+    )[0];
   }
 
   private weight(w: WeightAttrs): string {

@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { checkJson } from '../formats/io/json.js';
 import { add, matmul, mul } from '../graph/ops/index.js';
+import { languageModel } from '../models/architecture.js';
 import { snakeKeys } from './keys.js';
 import { numbersOf, numbersText } from './layerOptions.js';
 import {
@@ -57,6 +58,12 @@ export const alora: Method<AloraConfig> = {
     const parsed = lora.parse(place, rest);
     if (parsed.loraBias) throw new UserError(`${place}: lora_bias is not for alora`);
     return { ...parsed, aloraInvocationTokens };
+  },
+
+  resolve(c, model) {
+    // What calls it changes what comes behind, so each position may see only what is before.
+    languageModel(model.network, 'takes no aLoRA, as in PEFT; take lora');
+    return lora.resolve!(c, model);
   },
 
   select(c, model) {

@@ -22,8 +22,8 @@ export const bitfit: Method<Record<string, never>> = {
     checkJson(place, config, options);
     return {};
   },
-  select(_, { parameters }) {
-    const biases = [...parameters].filter(([name]) => name.endsWith('.bias'));
+  select(_, { parameters, trained }) {
+    const biases = [...parameters].filter(([name]) => name.endsWith('.bias') && !trained.includes(name));
     if (biases.length === 0) {
       throw new UserError(
         'bitfit trains biases and this model has none (qwen2 has some); the nearest thing is lora with r 1',

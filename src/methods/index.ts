@@ -17,6 +17,7 @@ import { olora } from './olora.js';
 import { pfeiffer } from './pfeiffer.js';
 import { pissa } from './pissa.js';
 import { prefix } from './prefix.js';
+import { probe } from './probe.js';
 import { prompt } from './prompt.js';
 import { vera } from './vera.js';
 
@@ -36,6 +37,7 @@ export const methods = {
   hira,
   bitfit,
   full,
+  probe,
   houlsby,
   lin,
   pfeiffer,

@@ -156,7 +156,7 @@ export interface Method<C> {
   /** Checks a configuration (camelCase or PEFT's snake_case keys). Throws UserError prefixed with `place`. */
   parse(place: string, config: unknown): C;
   /** The configuration for a model, its targets by the model's own names; absent: it is the same for all. */
-  resolve?<D extends C>(config: D, model: Pick<BaseModel, 'sites'>): D;
+  resolve?<D extends C>(config: D, model: Pick<BaseModel, 'sites' | 'network'>): D;
   /** Which tensors train, and how they start. Throws UserError where the config fits nothing. */
   select(config: C, model: Outline): Trainable[];
   /** How the base has to be quantized for it; absent or undefined: plainly, or not at all. */
