@@ -18,7 +18,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from '../formats/onnx/onnx-ml_pb.js';
-import type { Device, EmitContext, NodeOptions, OnnxAttrs } from './op.js';
+import type { EmitContext, NodeOptions, OnnxAttrs, Target } from './op.js';
 import { opOf, type WeightAttrs } from './ops/index.js';
 import { rewrite, validate } from './rewrite.js';
 import { joinSiblings } from './siblings.js';
@@ -48,7 +48,7 @@ export interface CompiledGraph {
 }
 
 /** Compiles named outputs to one ONNX model: join, rewrite, validate, emit. */
-export function compile(outputs: Record<string, Tensor>, device: Device = 'cpu'): CompiledGraph {
+export function compile(outputs: Record<string, Tensor>, device: Target = 'cpu'): CompiledGraph {
   const names = Object.keys(outputs);
   const { roots, nodes } = arranged(Object.values(outputs));
   validate(roots);
@@ -86,7 +86,7 @@ class Emitter implements EmitContext {
   /** Where nodes go: the graph's, or those of a loop's body. */
   private nodes: NodeProto[];
 
-  constructor(readonly device: Device) {
+  constructor(readonly device: Target) {
     this.model = create(ModelProtoSchema, {
       irVersion: IR_VERSION,
       producerName: 'lowrank',
@@ -122,6 +122,7 @@ class Emitter implements EmitContext {
         const inputs = node.inputs.map((t) => this.nameOf(t));
         const names = opOf(node.op).emit(this, inputs, node.attrs, node);
         node.outputs.forEach((t, i) => {
+          if (names[i] === undefined) return;
           this.values.set(t, names[i]);
           this.graph.valueInfo.push(valueInfo(names[i], t.dtype, t.shape));
         });
@@ -171,10 +172,11 @@ class Emitter implements EmitContext {
     if (symbolic === 0 || (oneUnknown && symbolic === 1)) {
       return this.int64(shape.map((d) => (typeof d === 'number' ? d : -1)));
     }
-    const key = shape.join(',');
+    const told = oneUnknown ? shape.map((d) => (this.isTold(d) ? d : -1)) : shape;
+    const key = told.join(',');
     const known = this.shapes.get(key);
     if (known) return known;
-    const parts = shape.map((d) => this.dimension(d));
+    const parts = told.map((d) => this.dimension(d));
     const name = this.node('Concat', parts, { axis: 0 })[0];
     this.shapes.set(key, name);
     return name;
@@ -193,6 +195,11 @@ class Emitter implements EmitContext {
     }
     this.shapes.set(d, name!);
     return name!;
+  }
+
+  /** Whether the inputs tell a size. */
+  private isTold(d: Dim): boolean {
+    return factorsOf(d).names.every((atom) => this.inputs.some(({ shape }) => shape.includes(atom)));
   }
 
   private inputSize(atom: string): string {
@@ -259,8 +266,8 @@ class Emitter implements EmitContext {
     return names;
   }
 
-  float32(x: string): string {
-    return this.node('Cast', [x], { to: TensorProto_DataType.FLOAT })[0];
+  cast(x: string, to: DType): string {
+    return this.node('Cast', [x], { to: ONNX_TYPE[to] })[0];
   }
 
   scalar(value: number): string {

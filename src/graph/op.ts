@@ -6,9 +6,12 @@ import { makeNode, type Node, type Tensor, type TensorType } from './tensor.js';
 export const devices = ['cpu', 'webgpu', 'cuda'] as const;
 export type Device = (typeof devices)[number];
 
+/** What a graph is emitted for: a device, or any that a file of it may be run on; then it has no second results of norms. */
+export type Target = Device | 'any';
+
 /** What an op's emission rule can do. Names are ONNX value names. */
 export interface EmitContext {
-  readonly device: Device;
+  readonly device: Target;
   /** Adds an ONNX node and returns its output names. */
   node(opType: string, inputs: readonly string[], attrs?: OnnxAttrs, options?: NodeOptions): string[];
   /** A constant of small data; equal constants are stored once. */
@@ -28,8 +31,8 @@ export interface EmitContext {
    * row a turn, for values of the types of `results`. The body may use what was made before.
    */
   loop(turns: string, results: readonly TensorType[], body: (turn: string) => string[]): string[];
-  /** A value of another type as float32. */
-  float32(x: string): string;
+  /** A value as another type. */
+  cast(x: string, to: DType): string;
   /** A constant float32 scalar. */
   scalar(value: number): string;
   /** An int64 vector holding `shape`, read at run time where it is symbolic; `oneUnknown` allows a -1 (Reshape). */

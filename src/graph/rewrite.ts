@@ -4,6 +4,7 @@ import {
   addmm,
   cast,
   gather,
+  gatherQuantized,
   matmul,
   matmulHalf,
   matmulQuantized,
@@ -25,7 +26,8 @@ import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
  * - the loss behind a frozen LM head, and that gradient, become one node that computes them some rows at a time;
  * - products with a quantized matrix work on its codes, and the squares of its rows are looked up; a frozen float32
  *   matrix's are summed without a matrix of them;
- * - a matrix in half precision is cast for each product again, and of an embedding only the rows that are looked up;
+ * - a matrix in half precision is cast for each product again, and of an embedding, or of one in int8, only the rows that are
+ *   looked up;
  * - products with a thin matrix (LoRA's B, its gradient) are turned so that the long side is innermost;
  * - x + A·B of matrices becomes one addmm (ONNX Gemm): a node and a buffer less for every LoRA branch and
  *   residual.
@@ -60,7 +62,7 @@ export function rewrite(roots: readonly Tensor[]): Tensor[] {
       const replaced =
         headGradient(from, given) ??
         storedProduct(from, given) ??
-        halfRows(from, given) ??
+        storedRows(from, given) ??
         frozenSquares(from, given) ??
         thinProduct(from, given) ??
         sumOfProduct(from, given, uses) ??
@@ -152,11 +154,12 @@ function isCastPerUse({ op, attrs }: Node): boolean {
   return op === 'cast' && (attrs as { perUse: boolean }).perUse;
 }
 
-/** Rows of a matrix in half precision. */
-function halfRows(node: Node, [x, index]: readonly Tensor[]): Tensor | undefined {
-  return node.op === 'gather' && isCastPerUse(x.node)
-    ? cast(gather(x.node.inputs[0], index), false)
-    : undefined;
+/** Rows of a matrix in half precision, or quantized: what else is there of it is left as it is. */
+function storedRows(node: Node, [x, index]: readonly Tensor[]): Tensor | undefined {
+  if (node.op !== 'gather') return undefined;
+  if (isCastPerUse(x.node)) return cast(gather(x.node.inputs[0], index), false);
+  const isInt8 = x.node.op === 'dequantize' && (x.node.attrs as QuantAttrs).format === 'int8';
+  return isInt8 ? gatherQuantized(x.node.inputs, index, x.node.attrs as QuantAttrs) : undefined;
 }
 
 /** ‖row‖² of a frozen matrix; of a quantized one it is known since then. */

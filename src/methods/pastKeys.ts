@@ -42,7 +42,7 @@ export function behindPrefix(
   return {
     ...stream,
     masks,
-    cache: { past: (layer) => past[layer], present: () => {} },
+    cache: { past: (layer) => past[layer], present: (_, added) => added },
   };
 }
 

@@ -156,10 +156,10 @@ function attention(c: DecoderConfig, sites: Sites, s: Stream, layer: number, x: 
     k: prepared('k', kRows, c.kvHeads),
     v: transpose(reshape(vRows, [batch, seq, c.kvHeads, c.headDim]), [0, 2, 1, 3]),
   };
-  s.cache?.present(layer, added);
+  const seen = s.cache?.present(layer, added) ?? added;
   const mask = s.masks[windowsOf(c).indexOf(window)];
   const scoring = { scale: c.scales.attention, softcap: c.softcaps.attention };
-  const rows = attend(c, scoring, q, mask, added, s.cache?.past(layer));
+  const rows = attend(c, scoring, q, mask, seen, s.cache?.past(layer));
   return sites.linear(`${at}.o_proj`, rows, {
     in: c.heads * c.headDim,
     out: c.hiddenSize,

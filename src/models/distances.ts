@@ -5,17 +5,24 @@ import type { Distances } from './architecture.js';
  * Index of each distance i − j, [length, length], in a table of 2·span (He et al., arXiv:2006.03654, section 3.1; the scale of
  * DeBERTa v2). In float32 as PyTorch computes it: one rounding away an index would be another.
  */
-export function distanceIndices(length: number, { span, furthest }: Distances): Int32Array {
-  const index = (distance: number) =>
-    Math.min(
-      2 * span - 1,
-      Math.max(0, span + (furthest === null ? distance : bucket(distance, span, furthest))),
-    );
-  const table = Int32Array.from({ length: 2 * length - 1 }, (_, i) => index(i - length + 1));
+export function distanceIndices(length: number, distances: Distances): Int32Array {
+  const table = Int32Array.from({ length: 2 * length - 1 }, (_, i) => indexOf(i - length + 1, distances));
   return Int32Array.from({ length: length * length }, (_, at) => {
     const [i, j] = [Math.floor(at / length), at % length];
     return table[i - j + length - 1];
   });
+}
+
+/** The index of each distance from −n to n, where n is so far that all further ones share theirs. */
+export function distanceScale(distances: Distances): Int32Array {
+  let n = 1;
+  while (indexOf(-n, distances) > 0 || indexOf(n, distances) < 2 * distances.span - 1) n++;
+  return Int32Array.from({ length: 2 * n + 1 }, (_, i) => indexOf(i - n, distances));
+}
+
+function indexOf(distance: number, { span, furthest }: Distances): number {
+  const scaled = furthest === null ? distance : bucket(distance, span, furthest);
+  return Math.min(2 * span - 1, Math.max(0, span + scaled));
 }
 
 /** Distances up to half of `span` stay; from there to `furthest` the other half is a logarithmic scale. */

@@ -157,7 +157,7 @@ function attention(c: Gpt2Config, s: Stream, layer: number, qkv: Tensor): Tensor
     transpose(reshape(rows, [batch, seq, c.heads, c.headDim]), [0, 2, 1, 3]),
   );
   const added = { k, v };
-  s.cache?.present(layer, added);
+  const seen = s.cache?.present(layer, added) ?? added;
   const scoring = { scale: c.scales[layer], softcap: null };
-  return attend(c, scoring, q, s.masks[0], added, s.cache?.past(layer));
+  return attend(c, scoring, q, s.masks[0], seen, s.cache?.past(layer));
 }

@@ -177,9 +177,9 @@ function attention(c: GptNeoxConfig, sites: Sites, s: Stream, layer: number, x: 
   const [q, k, v] = split(transpose(rows, [0, 2, 1, 3]), 3, [c.headDim, c.headDim, c.headDim]);
   const turned = (y: Tensor) => rotated(y, s.positions, s.rotaries[0], c.rope.dim);
   const added = { k: turned(k), v };
-  s.cache?.present(layer, added);
+  const seen = s.cache?.present(layer, added) ?? added;
   const scoring = { scale: 1 / Math.sqrt(c.headDim), softcap: null };
-  const heads = attend(c, scoring, turned(q), s.masks[0], added, s.cache?.past(layer));
+  const heads = attend(c, scoring, turned(q), s.masks[0], seen, s.cache?.past(layer));
   const shape = { in: c.hiddenSize, out: c.hiddenSize, bias: c.bias, layer, role: 'attention.o' } as const;
   return sites.linear(`${at}.dense`, heads, shape);
 }

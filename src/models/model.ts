@@ -112,8 +112,10 @@ export interface Stream {
   rotaries: readonly { cos: Tensor; sin: Tensor }[];
   /** For decoding: what earlier calls left, and where to put what this one adds. */
   cache?: {
-    past(layer: number): KeyValue;
-    present(layer: number, added: KeyValue): void;
+    /** What is attended to apart from what `present` gives back; undefined where that has all. */
+    past(layer: number): KeyValue | undefined;
+    /** Takes what this call adds, and gives back what is attended to in its place. */
+    present(layer: number, added: KeyValue): KeyValue;
   };
 }
 

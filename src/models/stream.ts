@@ -45,6 +45,7 @@ export function decodingStream({ stream, cache }: { stream: StreamSpec; cache: C
         past: (layer) => ({ k: cached(`past.k.${layer}`), v: cached(`past.v.${layer}`) }),
         present: (layer, added) => {
           present[layer] = added;
+          return added;
         },
       },
     },

@@ -74,6 +74,8 @@ export const expOp = unary('Exp', Math.exp, (_x, g, y) => mul(g, y));
 export const logOp = unary('Log', Math.log, (x, g) => div(g, x), positives(6));
 export const sqrtOp = unary('Sqrt', Math.sqrt, (_x, g, y) => div(mul(g, scalar(0.5)), y), positives(6));
 export const tanhOp = unary('Tanh', Math.tanh, (_x, g, y) => mul(g, sub(scalar(1), mul(y, y))));
+export const cosOp = unary('Cos', Math.cos, (x, g) => neg(mul(g, sin(x))));
+export const sinOp = unary('Sin', Math.sin, (x, g) => mul(g, cos(x)));
 /** The error function. erf'(x) = 2/√π · exp(-x²) */
 export const erfOp = unary('Erf', erfOf, (x, g) =>
   mul(g, mul(scalar(2 / Math.sqrt(Math.PI)), exp(neg(mul(x, x))))),
@@ -176,6 +178,8 @@ export const log = (x: Tensor): Tensor => apply('log', logOp, [x], null)[0];
 export const sqrt = (x: Tensor): Tensor => apply('sqrt', sqrtOp, [x], null)[0];
 export const sigmoid = (x: Tensor): Tensor => apply('sigmoid', sigmoidOp, [x], null)[0];
 export const tanh = (x: Tensor): Tensor => apply('tanh', tanhOp, [x], null)[0];
+export const cos = (x: Tensor): Tensor => apply('cos', cosOp, [x], null)[0];
+export const sin = (x: Tensor): Tensor => apply('sin', sinOp, [x], null)[0];
 export const erf = (x: Tensor): Tensor => apply('erf', erfOp, [x], null)[0];
 export const silu = (x: Tensor): Tensor => apply('silu', siluOp, [x], null)[0];
 export const sign = (x: Tensor): Tensor => apply('sign', signOp, [x], null)[0];

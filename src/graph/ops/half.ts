@@ -14,7 +14,7 @@ export const castOp: Op<{ perUse: boolean }> = {
     if (!CAST.has(x.dtype)) throw new Error('needs half or double precision');
     return [{ dtype: 'float32', shape: x.shape }];
   },
-  emit: (ctx, [x]) => [ctx.float32(x)],
+  emit: (ctx, [x]) => [ctx.cast(x, 'float32')],
   vjp: null,
   reference: ([x]) => [x],
   samples: [],
@@ -78,5 +78,5 @@ function float32ForOneUse(
 ): string {
   const sizes = ctx.node('Mul', [ctx.int64(shape as number[]), ctx.opaqueOne(signal)])[0];
   const [late] = ctx.node('Reshape', [w, sizes]);
-  return dtype === 'float32' ? late : ctx.float32(late);
+  return dtype === 'float32' ? late : ctx.cast(late, 'float32');
 }

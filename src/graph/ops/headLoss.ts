@@ -123,7 +123,7 @@ function halfHead(ctx: EmitContext, matrix: string, { shape }: TensorType): Head
   const pieceAt = (start: number, signal: string) => {
     const zero = ctx.node('Sub', [ctx.opaqueOne(signal), ctx.int64([1])])[0];
     const from = ctx.node('Add', [ctx.int64([start]), zero])[0];
-    return ctx.float32(ctx.node('Slice', [matrix, from, ctx.int64([start + height]), axis])[0]);
+    return ctx.cast(ctx.node('Slice', [matrix, from, ctx.int64([start + height]), axis])[0], 'float32');
   };
   return {
     logits: (hidden) => {
@@ -144,7 +144,7 @@ function halfHead(ctx: EmitContext, matrix: string, { shape }: TensorType): Head
       }
       return sum!;
     },
-    rows: (targets) => ctx.float32(ctx.node('Gather', [matrix, targets], { axis: 0 })[0]),
+    rows: (targets) => ctx.cast(ctx.node('Gather', [matrix, targets], { axis: 0 })[0], 'float32'),
   };
 }
 

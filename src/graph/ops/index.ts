@@ -12,9 +12,10 @@ import { addmmOp, matmulOp } from './matmul.js';
 import { ropeOp, softmaxOp } from './nn.js';
 import { layerNormOp, rmsNormOp } from './norm.js';
 import { afterOp } from './order.js';
-import { dequantizeForOp, dequantizeOp, matmulQuantizedOp } from './quant.js';
+import { dequantizeForOp, dequantizeOp, gatherQuantizedOp, matmulQuantizedOp } from './quant.js';
 import { meanOp, rowSquaresOp, sumOp } from './reduce.js';
 import { concatOp, padOp, reshapeOp, sliceOp, splitOp, transposeOp } from './shape.js';
+import * as tables from './tables.js';
 
 /** Every op of the compiler. One suite (ops.test.ts) tries each: forward, gradient, emission. */
 export const ops = {
@@ -31,6 +32,8 @@ export const ops = {
   sqrt: elementwise.sqrtOp,
   sigmoid: elementwise.sigmoidOp,
   silu: elementwise.siluOp,
+  cos: elementwise.cosOp,
+  sin: elementwise.sinOp,
   erf: elementwise.erfOp,
   tanh: elementwise.tanhOp,
   gelu: geluOp,
@@ -64,11 +67,18 @@ export const ops = {
   headLoss: headLossOp,
   dequantize: dequantizeOp,
   dequantizeFor: dequantizeForOp,
+  gatherQuantized: gatherQuantizedOp,
   matmulQuantized: matmulQuantizedOp,
   cast: castOp,
   castFor: castForOp,
   matmulHalf: matmulHalfOp,
   matmulHadamard: matmulHadamardOp,
+  range: tables.rangeOp,
+  dimension: tables.dimensionOp,
+  convert: tables.convertOp,
+  cumulativeSum: tables.cumulativeSumOp,
+  atMost: tables.atMostOp,
+  lastRows: tables.lastRowsOp,
 } satisfies Record<string, Op<unknown>>;
 
 export type OpName = keyof typeof ops;
@@ -82,6 +92,7 @@ export function opOf(name: string): Op<unknown> {
 
 export {
   add,
+  cos,
   detach,
   div,
   erf,
@@ -93,6 +104,7 @@ export {
   sigmoid,
   sign,
   silu,
+  sin,
   sqrt,
   sub,
   tanh,
@@ -110,6 +122,7 @@ export { addmm, matmul } from './matmul.js';
 export { rope, softmax } from './nn.js';
 export { layerNorm, rmsNorm } from './norm.js';
 export { after } from './order.js';
-export { dequantize, matmulQuantized, type QuantAttrs, quantDims } from './quant.js';
+export { dequantize, gatherQuantized, matmulQuantized, type QuantAttrs, quantDims } from './quant.js';
 export { mean, rowSquares, sum } from './reduce.js';
 export { concat, pad, reshape, slice, split, transpose } from './shape.js';
+export { atMost, convert, cumulativeSum, dimension, lastRows, range } from './tables.js';

@@ -21,6 +21,8 @@ export const rmsNormOp: Op<{ epsilon: number }> = {
         { outputs: 2 },
       );
     }
+    if (ctx.device === 'any')
+      return ctx.node('SimplifiedLayerNormalization', [x, w], { axis: -1, epsilon: { float: epsilon } });
     // The WebGPU provider's second output is wrong: primitives instead.
     const [square] = ctx.node('Mul', [x, x]);
     const [average] = ctx.node('ReduceMean', [square], { axes: [-1], keepdims: 1 });
@@ -69,6 +71,8 @@ export const layerNormOp: Op<{ epsilon: number }> = {
         { outputs: 3 },
       );
     }
+    if (ctx.device === 'any')
+      return ctx.node('LayerNormalization', [x, w, b], { axis: -1, epsilon: { float: epsilon } });
     // As for rmsNorm: the further outputs are not to be trusted there.
     const [average] = ctx.node('ReduceMean', [x], { axes: [-1], keepdims: 1 });
     const [centred] = ctx.node('Sub', [x, average]);

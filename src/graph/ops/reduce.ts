@@ -51,7 +51,7 @@ export const rowSquaresOp: Op<null> = {
     // -1, so that the engine does not take it for the matrix of a product and keeps that.
     const known = ctx.node('Mul', [ctx.int64([-1, Number(shape[1])]), ctx.opaqueOne()])[0];
     const [matrix] = ctx.node('Reshape', [x, known]);
-    const wide = dtype === 'float32' ? matrix : ctx.float32(matrix);
+    const wide = dtype === 'float32' ? matrix : ctx.cast(matrix, 'float32');
     return ctx.node('ReduceSumSquare', [wide], { axes: [1], keepdims: 0 });
   },
   vjp: null,
