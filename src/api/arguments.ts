@@ -4,6 +4,7 @@ import { storedDTypes } from '../base/tensor.js';
 import { ggufDTypes } from '../formats/gguf/types.js';
 import { checkJson } from '../formats/io/json.js';
 import { TASKS } from '../formats/task.js';
+import { onnxDTypes } from '../formats/transformersJs.js';
 import { devices } from '../graph/op.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
 import { combineSchema } from '../methods/combine.js';
@@ -117,6 +118,15 @@ const CALLS = {
       ...work,
     }),
   },
+  exportOnnx: {
+    path: text,
+    options: z.strictObject({
+      dtype: z.array(z.enum(onnxDTypes)).min(1).optional(),
+      maxShardBytes,
+      ...overwrite,
+      ...work,
+    }),
+  },
   mergeAndUnload: {
     options: z.strictObject({ folder: text.optional(), dtype, maxShardBytes, ...overwrite, ...work }),
   },
@@ -172,6 +182,7 @@ const CALLS = {
       ...locating,
     }),
   },
+  exportInto: { model: text, adapters: texts, output: text },
   combineIntoFolder: { paths: texts, output: text },
   extract: { base: text, tuned: text, output: text },
   resize: { adapter: text, output: text },

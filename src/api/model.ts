@@ -9,6 +9,7 @@ import type { Tokenizer, TokenizerOf } from '../formats/tokenizer.js';
 import { NodeRuntime } from '../graph/runtime/node.js';
 import type { SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, createAdapter } from '../methods/adapter.js';
+import { type ExportedModel, type OnnxOptions, writeOnnxModel } from '../methods/exportOnnx.js';
 import { type MethodConfig, type MethodName, methodNamed } from '../methods/index.js';
 import type { MergeOptions } from '../methods/merge.js';
 import { type BaseModel, openModel } from '../models/base.js';
@@ -172,6 +173,20 @@ export class Model extends AdaptedModel {
       checkArguments('saveMerged', [path, options]);
       const merged = { tokenizer: this.tokenizer, ...(await this.snapshot()) };
       return writeMerged(path, this.runtime, merged, options);
+    });
+  }
+
+  /**
+   * Writes a folder that transformers.js loads, with what is active merged in: ONNX files of the types in `dtype`, default fp32 and
+   * q8, configuration and tokenizer. Throws UserError where the method cannot merge, transformers.js does not know the type of
+   * model, or the folder exists.
+   */
+  exportOnnx(folder: string, options: OnnxOptions = {}): Promise<ExportedModel> {
+    return this.calls.finish(async () => {
+      checkArguments('exportOnnx', [folder, options]);
+      const { tokenizer } = this;
+      const { base, adapter } = await this.snapshot();
+      return writeOnnxModel(folder, this.runtime, base, adapter, { tokenizer, ...options });
     });
   }
 

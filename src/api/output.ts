@@ -1,7 +1,9 @@
 /** Jobs that write a model. */
 import { stat } from 'node:fs/promises';
+import type { ExportedModel, OnnxOptions } from '../methods/exportOnnx.js';
+import { checkArguments } from './arguments.js';
 import { loadModel } from './loadModel.js';
-import { locate } from './locate.js';
+import { type LocateOptions, locate } from './locate.js';
 import { dtypeOfGguf, formatOfOutput, type SavedModel, type SaveMergedOptions } from './merged.js';
 import type { BaseOptions } from './quantizedBase.js';
 import { claimOutput, refuseInput } from './replace.js';
@@ -34,6 +36,31 @@ export async function mergeInto(
     await refuseInput(output, loaded.base.folder);
     await loaded.loadAdapters(adapters, { onNotice, onDownload });
     return await loaded.saveMerged(output, { ...options, format, dtype, onNotice });
+  } finally {
+    await loaded.close();
+  }
+}
+
+/**
+ * Writes `model` with adapters merged in as a folder that transformers.js loads. Throws UserError where they do not belong
+ * together, transformers.js does not know the type of model, or `output` exists; with `overwrite`, only where that is no
+ * exported model or an input.
+ */
+export async function exportOnnx(
+  model: string,
+  adapters: readonly string[],
+  output: string,
+  { onNotice, onDownload, ...options }: OnnxOptions & LocateOptions = {},
+): Promise<ExportedModel> {
+  checkArguments('exportInto', [model, adapters, output]);
+  await claimOutput(output, 'onnx', { overwrite: options.overwrite, inputs: [model, ...adapters] });
+  const at = await locate(model, { kind: 'model', onNotice, onDownload });
+  await refuseInput(output, at);
+  const loaded = await loadModel(model, { onNotice, onDownload });
+  try {
+    await refuseInput(output, loaded.base.folder);
+    await loaded.loadAdapters(adapters, { onNotice, onDownload });
+    return await loaded.exportOnnx(output, options);
   } finally {
     await loaded.close();
   }

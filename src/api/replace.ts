@@ -4,17 +4,19 @@ import { resolve } from 'node:path';
 import { UserError } from '../base/errors.js';
 import { exists } from '../formats/io/node.js';
 import { isEmptyFolder, isWithin, prepareOutput, whyPrecious } from '../formats/io/write.js';
+import { ONNX_FOLDER } from '../formats/transformersJs.js';
 
 /** A model folder, an adapter folder, a GGUF file, or an adapter folder of another method than the input's. */
 export const conversionTargets = ['hf', 'peft', 'gguf', 'lora'] as const;
 export type ConversionTarget = (typeof conversionTargets)[number];
-export type OutputKind = Exclude<ConversionTarget, 'lora'> | 'analysis';
+export type OutputKind = Exclude<ConversionTarget, 'lora'> | 'analysis' | 'onnx';
 
 /** What a folder of that kind holds for certain. */
 const MARKS = {
   hf: ['config.json', 'model'],
   peft: ['adapter_config.json', 'adapter'],
   analysis: ['analysis.json', 'analysis'],
+  onnx: [ONNX_FOLDER, 'exported model'],
 } as const;
 
 /** What a job does with an output that is there. */

@@ -5,6 +5,7 @@ import { convert } from './convert.js';
 import { demo } from './demo.js';
 import { evaluate } from './eval.js';
 import { explainCommand } from './explain.js';
+import { exportCommand } from './export.js';
 import { extract, resize } from './extract.js';
 import { generate } from './generate.js';
 import { inspect } from './inspect.js';
@@ -24,6 +25,7 @@ export const commands: readonly CommandSpec[] = [
   predict,
   evaluate,
   merge,
+  exportCommand,
   combine,
   inspect,
   analyze,

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { UsageError } from './command.js';
-import { bytesOf, convert } from './convert.js';
+import { convert } from './convert.js';
+import { bytesOf } from './options.js';
 import { Terminal } from './terminal.js';
 
 describe('bytesOf', () => {

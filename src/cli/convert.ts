@@ -4,12 +4,12 @@ import { type Opening, openingOfRun } from '../api/opening.js';
 import { conversionTargets } from '../api/replace.js';
 import type { AsLora } from '../api/toLora.js';
 import { toLoraShape } from '../methods/toLora.js';
-import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
+import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { summary } from './extract.js';
 import { shellWord } from './flags.js';
 import { generateHint } from './hints.js';
-import { dtypeOption, jsonOption, overwriteOption } from './options.js';
+import { bytesOf, dtypeOption, jsonOption, maxShardSizeOption, overwriteOption } from './options.js';
 import type { Terminal } from './terminal.js';
 import { percent, table } from './text.js';
 import { showsWork } from './work.js';
@@ -32,10 +32,7 @@ const shape = {
     ),
   ...toLoraShape,
   dtype: dtypeOption,
-  maxShardSize: text
-    .meta({ valueName: 'size' })
-    .optional()
-    .describe('largest file of weights of a model, as 2GB or 500MB (default: 5GB)'),
+  maxShardSize: maxShardSizeOption,
   overwrite: overwriteOption,
   json: jsonOption,
 };
@@ -119,22 +116,4 @@ function tell(
         : `llama-cli --model ${base?.endsWith('.gguf') ? model : 'model.gguf'} --lora ${word}`,
   };
   terminal.say(`to use it: ${use[format]}`);
-}
-
-const UNITS: Record<string, number> = {
-  '': 1,
-  K: 1e3,
-  M: 1e6,
-  G: 1e9,
-  KI: 2 ** 10,
-  MI: 2 ** 20,
-  GI: 2 ** 30,
-};
-
-/** Bytes of "2GB", "500MB", "1GiB" or "1000000", as Hugging Face counts them. */
-export function bytesOf(size: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([KMG]I?)?B?$/i.exec(size);
-  const bytes = match === null ? 0 : Math.floor(Number(match[1]) * UNITS[(match[2] ?? '').toUpperCase()]);
-  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes;
-  throw new UsageError(`--max-shard-size: expected a size such as 2GB or 500MB, found "${size}"`);
 }

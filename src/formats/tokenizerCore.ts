@@ -12,7 +12,7 @@ import {
   listedTemplates,
   listedTemplatesSchema,
 } from './chat.js';
-import { AmbiguousTokens } from './tokenizer/addedTokens.js';
+import { type AddedToken, AmbiguousTokens } from './tokenizer/addedTokens.js';
 import { type Companions, companionTokens, tokenKeys } from './tokenizer/companions.js';
 import { MAX_TOKEN_ID, UnknownToken } from './tokenizer/model.js';
 import { TooLong } from './tokenizer/parts.js';
@@ -158,6 +158,11 @@ export class Tokenizer {
 
   get chatTemplates(): ChatTemplates {
     return this.chat.templates;
+  }
+
+  /** All tokens that are added to the model's, of whichever file, as `added_tokens` of tokenizer.json has them. */
+  get addedTokens(): readonly (AddedToken & { id: number })[] {
+    return this.pipeline.addedEntries;
   }
 
   /** All ids that end a turn, `eosId` first: of the three files and the one that the chat template writes. */

@@ -1,8 +1,10 @@
 /** What transformers.js, version 4, finds in a model's folder beside its ONNX files, and by which names. */
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
+import type { ChatTemplates } from './chat.js';
 import { readChatTemplates } from './chatTemplates.js';
 import { addEndTokens, readGenerationConfig } from './generationConfig.js';
 import { exists, readJson } from './io/node.js';
@@ -72,40 +74,75 @@ export function configJson({ config, sizes, changes, files }: ConfigJson): strin
     ...changes,
     ...(Object.keys(own).length > 0 && { 'transformers.js_config': own }),
   };
-  return `${JSON.stringify(content, null, 2)}\n`;
+  return jsonText(content);
 }
 
+/** Of a tokenizer that is written: where it lies, and what is known of it and of its model. */
+export interface WrittenTokenizer {
+  folder: string;
+  /** As it is read here; absent: by its files alone. */
+  tokenizer?: Tokenizer;
+  /** Whether the model has types of tokens to tell apart. */
+  hasTypes: boolean;
+  /** Positions that an encoder has. */
+  maxPositions?: number;
+}
+
+/** Classes that give types of tokens; the others leave them out, and all are taken for 0. */
+const WITH_TYPES = new Set(['BertTokenizer', 'DebertaTokenizer', 'DebertaV2Tokenizer']);
+
 /**
- * Writes the tokenizer of the folder `from` into `to`, as it reads it: tokenizer.json as it is, and in tokenizer_config.json what
- * else stands in the files beside it, special tokens and the chat template.
+ * Writes tokenizer.json and tokenizer_config.json into `to`, which are all that it reads: tokens, special tokens and the chat template
+ * that stand in other files are put into these. Without tokenizer.json nothing is written.
  */
 export async function writeTokenizer(
-  from: string,
   to: string,
-  tokenizer: Tokenizer | undefined,
-  modelType: string,
+  { folder, tokenizer, hasTypes, maxPositions }: WrittenTokenizer,
 ): Promise<void> {
-  if (!(await exists(join(from, 'tokenizer.json')))) return;
-  await copyFile(join(from, 'tokenizer.json'), join(to, 'tokenizer.json'));
+  const place = join(folder, 'tokenizer.json');
+  if (!(await exists(place))) return;
+  const parts = await readJson(place, json);
+  const added = tokenizer?.addedTokens;
+  const isWhole = added === undefined || isDeepStrictEqual(parts.added_tokens ?? [], added);
+  if (isWhole) await copyFile(place, join(to, 'tokenizer.json'));
+  else await writeFileAtomic(join(to, 'tokenizer.json'), JSON.stringify({ ...parts, added_tokens: added }));
+
   const optional = async (name: string): Promise<Json> =>
-    (await exists(join(from, name))) ? readJson(join(from, name), json) : {};
-  const config = await optional('tokenizer_config.json');
+    (await exists(join(folder, name))) ? readJson(join(folder, name), json) : {};
   const special = await optional('special_tokens_map.json');
-  const templates = tokenizer ? tokenizer.chatTemplates : await readChatTemplates(from);
-  const { plain, toolUse } = templates ?? {};
-  const listed = [
-    { name: 'default', template: plain },
-    { name: 'tool_use', template: toolUse },
-  ].filter(({ template }) => template !== undefined);
-  const { chat_template: _, ...kept } = config;
+  const { chat_template: _, ...own } = await optional('tokenizer_config.json');
+  const { tokenizer_class: given, model_max_length: longest } = own;
+  const name = typeof given === 'string' ? given.replace(/Fast$/, '') : '';
   const content = {
-    // Types of tokens are given by this class alone.
-    ...(modelType === 'bert' && { tokenizer_class: 'BertTokenizer' }),
-    ...special,
-    ...kept,
-    ...(listed.length > 0 && { chat_template: toolUse === undefined ? plain : listed }),
+    ...withTexts(special),
+    ...withTexts(own),
+    ...(hasTypes && !WITH_TYPES.has(name) && { tokenizer_class: 'BertTokenizer' }),
+    ...(maxPositions !== undefined && {
+      model_max_length: typeof longest === 'number' ? Math.min(longest, maxPositions) : maxPositions,
+    }),
+    ...listed(tokenizer ? tokenizer.chatTemplates : await readChatTemplates(folder)),
   };
-  await writeFileAtomic(join(to, 'tokenizer_config.json'), `${JSON.stringify(content, null, 2)}\n`);
+  await writeFileAtomic(join(to, 'tokenizer_config.json'), jsonText(content));
+}
+
+/** Names of tokens with their texts: of a token that is an object it wants another form than transformers writes. */
+function withTexts(tokens: Json): Json {
+  const text = (value: unknown) =>
+    typeof value === 'object' && value !== null && 'content' in value ? value.content : value;
+  return Object.fromEntries(
+    Object.entries(tokens).map(([key, value]) => [key, key.endsWith('_token') ? text(value) : value]),
+  );
+}
+
+function listed({ plain, toolUse }: ChatTemplates = {}): Json {
+  if (toolUse === undefined) return plain === undefined ? {} : { chat_template: plain };
+  const named = { default: plain, tool_use: toolUse };
+  const templates = Object.entries(named).map(([name, template]) => ({ name, template }));
+  return { chat_template: templates.filter(({ template }) => template !== undefined) };
+}
+
+function jsonText(content: object): string {
+  return `${JSON.stringify(content, null, 2)}\n`;
 }
 
 /**
@@ -123,6 +160,6 @@ export async function writeGenerationConfig(
     (key) => (config[key] ?? null) !== null,
   );
   const content = own ?? Object.fromEntries(named.map((key) => [key, config[key]]));
-  await writeFileAtomic(join(to, 'generation_config.json'), `${JSON.stringify(content, null, 2)}\n`);
+  await writeFileAtomic(join(to, 'generation_config.json'), jsonText(content));
   await addEndTokens(to, ends);
 }

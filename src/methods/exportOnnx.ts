@@ -22,11 +22,13 @@ import type { Adapter } from './adapter.js';
 import { mergedTensors, type WithTokenizer } from './merge.js';
 import { isDecoder, onnxGraph } from './onnxGraph.js';
 
+const DEFAULT_DTYPES: readonly OnnxDType[] = ['fp32', 'q8'];
+
 export interface OnnxOptions extends WorkOptions {
   /** Element types of the weights, a file each. Default: fp32 and q8, which transformers.js takes in Node and in browsers. */
-  dtypes?: readonly OnnxDType[];
+  dtype?: readonly OnnxDType[];
   /** Weights of a file that would be longer go into files of at most this size beside it. Default: 2 GB. */
-  maxFileBytes?: number;
+  maxShardBytes?: number;
   /** Replace an existing folder. */
   overwrite?: boolean;
 }
@@ -35,7 +37,7 @@ export interface OnnxOptions extends WorkOptions {
 export interface ExportedModel {
   /** Paths of the ONNX files within the folder. */
   files: string[];
-  dtypes: OnnxDType[];
+  dtype: OnnxDType[];
 }
 
 /**
@@ -49,8 +51,8 @@ export async function writeOnnxModel(
   model: BaseModel,
   adapter: Adapter | undefined,
   {
-    dtypes = ['fp32', 'q8'],
-    maxFileBytes,
+    dtype: dtypes = DEFAULT_DTYPES,
+    maxShardBytes,
     overwrite,
     onProgress,
     signal,
@@ -63,7 +65,6 @@ export async function writeOnnxModel(
   const chosen = [...new Set(dtypes)];
   const graphs = chosen.map((dtype) => ({ dtype, graph: onnxGraph(network, sites, tensors, dtype) }));
   const turns = new Turns(signal);
-  const tokenizerFolder = adapter?.tokenizer?.folder ?? model.folder;
   const files = new Map<OnnxDType, number>();
   await writeFolderAtomic(
     folder,
@@ -78,7 +79,7 @@ export async function writeOnnxModel(
           onProgress?.({ what: `writing ${dtype}`, done: ++done, total: graph.weights, unit: 'tensors' });
           return bytes;
         };
-        files.set(dtype, await writeOnnx(inside, ONNX_FILES[dtype], graph.bytes, read, { maxFileBytes }));
+        files.set(dtype, await writeOnnx(inside, ONNX_FILES[dtype], graph.bytes, read, { maxShardBytes }));
       }
       const base = await readJson(join(model.folder, 'config.json'), z.record(z.string(), z.unknown()));
       const changes = {
@@ -87,12 +88,17 @@ export async function writeOnnxModel(
       };
       const content = configJson({ config: base, sizes: sizesOf(config), changes, files });
       await writeFileAtomic(join(temporary, 'config.json'), content);
-      await writeTokenizer(tokenizerFolder, temporary, tokenizer, config.modelType);
+      await writeTokenizer(temporary, {
+        folder: adapter?.tokenizer?.folder ?? model.folder,
+        tokenizer,
+        hasTypes: network.stream.types > 1,
+        ...(!isDecoder(network) && { maxPositions: config.maxPositions }),
+      });
       if (isDecoder(network)) await writeGenerationConfig(model.folder, temporary, tokenizer?.eosIds ?? []);
     },
     { overwrite },
   );
-  return { files: chosen.map((dtype) => `${ONNX_FOLDER}/${ONNX_FILES[dtype]}`), dtypes: chosen };
+  return { files: chosen.map((dtype) => `${ONNX_FOLDER}/${ONNX_FILES[dtype]}`), dtype: chosen };
 }
 
 /** The sizes that transformers.js reads of a configuration, by the names that this type of model has for them. */

@@ -36,6 +36,9 @@ export function onnxGraph(
   tensors: readonly MergedTensor[],
   dtype: OnnxDType,
 ): OnnxGraph {
+  // The positions of a stream are rows of one kind of table.
+  if (network.stream.ropes.length > 0 && sites.some(({ role }) => role === 'positions'))
+    throw new Error(`${network.config.modelType} has learned positions beside rotary ones`);
   const weights = new Weights(tensors, dtype, sites);
   const own = new BaseSites((name, _, head) => weights.tensor(head, name));
   const outputs = isDecoder(network) ? decoderOutputs(network, own) : encoderOutputs(network, own);

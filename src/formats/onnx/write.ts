@@ -39,7 +39,7 @@ const ELEMENT_BYTES: Partial<Record<TensorProto_DataType, number>> = {
 
 export interface OnnxFileOptions {
   /** Weights go into files of at most this size beside the model, where it would be longer with them. */
-  maxFileBytes?: number;
+  maxShardBytes?: number;
 }
 
 /**
@@ -51,7 +51,7 @@ export async function writeOnnx(
   name: string,
   bytes: Uint8Array,
   read: (name: string) => Promise<Uint8Array>,
-  { maxFileBytes = MAX_FILE_BYTES }: OnnxFileOptions = {},
+  { maxShardBytes = MAX_FILE_BYTES }: OnnxFileOptions = {},
 ): Promise<number> {
   const model = fromBinary(ModelProtoSchema, bytes);
   const weights = model.graph!.initializer.filter(isExternal);
@@ -61,11 +61,11 @@ export async function writeOnnx(
     throw new Error(`${weight.name} has ${data.length} bytes, and ${bytesOf(weight)} in the graph`);
   };
   const total = weights.reduce((n, weight) => n + bytesOf(weight), bytes.length);
-  if (total <= maxFileBytes) {
+  if (total <= maxShardBytes) {
     await writeStreamAtomic(join(folder, name), (write) => writeWhole(write, model, checked));
     return 0;
   }
-  const files = placed(weights, name, maxFileBytes);
+  const files = placed(weights, name, maxShardBytes);
   await writeStreamAtomic(join(folder, name), (write) => write(toBinary(ModelProtoSchema, model)));
   for (const [file, held] of files) {
     await writeStreamAtomic(join(folder, file), async (write) => {
@@ -131,14 +131,14 @@ function head(field: number, length: number): Uint8Array {
 function placed(
   weights: readonly TensorProto[],
   name: string,
-  maxFileBytes: number,
+  maxShardBytes: number,
 ): Map<string, { weight: TensorProto; offset: number }[]> {
   const files = new Map<string, { weight: TensorProto; offset: number }[]>();
   let [file, end] = ['', Number.POSITIVE_INFINITY];
   for (const weight of weights) {
     const length = bytesOf(weight);
     let offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
-    if (offset + length > maxFileBytes) {
+    if (offset + length > maxShardBytes) {
       file = `${name}_data${files.size === 0 ? '' : `_${files.size}`}`;
       files.set(file, []);
       offset = 0;

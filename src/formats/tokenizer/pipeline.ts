@@ -94,6 +94,11 @@ export class Pipeline {
     return this.added.keys();
   }
 
+  /** The same by their ids, with how each is found in a text. */
+  get addedEntries(): (AddedToken & { id: number })[] {
+    return [...this.addedById].map(([id, token]) => ({ id, ...token })).sort((a, b) => a.id - b.id);
+  }
+
   /** Those which are left out of a text without special tokens. */
   get specialTokens(): readonly { content: string; id: number }[] {
     return [...this.special].map((content) => ({ content, id: this.added.get(content)! }));
