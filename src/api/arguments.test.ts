@@ -104,6 +104,11 @@ const cases: [name: string, call: () => unknown, message: string][] = [
     () => loose().saveMerged('zz', { dtype: 'int9' }),
     'saveMerged options: key "dtype": expected one of float32, ',
   ],
+  [
+    'an ONNX type',
+    () => loose().exportOnnx('zz', { dtype: ['q4'] }),
+    'model.exportOnnx options: key "dtype.0": expected one of fp32, fp16, q8',
+  ],
   ['mergeAndUnload', () => loose().mergeAndUnload({ dir: 'a' }), 'mergeAndUnload options: unknown key "dir"'],
   ['addMethod()', () => loose().addMethod(), 'addMethod: method: expected string, received undefined'],
   ['addLora(text)', () => loose().addLora('x'), 'addMethod: config: expected an object of options'],

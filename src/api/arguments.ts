@@ -118,8 +118,8 @@ const CALLS = {
       ...work,
     }),
   },
-  exportOnnx: {
-    path: text,
+  'model.exportOnnx': {
+    folder: text,
     options: z.strictObject({
       dtype: z.array(z.enum(onnxDTypes)).min(1).optional(),
       maxShardBytes,
@@ -182,7 +182,7 @@ const CALLS = {
       ...locating,
     }),
   },
-  exportInto: { model: text, adapters: texts, output: text },
+  exportOnnx: { model: text, adapters: texts, output: text },
   combineIntoFolder: { paths: texts, output: text },
   extract: { base: text, tuned: text, output: text },
   resize: { adapter: text, output: text },

@@ -262,6 +262,7 @@ const calls: Record<string, (model: Model, at: string) => Promise<unknown>> = {
   evaluate: async (model) => (await model.evaluate(data, { lossOn: 'all' })).loss,
   saveAdapter: (model, at) => model.saveAdapter(at),
   saveMerged: (model, at) => model.saveMerged(at),
+  exportOnnx: async (model, at) => (await model.exportOnnx(at, { dtype: ['q8'] })).files,
   train: async (model) => (await drain(model.train(schooling))).at(-1)!.kind,
   findLearningRate: async (model) =>
     (await drain(model.findLearningRate({ ...schooling, lrSteps: 20 }))).at(-1)!.kind,

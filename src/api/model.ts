@@ -183,7 +183,7 @@ export class Model extends AdaptedModel {
    */
   exportOnnx(folder: string, options: OnnxOptions = {}): Promise<ExportedModel> {
     return this.calls.finish(async () => {
-      checkArguments('exportOnnx', [folder, options]);
+      checkArguments('model.exportOnnx', [folder, options]);
       const { tokenizer } = this;
       const { base, adapter } = await this.snapshot();
       return writeOnnxModel(folder, this.runtime, base, adapter, { tokenizer, ...options });

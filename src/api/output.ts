@@ -52,7 +52,7 @@ export async function exportOnnx(
   output: string,
   { onNotice, onDownload, ...options }: OnnxOptions & LocateOptions = {},
 ): Promise<ExportedModel> {
-  checkArguments('exportInto', [model, adapters, output]);
+  checkArguments('exportOnnx', [model, adapters, output]);
   await claimOutput(output, 'onnx', { overwrite: options.overwrite, inputs: [model, ...adapters] });
   const at = await locate(model, { kind: 'model', onNotice, onDownload });
   await refuseInput(output, at);

@@ -35,8 +35,8 @@ export const exportCommand: CommandSpec = {
   name: 'export',
   summary: 'write a model, with adapters merged in, as ONNX files for transformers.js',
   description:
-    'The folder is what transformers.js loads in a browser, in Node, Deno and Bun: from a server, or uploaded to the hub. fp32 is\n' +
-    'what it takes in Node by default, q8 (matrices in blocks of 8 bits) what it takes in browsers, and fp16 half of fp32 to download.',
+    'The folder is what transformers.js 4 loads, from a server or the hub: fp32 in Node by default, q8 (matrices in blocks of 8 ' +
+    'bits) in browsers; fp16 is half of fp32 to download.',
   positional,
   writes: true,
   groups: { Options: shape },

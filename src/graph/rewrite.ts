@@ -4,9 +4,11 @@ import {
   addmm,
   cast,
   gather,
-  gatherQuantized,
+  gatherInt8,
+  type Int8Attrs,
   matmul,
   matmulHalf,
+  matmulInt8,
   matmulQuantized,
   mul,
   opOf,
@@ -26,8 +28,8 @@ import { makeNode, type Node, reachable, type Tensor } from './tensor.js';
  * - the loss behind a frozen LM head, and that gradient, become one node that computes them some rows at a time;
  * - products with a quantized matrix work on its codes, and the squares of its rows are looked up; a frozen float32
  *   matrix's are summed without a matrix of them;
- * - a matrix in half precision is cast for each product again, and of an embedding, or of one in int8, only the rows that are
- *   looked up;
+ * - a matrix in half precision is cast for each product again, and of an embedding only the rows that are looked up;
+ * - products with a matrix in 8 bits a row are of whole numbers, and only its rows that are looked up are made float32;
  * - products with a thin matrix (LoRA's B, its gradient) are turned so that the long side is innermost;
  * - x + A·B of matrices becomes one addmm (ONNX Gemm): a node and a buffer less for every LoRA branch and
  *   residual.
@@ -141,6 +143,8 @@ function storedProduct(node: Node, [a, b]: readonly Tensor[]): Tensor | undefine
     w.node.op === 'cast'
       ? matmulHalf(x, w.node.inputs[0], transposed)
       : matmulQuantized(x, w.node.inputs, { ...(w.node.attrs as QuantAttrs), transB: transposed });
+  if (b.node.op === 'dequantizeRows' && transB)
+    return scaled(matmulInt8(transA ? swapLast(a) : a, b.node.inputs, b.node.attrs as Int8Attrs));
   if (isStored(b)) return scaled(product(transA ? swapLast(a) : a, b, transB));
   if (!isStored(a)) return undefined;
   return swapLast(scaled(product(transB ? b : swapLast(b), a, !transA)));
@@ -154,12 +158,12 @@ function isCastPerUse({ op, attrs }: Node): boolean {
   return op === 'cast' && (attrs as { perUse: boolean }).perUse;
 }
 
-/** Rows of a matrix in half precision, or quantized: what else is there of it is left as it is. */
+/** Rows of a matrix in half precision, or in 8 bits. */
 function storedRows(node: Node, [x, index]: readonly Tensor[]): Tensor | undefined {
   if (node.op !== 'gather') return undefined;
   if (isCastPerUse(x.node)) return cast(gather(x.node.inputs[0], index), false);
-  const isInt8 = x.node.op === 'dequantize' && (x.node.attrs as QuantAttrs).format === 'int8';
-  return isInt8 ? gatherQuantized(x.node.inputs, index, x.node.attrs as QuantAttrs) : undefined;
+  const isInt8 = x.node.op === 'dequantizeRows' && !(x.node.attrs as Int8Attrs).turned;
+  return isInt8 ? gatherInt8(x.node.inputs, index) : undefined;
 }
 
 /** ‖row‖² of a frozen matrix; of a quantized one it is known since then. */

@@ -4,10 +4,11 @@ import { UserError } from '../base/errors.js';
 import { countNonFinite, nonFiniteText } from '../base/finite.js';
 import { sizeOf } from '../base/tensor.js';
 import { encodeF32 } from '../formats/float16.js';
-import { type MatrixShape, type Quantized, quantCodecs } from '../formats/quant/index.js';
+import type { MatrixShape, Quantized } from '../formats/quant/index.js';
+import { quantizeRows } from '../formats/quant/rows8.js';
 import type { OnnxDType } from '../formats/transformersJs.js';
 import { compile } from '../graph/emit.js';
-import { cast, dequantize, input, lastRows, quantDims, reshape, weight } from '../graph/ops/index.js';
+import { cast, dequantizeRows, input, lastRows, reshape, weight } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { LanguageModel, Network } from '../models/architecture.js';
 import { decoderStream, encoderStream } from '../models/exportStream.js';
@@ -77,6 +78,8 @@ class Weights {
   private readonly byName: ReadonlyMap<string, MergedTensor>;
   /** Matrices that products and look-ups of words are with. */
   private readonly matrices: ReadonlySet<string>;
+  /** Those of words, whose rows are looked up. */
+  private readonly lookedUp: ReadonlySet<string>;
   private readonly readers = new Map<string, () => Promise<Uint8Array>>();
 
   constructor(
@@ -86,6 +89,9 @@ class Weights {
   ) {
     this.byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
     const chosen = sites.filter(({ kind, role }) => kind === 'linear' || role === 'embedding');
+    this.lookedUp = new Set(
+      chosen.filter(({ kind }) => kind === 'embedding').map(({ name }) => `${name}.weight`),
+    );
     this.matrices = new Set(chosen.flatMap((site) => [matrixName(site), `${site.name}.weight`]));
   }
 
@@ -113,11 +119,11 @@ class Weights {
   private quantized(tensor: MergedTensor): Tensor {
     const { name } = tensor;
     const shape: MatrixShape = [tensor.shape[0], tensor.shape[1]];
-    const dims = quantDims('int8', shape);
+    const turned = !this.lookedUp.has(name);
     // Its scales are asked for right after its codes.
     let latest: Quantized | undefined;
     const made = async () => {
-      latest ??= quantCodecs.int8.quantize(await finite(tensor), shape);
+      latest ??= quantizeRows(await finite(tensor), shape, { turned });
       return latest;
     };
     this.readers.set(`${name}.codes`, async () => (await made()).codes);
@@ -126,12 +132,8 @@ class Weights {
       latest = undefined;
       return encodeF32(scales, 'float32');
     });
-    return dequantize(
-      external(`${name}.codes`, 'uint8', dims.codes),
-      external(`${name}.scales`, 'float32', dims.scales),
-      external(`${name}.rowSquares`, 'float32', [shape[0]]),
-      { format: 'int8', shape, fast: true },
-    );
+    const codes = external(`${name}.codes`, 'uint8', turned ? [shape[1], shape[0]] : shape);
+    return dequantizeRows(codes, external(`${name}.scales`, 'float32', [shape[0]]), { turned });
   }
 }
 

@@ -69,6 +69,9 @@ const table: [string[], number, RegExp][] = [
   [['generate', ...model, '--prompt', 'a', '--chat', 'b'], 2, /either --prompt or --chat/],
   [['generate', ...model, '--prompt', 'a', '--merged'], 2, /--merged needs an --adapter/],
   [['merge', '--output', 'x'], 2, /--adapter is missing/],
+  [['export', '--output', 'x'], 2, /<model> is missing/],
+  [['export', 'demo', '--output', 'x', '--dtype', 'q4'], 2, /--dtype .*'q4' is invalid.*fp32, fp16, q8/],
+  [['export', 'demo', '--output', 'x', '--max-shard-size', 'big'], 2, /--max-shard-size: expected a size/],
   [
     ['generate', '--model', ''],
     2,

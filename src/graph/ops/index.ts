@@ -6,13 +6,14 @@ import { geluOp } from './gelu.js';
 import { matmulHadamardOp } from './hadamard.js';
 import { castForOp, castOp, matmulHalfOp } from './half.js';
 import { headLossOp } from './headLoss.js';
+import { dequantizeRowsOp, gatherInt8Op, matmulInt8Op } from './int8.js';
 import { constantOp, inputOp, weightOp } from './leaf.js';
 import { crossEntropyOp, scatterAddScalarOp } from './loss.js';
 import { addmmOp, matmulOp } from './matmul.js';
 import { ropeOp, softmaxOp } from './nn.js';
 import { layerNormOp, rmsNormOp } from './norm.js';
 import { afterOp } from './order.js';
-import { dequantizeForOp, dequantizeOp, gatherQuantizedOp, matmulQuantizedOp } from './quant.js';
+import { dequantizeForOp, dequantizeOp, matmulQuantizedOp } from './quant.js';
 import { meanOp, rowSquaresOp, sumOp } from './reduce.js';
 import { concatOp, padOp, reshapeOp, sliceOp, splitOp, transposeOp } from './shape.js';
 import * as tables from './tables.js';
@@ -67,8 +68,10 @@ export const ops = {
   headLoss: headLossOp,
   dequantize: dequantizeOp,
   dequantizeFor: dequantizeForOp,
-  gatherQuantized: gatherQuantizedOp,
   matmulQuantized: matmulQuantizedOp,
+  dequantizeRows: dequantizeRowsOp,
+  matmulInt8: matmulInt8Op,
+  gatherInt8: gatherInt8Op,
   cast: castOp,
   castFor: castForOp,
   matmulHalf: matmulHalfOp,
@@ -116,13 +119,14 @@ export { type GeluApproximation, gelu } from './gelu.js';
 export { frozenFor, matmulHadamard } from './hadamard.js';
 export { cast, matmulHalf } from './half.js';
 export { headLoss } from './headLoss.js';
+export { dequantizeRows, gatherInt8, type Int8Attrs, matmulInt8 } from './int8.js';
 export { constant, input, scalar, type WeightAttrs, weight } from './leaf.js';
 export { crossEntropy, scatterAddScalar } from './loss.js';
 export { addmm, matmul } from './matmul.js';
 export { rope, softmax } from './nn.js';
 export { layerNorm, rmsNorm } from './norm.js';
 export { after } from './order.js';
-export { dequantize, gatherQuantized, matmulQuantized, type QuantAttrs, quantDims } from './quant.js';
+export { dequantize, matmulQuantized, type QuantAttrs, quantDims } from './quant.js';
 export { mean, rowSquares, sum } from './reduce.js';
 export { concat, pad, reshape, slice, split, transpose } from './shape.js';
 export { atMost, convert, cumulativeSum, dimension, lastRows, range } from './tables.js';

@@ -4,7 +4,6 @@ import { type MatrixShape, type QuantFormat, quantCodecs } from '../../formats/q
 import { NF4_BLOCK } from '../../formats/quant/nf4.js';
 import { apply, type EmitContext, type Op, opaqueSignal, type Sample } from '../op.js';
 import type { Tensor, TensorType } from '../tensor.js';
-import { gatherOp } from './gather.js';
 import { matmulOp } from './matmul.js';
 
 // Matrices that lie quantized on disk. The graph is built and differentiated with `dequantize`, as if they were
@@ -129,50 +128,6 @@ export const dequantizeForOp: Op<QuantAttrs> = {
 
 export function dequantizeFor([codes, scales]: readonly Tensor[], signal: Tensor, attrs: QuantAttrs): Tensor {
   return apply('dequantizeFor', dequantizeForOp, [codes, scales, signal], attrs)[0];
-}
-
-/** Rows of a quantized matrix by index, as `gather` looks them up, each dequantized by itself. Made by a rewrite. */
-export const gatherQuantizedOp: Op<QuantAttrs> = {
-  infer: ([codes, scales, index], { format, shape }) => {
-    checkDims(codes, scales, format, shape);
-    if (format !== 'int8') throw new Error(`rows of ${format} are not looked up`);
-    return [{ dtype: 'float32', shape: [...index.shape, shape[1]] }];
-  },
-  emit: (ctx, [codes, scales, index], { shape: [rows, columns] }, node) => {
-    const blocks = blocksOfRow(columns);
-    const { shape } = node.inputs[2];
-    const lookUp = (table: string) => ctx.node('Gather', [table, index], { axis: 0 })[0];
-    const perBlock = lookUp(ctx.node('Reshape', [scales, ctx.int64([rows, blocks, 1])])[0]);
-    const whole = ctx.node('Sub', [ctx.cast(lookUp(codes), 'float32'), ctx.scalar(128)])[0];
-    const width = blocks * INT_BLOCK;
-    const [found] = ctx.node('Reshape', [
-      ctx.node('Mul', [whole, perBlock])[0],
-      ctx.shapeVector([...shape, width], true),
-    ]);
-    if (width === columns) return [found];
-    return ctx.node('Slice', [found, ctx.int64([0]), ctx.int64([columns]), ctx.int64([-1])]);
-  },
-  vjp: null,
-  reference: ([codes, scales, index], { format, shape }) =>
-    gatherOp.reference([matrixOf(codes, scales, format, shape), index], null),
-  samples: (
-    [
-      [3, 64],
-      [4, 40],
-    ] as const
-  ).map((shape) =>
-    sampleOf('int8', shape, { fast: false }, [
-      { dims: [2, 2], dtype: 'int32', values: [0, 2, 1, 2], constant: true },
-    ]),
-  ),
-};
-
-export function gatherQuantized(
-  [codes, scales]: readonly Tensor[],
-  index: Tensor,
-  attrs: QuantAttrs,
-): Tensor {
-  return apply('gatherQuantized', gatherQuantizedOp, [codes, scales, index], attrs)[0];
 }
 
 const MICROSOFT = { domain: 'com.microsoft' };
