@@ -1,5 +1,7 @@
 /** What a model with a task's head tells of rows. */
+
 import { UserError } from '../base/errors.js';
+import { refuseNewHead } from '../methods/head.js';
 import type { Active } from '../serve/decode.js';
 import type { Content } from '../train/data/form.js';
 import type { Row } from '../train/data/row.js';
@@ -80,16 +82,6 @@ export async function* predictOn(
     }
   } finally {
     await step.close();
-  }
-}
-
-/** A head that nothing trained tells nothing. */
-function refuseNewHead({ fresh }: Active['base'], adapter: Active['adapter']): void {
-  const untrained = [...fresh].find((name) => !adapter?.values.has(name));
-  if (untrained !== undefined) {
-    throw new UserError(
-      `the head is new (${untrained} is in no file): load an adapter that was trained for the task, or train one`,
-    );
   }
 }
 

@@ -2,10 +2,12 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
+import { UserError } from '../base/errors.js';
 import { Turns, type WorkOptions } from '../base/work.js';
 import { readJson } from '../formats/io/node.js';
 import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
 import { writeOnnx } from '../formats/onnx/write.js';
+import { taskKeys } from '../formats/task.js';
 import {
   configJson,
   ONNX_FILES,
@@ -19,6 +21,7 @@ import type { Runtime } from '../graph/runtime/session.js';
 import type { BaseModel } from '../models/base.js';
 import type { ModelConfig } from '../models/model.js';
 import type { Adapter } from './adapter.js';
+import { refuseNewHead } from './head.js';
 import { mergedTensors, type WithTokenizer } from './merge.js';
 import { isDecoder, onnxGraph } from './onnxGraph.js';
 
@@ -61,6 +64,12 @@ export async function writeOnnxModel(
 ): Promise<ExportedModel> {
   const { config, network, sites } = model;
   refuseUnknownType(config.modelType);
+  if (network.head && network.stream.attends === 'causal') {
+    throw new UserError(
+      `a ${config.modelType} for ${config.task!.kind} cannot be exported: transformers.js has such heads on encoders only`,
+    );
+  }
+  refuseNewHead(model, adapter);
   const { tensors, tied, vocabSize } = mergedTensors(runtime, model, adapter);
   const chosen = [...new Set(dtypes)];
   const graphs = chosen.map((dtype) => ({ dtype, graph: onnxGraph(network, sites, tensors, dtype) }));
@@ -84,6 +93,7 @@ export async function writeOnnxModel(
       const base = await readJson(join(model.folder, 'config.json'), z.record(z.string(), z.unknown()));
       const changes = {
         vocab_size: vocabSize,
+        ...(config.task && taskKeys(base, config.task)),
         ...(base.tie_word_embeddings === true && !tied && { tie_word_embeddings: false }),
       };
       const content = configJson({ config: base, sizes: sizesOf(config), changes, files });

@@ -35,6 +35,18 @@ export function trainablesOf<C>(method: Method<C>, config: C, model: Outline): T
   ];
 }
 
+/** Throws UserError where nothing trained a model's head: it tells nothing. */
+export function refuseNewHead(
+  { fresh }: Pick<BaseModel, 'fresh'>,
+  adapter: { values: ReadonlyMap<string, unknown> } | undefined,
+): void {
+  const untrained = [...fresh].find((name) => !adapter?.values.has(name));
+  if (untrained === undefined) return;
+  throw new UserError(
+    `the head is new (${untrained} is in no file): load an adapter that was trained for the task, or train one`,
+  );
+}
+
 /** What an adapter for a model has of its task; undefined for a model without one. */
 export function headOf({
   config,

@@ -8,9 +8,25 @@ import type { MatrixShape, Quantized } from '../formats/quant/index.js';
 import { quantizeRows } from '../formats/quant/rows8.js';
 import type { OnnxDType } from '../formats/transformersJs.js';
 import { compile } from '../graph/emit.js';
-import { cast, dequantizeRows, input, lastRows, reshape, weight } from '../graph/ops/index.js';
+import {
+  cast,
+  convert,
+  dequantizeRows,
+  dimension,
+  div,
+  gather,
+  input,
+  lastRows,
+  matmul,
+  mul,
+  range,
+  reshape,
+  sum,
+  weight,
+} from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { LanguageModel, Network } from '../models/architecture.js';
+import type { TaskHead } from '../models/blocks/taskHead.js';
 import { decoderStream, encoderStream } from '../models/exportStream.js';
 import { matrixName, type Site, type Sites } from '../models/model.js';
 import { BaseSites } from '../models/shape.js';
@@ -28,7 +44,8 @@ export interface OnnxGraph {
 }
 
 /**
- * The graph of a decoder: logits, and present.N.key and .value of each layer; of an encoder: last_hidden_state. Its inputs are those
+ * The graph of a decoder: logits, and present.N.key and .value of each layer; of an encoder: last_hidden_state,
+ * or the logits of its task's head. Its inputs are those
  * of models/exportStream.ts. `sites` are the model's, `tensors` all that it computes with.
  */
 export function onnxGraph(
@@ -52,9 +69,26 @@ export function isDecoder(network: Network): network is LanguageModel {
 }
 
 function encoderOutputs(network: Network, sites: Sites): Record<string, Tensor> {
-  const stream = encoderStream(network);
+  const { head } = network;
+  const { stream, real } = encoderStream(network);
+  const { shape } = stream.ids;
   const hidden = network.forward(sites, stream);
-  return { last_hidden_state: reshape(hidden, [...stream.ids.shape, network.config.hiddenSize]) };
+  const wide = reshape(hidden, [...shape, network.config.hiddenSize]);
+  if (!head) return { last_hidden_state: wide };
+  if (head.reads !== 'each') return { logits: head.logits(sites, pooled(head.reads, wide, real)) };
+  const logits = head.logits(sites, hidden);
+  return { logits: reshape(logits, [...shape, logits.shape[1]]) };
+}
+
+/** A vector for each row of hidden states, [batch, seq, hidden] to [batch, hidden]. */
+function pooled(reads: TaskHead['reads'], hidden: Tensor, real: Tensor): Tensor {
+  const [batch, seq, width] = hidden.shape;
+  if (reads === 'first') {
+    const first = convert(mul(range(batch), dimension(seq)), 'int64');
+    return gather(reshape(hidden, [mulDims(batch, seq), width]), first);
+  }
+  const shares = div(real, sum(real, 1, true));
+  return reshape(matmul(reshape(shares, [batch, 1, seq]), hidden), [batch, width]);
 }
 
 function decoderOutputs(network: LanguageModel, sites: Sites): Record<string, Tensor> {
@@ -88,7 +122,10 @@ class Weights {
     sites: readonly Site[],
   ) {
     this.byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-    const chosen = sites.filter(({ kind, role }) => kind === 'linear' || role === 'embedding');
+    // A task's head is small, and what all comes to.
+    const chosen = sites.filter(
+      ({ kind, role }) => role === 'embedding' || (kind === 'linear' && role !== 'task'),
+    );
     this.lookedUp = new Set(
       chosen.filter(({ kind }) => kind === 'embedding').map(({ name }) => `${name}.weight`),
     );

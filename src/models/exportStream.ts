@@ -43,14 +43,14 @@ export const ATTENTION_MASK = 'attention_mask';
 export const TOKEN_TYPE_IDS = 'token_type_ids';
 
 /**
- * The stream of an encoder over input_ids, attention_mask and, where there are types to choose from, token_type_ids: int64
+ * The stream of an encoder, and 1 for tokens, 0 for padding, float32 [batch, seq]. It is over input_ids, attention_mask and, where there are types to choose from, token_type_ids: int64
  * [batch, seq], 1 in the mask for tokens and 0 for padding, on either side. Throws UserError where the network has tables that
  * are made on the host alone.
  */
-export function encoderStream({ stream: spec }: Network): Stream {
+export function encoderStream({ stream: spec }: Network): { stream: Stream; real: Tensor } {
   const { ids, real } = tokens(SEQ);
   const columns = range(SEQ);
-  return {
+  const stream: Stream = {
     ids,
     positions: encoderPositions(spec, ids, columns),
     ...typesOf(spec, ids),
@@ -59,6 +59,7 @@ export function encoderStream({ stream: spec }: Network): Stream {
     ...(spec.distances && { distances: distanceTable(spec.distances, columns) }),
     ...(spec.neighbours && { neighbours: neighbourTable(spec.neighbours, real, columns) }),
   };
+  return { stream, real };
 }
 
 /**

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import {
   AutoModel,
   AutoModelForCausalLM,
+  AutoModelForSequenceClassification,
+  AutoModelForTokenClassification,
   env,
   type PreTrainedModel,
   Tensor,
@@ -11,6 +13,7 @@ import {
 import { beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import { readAdapterFor } from '../../src/api/adapterFile.js';
+import { baseForAdapter } from '../../src/api/task.js';
 import { readJson } from '../../src/formats/io/node.js';
 import { ONNX_FILES, type OnnxDType } from '../../src/formats/transformersJs.js';
 import { type OnnxOptions, writeOnnxModel } from '../../src/methods/exportOnnx.js';
@@ -142,6 +145,61 @@ describe.each(encoders)('%s', (name) => {
     const model = await AutoModel.from_pretrained(name);
     const { last_hidden_state: hidden } = await outputsOf(model, feedsOf(batch, 'right'));
     expect(relativeError(ofTokens(hidden, batch, 'right'), wanted)).toBeLessThan(LIMIT);
+  });
+});
+
+const taskNames = readdirSync(golden('fixtures-tasks'));
+const taskSchema = z.looseObject({
+  base: z.string(),
+  config: z.looseObject({ classifier_pooling: z.enum(['cls', 'mean']).optional() }),
+});
+
+describe.each(taskNames)('the head of %s', (name) => {
+  const folder = golden(`fixtures-tasks/${name}`);
+  const target = `task-${name}`;
+  it('gives the logits of PEFT, or is refused on a decoder', async () => {
+    const { base, config } = await readJson(join(folder, 'expected.json'), taskSchema);
+    const opened = await openModel(golden(base));
+    const pooling = config.classifier_pooling;
+    const classifier = pooling && { classifier: { ...Object(opened.config).classifier, pooling } };
+    const bare = { ...opened, config: { ...opened.config, ...classifier } };
+    const model = await baseForAdapter(join(folder, 'adapter'), bare);
+    const adapter = await readAdapterFor(join(folder, 'adapter'), bare);
+    const write = (given?: typeof adapter) =>
+      writeOnnxModel(join(scratch, target), runtime, model, given, { dtype: ['fp32', 'q8'] });
+    if (opened.network.lmHead) {
+      await expect(write(adapter)).rejects.toThrow('transformers.js has such heads on encoders only');
+      return;
+    }
+    await expect(write()).rejects.toThrow('the head is new (');
+    await write(adapter);
+    const { targets, ...batch } = await readJson(
+      join(folder, 'batch.json'),
+      batchSchema.extend({ targets: z.array(z.union([z.number(), z.array(z.number())])) }),
+    );
+    const load = name.endsWith('-tokens')
+      ? AutoModelForTokenClassification
+      : AutoModelForSequenceClassification;
+    const tensors = await openTensors(join(folder, 'expected.safetensors'));
+    for (const dtype of ['fp32', 'q8'] as const) {
+      const web = await load.from_pretrained(target, { dtype });
+      const { logits } = await outputsOf(web, feedsOf(batch, 'right'));
+      const width = logits.dims.at(-1)!;
+      const kept = targets.flatMap((given, row) =>
+        typeof given === 'number'
+          ? [row]
+          : given.flatMap((label, i) => (label < 0 ? [] : [row * batch.ids[0].length + i])),
+      );
+      const found = takeRows(logits.data, width, kept);
+      expect(relativeError(found, await tensors.read('logits')), dtype).toBeLessThan(LIMITS[dtype]);
+    }
+    const { id2label, problem_type } = await readJson(
+      join(scratch, target, 'config.json'),
+      z.looseObject({ id2label: z.record(z.string(), z.string()), problem_type: z.string().optional() }),
+    );
+    expect(Object.values(id2label)).toEqual(
+      problem_type === 'regression' ? ['LABEL_0'] : ['LABEL_0', 'LABEL_1', 'LABEL_2'],
+    );
   });
 });
 
