@@ -1,3 +1,6 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../base/errors.js';
 import { parseGrid } from './grid.js';
@@ -298,5 +301,13 @@ describe('the grids that come along', () => {
       const runs = await planGrid(grid, new Sources());
       expect(runs.length).toBeGreaterThan(1);
     }
+  });
+
+  it('and those of docs/paper, whose models and rows are not here, are grids', async () => {
+    const folder = fileURLToPath(new URL('../../docs/paper/grids/', import.meta.url));
+    const names = (await readdir(folder)).filter((name) => name.endsWith('.yaml'));
+    expect(names.length).toBeGreaterThan(0);
+    for (const name of names)
+      expect(`${parseGrid(name, await readFile(join(folder, name), 'utf8')).name}.yaml`).toBe(name);
   });
 });
