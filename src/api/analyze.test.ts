@@ -292,7 +292,9 @@ describe('what is nothing to analyze', () => {
     await expect(done(base, undefined, { model: base })).rejects.toThrow(
       `${base} has the same layers as ${base}: nothing to analyze`,
     );
-    await expect(done(base)).rejects.toThrow(`${base} names no base: name the model that it was made of`);
+    await expect(done(base)).rejects.toThrow(
+      `${base} names no base: name the model that it was made of, by --model on the command line`,
+    );
     await expect(done(join(dir, 'nowhere'))).rejects.toThrow(`there is nothing at ${join(dir, 'nowhere')}`);
     await expect(done(base, undefined, { model: base, directions: 0 })).rejects.toThrow(
       'analysis options: directions: ',

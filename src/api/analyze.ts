@@ -159,7 +159,9 @@ async function commonBase(found: readonly Found[]): Promise<string> {
     );
   }
   if (first) return first[0];
-  throw new UserError(`${found[0].place} names no base: name the model that it was made of`);
+  throw new UserError(
+    `${found[0].place} names no base: name the model that it was made of, by --model on the command line`,
+  );
 }
 
 function chosen(place: string, changes: readonly Change[], modules: string | undefined): Change[] {

@@ -91,6 +91,7 @@ describe('a plan', () => {
     ],
     ['gpt2', { batchsize: 2 }, 'did you mean "batchSize"?'],
     [fixture('src'), {}, 'has no config.json; name a model'],
+    [fixture('test/golden/fixtures/llama3/adapter'), {}, 'is an adapter, which has no shape of its own'],
     [fixture('package.json'), {}, 'key "model_type" is missing'],
   ] as const)('refuses %s with %j', async (model, options, message) => {
     await expect(plan(model, options as PlanOptions)).rejects.toThrow(message);

@@ -202,6 +202,10 @@ async function shapeAt(name: string, path: string): Promise<ModelShape> {
   }
   const config = join(path, 'config.json');
   if (!(await exists(config))) {
+    if (await exists(join(path, 'adapter_config.json')))
+      throw new UserError(
+        `${path} is an adapter, which has no shape of its own; name the model that it is for`,
+      );
     throw new UserError(`${path} has no config.json; name a model's folder, a config.json or a .gguf file`);
   }
   const shape = await readShape(name, config);

@@ -72,6 +72,9 @@ export const analyze: CommandSpec = {
   },
 };
 
+/** In place of a verdict where no rule has anything to say. */
+const NOTHING_SAID = 'nothing stands out by the rules of docs/analysis.md';
+
 async function follow(work: ReturnType<typeof analyzeChanges>, terminal: Terminal): Promise<Analysis> {
   const show = showsWork(terminal);
   let next = await work.next();
@@ -110,7 +113,8 @@ function tell({ modules, other, shares, verdict }: Analysis, all: boolean, termi
       columns,
     ),
   );
-  for (const { message } of verdict) say(labelled('verdict', message, columns));
+  const said = verdict.length > 0 ? verdict.map(({ message }) => message) : [NOTHING_SAID];
+  for (const message of said) say(labelled('verdict', message, columns));
 }
 
 const figure = (x: number | null) => (x === null ? '-' : Number(x.toPrecision(3)).toString());
@@ -166,7 +170,7 @@ function similarityTable(rows: readonly RoleSummary[]): (string | number)[][] {
     figure(distance[name]),
   ];
   return [
-    ['module', 'A: first', 'all', 'distance', 'B: first', 'all', 'distance'],
+    ['module', 'A: first', 'A: all', 'A: distance', 'B: first', 'B: all', 'B: distance'],
     ...rows.map((row) => [row.role, ...side(row, 'a'), ...side(row, 'b')]),
   ];
 }

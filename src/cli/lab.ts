@@ -20,7 +20,7 @@ import { LabProgress } from './labProgress.js';
 import { jsonOption } from './options.js';
 import { type PictureChoice, pictureShape, saveChosenPicture } from './picture.js';
 import type { Terminal } from './terminal.js';
-import { counted, table, tableOrList } from './text.js';
+import { counted, tableOrList } from './text.js';
 import { showsWork } from './work.js';
 
 const text = z.string().min(1);
@@ -125,7 +125,8 @@ async function listGrids(terminal: Terminal): Promise<ExitCode> {
     terminal.emit({ name, title, reproduces, note, kind });
   if (terminal.json) return exitCodes.ok;
   const rows = grids.map(({ name, title, reproduces = '' }) => [name, title, reproduces]);
-  for (const line of table([['grid', 'what it asks', 'of the paper'], ...rows])) terminal.say(line);
+  const lines = tableOrList([['grid', 'what it asks', 'of the paper'], ...rows], columnsOf(terminal));
+  for (const line of lines) terminal.say(line);
   terminal.say();
   terminal.say(`to run one: ${asTyped('lowrank lab which-rank --output labs/which-rank')}`);
   return exitCodes.ok;

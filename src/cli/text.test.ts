@@ -32,6 +32,7 @@ describe('numbers for people', () => {
     const rows = [
       ['run', 'status', 'steps'],
       ['fast', 'unfinished, for want of time', 1000],
+      ['slow', '', 2],
     ];
     expect(tableOrList(rows, 50)).toEqual(table(rows));
     expect(tableOrList(rows, 26)).toEqual([
@@ -39,6 +40,8 @@ describe('numbers for people', () => {
       '  status  unfinished, for',
       '          want of time',
       '  steps   1,000',
+      'slow',
+      '  steps   2',
     ]);
   });
 

@@ -57,7 +57,9 @@ export function tableOrList(rows: readonly (readonly (string | number)[])[], col
   return others.flatMap(([title, ...cells]) => [
     ...fill([title], columns, ''),
     ...cells.flatMap((cell, i) =>
-      fill(`  ${head[i + 1].padEnd(width)}  ${cell}`.split(/(?<=\S) /), columns, ' '.repeat(width + 4)),
+      cell === ''
+        ? []
+        : fill(`  ${head[i + 1].padEnd(width)}  ${cell}`.split(/(?<=\S) /), columns, ' '.repeat(width + 4)),
     ),
   ]);
 }

@@ -277,6 +277,10 @@ tables: [{ rows: pair, metrics: [phi_first] }]`);
     expect(() => withOverrides(parse(whole), { base: { r: 4 } })).toThrow(
       'the grid some sets r on its axis "r" itself',
     );
+    const latency = (await readyGrids()).find(({ name }) => name === 'latency')!;
+    expect(() => withOverrides(latency, { base: { maxSteps: 3 } })).toThrow(
+      'the grid latency is of the kind latency, whose runs have no option "maxSteps"',
+    );
   });
 
   it('is run in part where values are chosen', async () => {

@@ -15,10 +15,18 @@ export interface GridOverrides {
   seeds?: readonly number[];
 }
 
-/** A grid with one's own model, data or seeds. */
+/**
+ * A grid with one's own model, data or seeds. Throws UserError where its runs have no such option, or where an axis sets it.
+ */
 export function withOverrides(grid: Grid, { base = {}, seeds }: GridOverrides): Grid {
   const given = Object.entries(base).filter(([, value]) => value !== undefined);
   const overridden = new Set(given.map(([name]) => name));
+  const known = kindNamed(grid.kind).options.shape;
+  const foreign = given.find(([name]) => !Object.hasOwn(known, name));
+  if (foreign)
+    throw new UserError(
+      `the grid ${grid.name} is of the kind ${grid.kind}, whose runs have no option "${foreign[0]}"`,
+    );
   for (const { name, settings } of grid.axes) {
     const option = settings.flatMap(({ options }) => Object.keys(options)).find((one) => overridden.has(one));
     if (option) throw new UserError(`the grid ${grid.name} sets ${option} on its axis "${name}" itself`);

@@ -38,6 +38,13 @@ describe('lowrank analyze', () => {
     expect(result.verdict.map(({ kind }) => kind)).toContain('concentrated');
   });
 
+  it('says where no rule of the verdict has anything to say', async () => {
+    const more = ['--output', 'eight', '--r', '8', '--max-steps', '3', '--target-modules', 'q_proj,v_proj'];
+    await run(root, [...training, ...more]);
+    const { stdout } = await run(root, ['analyze', 'eight', '--modules', 'model.layers.1.self_attn.v_proj']);
+    expect(stdout).toMatch(/^verdict {3}nothing stands out by the rules of docs\/analysis\.md$/m);
+  });
+
   it('prints tables and a verdict, and writes JSON and pictures', async () => {
     const { code, stdout, stderr } = await run(root, ['analyze', 'four', 'two', '--output', 'analysis']);
     expect([code, stderr]).toEqual([0, '']);
@@ -47,6 +54,7 @@ describe('lowrank analyze', () => {
     expect(stdout).toMatch(/^q_proj +2 +4 +[\d.e-]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+%$/m);
     expect(stdout).toMatch(/^v_proj +[\d.e-]+ +[\d.]+ +[\d.]+ +[\d.e-]+ +0$/m);
     expect(stdout).toMatch(/^phi of its directions and those of two:$/m);
+    expect(stdout).toMatch(/^module +A: first +A: all +A: distance +B: first +B: all +B: distance$/m);
     expect(stdout).toMatch(/^where it sits: [qv]_proj [\d.]+%, [qv]_proj [\d.]+%$/m);
     const files = (await readdir(join(root, 'analysis'))).sort();
     const pictures = ['similarity-a', 'similarity-b', 'spectra', 'weight'];

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Rng } from '../../src/base/rng.js';
 import { jsonLines, makeWorkspace, run, start } from './cliSupport.js';
 
@@ -321,6 +321,11 @@ tables:
   it('lists the grids that come along, and the runs of one', async () => {
     const { stdout } = await run(cwd, ['lab']);
     expect(stdout).toContain('which-rank');
+    vi.stubEnv('COLUMNS', '60');
+    const narrow = (await run(cwd, ['lab'])).stdout;
+    vi.unstubAllEnvs();
+    expect(narrow).toContain('foreign-domain\n  what it asks  Ranks in a domain near and far\n');
+    expect(Math.max(...narrow.split('\n').map((line) => line.length))).toBeLessThanOrEqual(60);
     const planned = jsonLines((await run(cwd, lab('x', '--dry-run', '--seeds', '5,6', '--json'))).stdout);
     expect(planned.map(({ name }) => name)).toHaveLength(6);
     expect(planned[5]).toMatchObject({ name: 'seed=6, r=4', steps: 12, options: { seed: 6, r: 4 } });
