@@ -3,6 +3,7 @@ import { expect, describe as group, it } from 'vitest';
 import { type MethodConfig, methodNamed, methods } from '../methods/index.js';
 import type { Method } from '../methods/method.js';
 import { openModel } from '../models/base.js';
+import { forTask } from '../models/forTask.js';
 import { countedMethodRows, methodRows } from './methods.js';
 
 const golden = (name: string) =>
@@ -17,7 +18,8 @@ group('the table of methods', () => {
 
   it.each(Object.entries(methods))('tells of %s what its hooks do', async (_, found) => {
     const method: Method<unknown> = found;
-    const model = await openModel(golden('qwen2'));
+    const task = { kind: 'regression' } as const;
+    const model = forTask(await openModel(golden('qwen2')), task);
     const wanted = Object.entries({ r: 2, alora_invocation_tokens: [5] });
     const options = Object.fromEntries(wanted.filter(([key]) => key in method.options.shape));
     const own = method.select(method.parse('options', options), model).every(({ init }) => init === null);
