@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { curvesOf, trainLossAt } from '../../api/curves.js';
 import { flattenJob, type Job, jobSchema, resolveJob } from '../../api/job.js';
 import { planJobRanks, startJobEva } from '../../api/jobPlans.js';
+import { METRICS } from '../../api/metric.js';
 import type { Model } from '../../api/model.js';
 import { openJob, runJob, withMethodOf } from '../../api/run.js';
 import { RUN_FILE, RunFolder, readMetrics, readRun } from '../../api/runFolder.js';
@@ -30,7 +31,14 @@ const resultSchema = z.object({
   steps: z.number(),
   seconds: z.number(),
   tokens: z.number(),
-  heldOut: z.object({ before: z.number(), after: z.number(), step: z.number() }).optional(),
+  heldOut: z
+    .object({
+      before: z.number(),
+      after: z.number(),
+      step: z.number(),
+      metrics: z.object({ after: z.record(z.string(), z.number()) }).optional(),
+    })
+    .optional(),
   warnings: z.array(z.object({ kind: z.string(), message: z.string() })).default([]),
 });
 const parametersSchema = z.object({ total: z.number(), trainable: z.number() });
@@ -40,7 +48,7 @@ export const train: RunKind = {
   metrics: {
     heldOut: { title: 'held-out loss', digits: 4 },
     heldOutBefore: { title: 'held-out loss before', digits: 4 },
-    perplexity: { title: 'perplexity', digits: 3 },
+    ...METRICS,
     trainLoss: { title: 'training loss', digits: 4 },
     trainable: { title: 'parameters trained' },
     share: { title: 'share of the model, %', digits: 3 },
@@ -147,8 +155,8 @@ async function factsOf(
 ): Promise<Record<string, number>> {
   const seen = job.evalSplit === undefined ? rows : rows - heldOutOf(job.evalSplit, rows);
   const steps = stepsOf(seen, filledByRows(job.train, seen, methodNamed(job.method)));
-  // What an adapter or the data decide is not known before.
-  if (job.adapter !== undefined || job.ranks || job.eva) return { steps };
+  // What an adapter or the data decide is not known before, the size of a head among it.
+  if (job.adapter !== undefined || job.ranks || job.eva || job.task) return { steps };
   const trainable = await sources.trainableOf(job.model, job.method, job.methodOptions);
   return { steps, trainable };
 }
@@ -169,7 +177,7 @@ async function resultOf(folder: string): Promise<RunResult> {
       ...(heldOut && {
         heldOut: heldOut.after,
         heldOutBefore: heldOut.before,
-        perplexity: Math.exp(heldOut.after),
+        ...heldOut.metrics?.after,
       }),
       ...withTrainLoss(trainLossAt(curves, steps)),
       trainable,
