@@ -3,7 +3,6 @@ import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import * as z from 'zod';
-import { UserError } from '../base/errors.js';
 import type { ChatTemplates } from './chat.js';
 import { readChatTemplates } from './chatTemplates.js';
 import { addEndTokens, readGenerationConfig } from './generationConfig.js';
@@ -25,20 +24,12 @@ export const ONNX_FILES: Readonly<Record<OnnxDType, string>> = {
   q8: 'model_quantized.onnx',
 };
 
-/** Types of models that it knows, of those that there are here. */
-const KNOWN: ReadonlySet<string> = new Set([
-  ...['llama', 'mistral', 'qwen2', 'qwen3', 'smollm3', 'granite', 'olmo2', 'phi3'],
+/** Types of models that it has classes for, of those that there may be here. */
+export const KNOWN_TYPES: ReadonlySet<string> = new Set([
+  ...['llama', 'mistral', 'qwen2', 'qwen3', 'qwen3_moe', 'smollm3', 'granite', 'olmo2', 'phi3'],
   ...['gemma', 'gemma2', 'gemma3_text', 'gpt2', 'gpt_neox'],
   ...['bert', 'roberta', 'xlm-roberta', 'distilbert', 'deberta-v2', 'modernbert'],
 ]);
-
-/** Throws UserError for a type of model that transformers.js does not load. */
-export function refuseUnknownType(modelType: string): void {
-  if (KNOWN.has(modelType)) return;
-  throw new UserError(
-    `a model of type ${modelType} cannot be exported: it is none of those that are here and in transformers.js, ${[...KNOWN].join(', ')}`,
-  );
-}
 
 const json = z.record(z.string(), z.unknown());
 type Json = z.output<typeof json>;

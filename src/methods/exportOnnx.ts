@@ -10,15 +10,16 @@ import { writeOnnx } from '../formats/onnx/write.js';
 import { taskKeys } from '../formats/task.js';
 import {
   configJson,
+  KNOWN_TYPES,
   ONNX_FILES,
   ONNX_FOLDER,
   type OnnxDType,
-  refuseUnknownType,
   writeGenerationConfig,
   writeTokenizer,
 } from '../formats/transformersJs.js';
 import type { Runtime } from '../graph/runtime/session.js';
 import type { BaseModel } from '../models/base.js';
+import { architectures } from '../models/index.js';
 import type { ModelConfig } from '../models/model.js';
 import type { Adapter } from './adapter.js';
 import { refuseNewHead } from './head.js';
@@ -63,12 +64,7 @@ export async function writeOnnxModel(
   }: OnnxOptions & WithTokenizer = {},
 ): Promise<ExportedModel> {
   const { config, network, sites } = model;
-  refuseUnknownType(config.modelType);
-  if (network.head && network.stream.attends === 'causal') {
-    throw new UserError(
-      `a ${config.modelType} for ${config.task!.kind} cannot be exported: transformers.js has such heads on encoders only`,
-    );
-  }
+  refuseUnknown(model);
   refuseNewHead(model, adapter);
   const { tensors, tied, vocabSize } = mergedTensors(runtime, model, adapter);
   const chosen = [...new Set(dtypes)];
@@ -109,6 +105,21 @@ export async function writeOnnxModel(
     { overwrite },
   );
   return { files: chosen.map((dtype) => `${ONNX_FOLDER}/${ONNX_FILES[dtype]}`), dtype: chosen };
+}
+
+/** Throws UserError for what transformers.js has no class for. */
+function refuseUnknown({ config: { modelType, task }, network }: BaseModel): void {
+  if (!KNOWN_TYPES.has(modelType)) {
+    const known = Object.keys(architectures).filter((type) => KNOWN_TYPES.has(type));
+    throw new UserError(
+      `a model of type ${modelType} cannot be exported: transformers.js has none such, of those that are here only ${known.join(', ')}`,
+    );
+  }
+  if (task && network.stream.attends === 'causal') {
+    throw new UserError(
+      `a ${modelType} for ${task.kind} cannot be exported: transformers.js has such heads on encoders only`,
+    );
+  }
 }
 
 /** The sizes that transformers.js reads of a configuration, by the names that this type of model has for them. */

@@ -99,7 +99,9 @@ async function greedyTokens(
   return (out.tolist() as bigint[][]).map((row) => row.slice(-n).map(Number));
 }
 
-const decoders = readdirSync(golden('fixtures'));
+/** Which transformers.js has no class for. */
+const UNKNOWN = ['mixtral'];
+const decoders = readdirSync(golden('fixtures')).filter((name) => !UNKNOWN.includes(name));
 const encoders = readdirSync(golden('fixtures-encoders')).filter((name) =>
   statSync(golden(`fixtures-encoders/${name}`)).isDirectory(),
 );
@@ -107,7 +109,7 @@ const encoders = readdirSync(golden('fixtures-encoders')).filter((name) =>
 it('tries every architecture', () => {
   const tried = [...decoders, ...encoders];
   const untried = Object.keys(architectures).filter((type) => !tried.some((name) => name.startsWith(type)));
-  expect(untried.filter((type) => type !== 'llama')).toEqual([]);
+  expect(untried.filter((type) => type !== 'llama' && !UNKNOWN.includes(type))).toEqual([]);
 });
 
 describe.each(decoders)('%s', (name) => {

@@ -37,7 +37,7 @@ export function dequantizeRows(codes: Tensor, scales: Tensor, attrs: Int8Attrs):
 /**
  * x·Wᵀ of whole numbers, x: [rows, in]. Each row of x has a scale of its own, and is the sum of two rows in 8 bits, of which the second
  * holds what the first leaves: 15 bits together, for one walk through W. Made by a rewrite. (One scale for all of x, as
- * DynamicQuantizeLinear has it, leaves nothing of most tokens where one has values a thousand times theirs.)
+ * DynamicQuantizeLinear has it, leaves nothing of most tokens where one has values many times theirs.)
  */
 export const matmulInt8Op: Op<Int8Attrs> = {
   infer: ([x, codes, scales], { turned }) => {
