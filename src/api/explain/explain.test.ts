@@ -173,6 +173,9 @@ describe('what is measured on the model that comes along', () => {
     expect(figures.mergedNodes - figures.baseNodes).toBe(figures.matrices);
     expect(figures.apartNodes).toBeGreaterThan(figures.mergedNodes);
     expect(figures.houlsbyNodes).toBeGreaterThan(figures.pfeifferNodes);
+    // The base once more, which says what the ratios are worth.
+    expect(figures.controlNodes).toBe(figures.baseNodes);
+    expect(figures.controlRatio).toBeGreaterThan(0);
   });
 
   it('weights: choices of one budget are within a fifth of it, and all of them learn', {

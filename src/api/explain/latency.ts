@@ -43,8 +43,9 @@ export const latency: Topic = {
   question: 'Why does LoRA cost nothing at inference?',
   async measure(bench) {
     const lora = await active(bench, 'lora', { r: 8, targetModules: 'all-linear' });
+    const base: Active = { base: bench.base, adapter: undefined, merged: false };
     const ways: Way[] = [
-      { name: 'base', key: 'base', active: { base: bench.base, adapter: undefined, merged: false } },
+      { name: 'base', key: 'base', active: base },
       { name: 'LoRA, merged', key: 'merged', active: { ...lora, merged: true }, paper: '0%' },
       { name: 'LoRA, apart', key: 'apart', active: lora },
       {
@@ -59,6 +60,8 @@ export const latency: Topic = {
         active: await active(bench, 'houlsby', { bottleneckSize: 8 }),
         paper: PAPER.houlsby,
       },
+      // What the other ratios are worth.
+      { name: 'base, once more', key: 'control', active: base },
     ];
     const ids = bench.model.tokenizer.encode(bench.task.heldOut[0].prompt);
     const running: Running[] = [];
@@ -75,11 +78,11 @@ export const latency: Topic = {
       await step.close();
       await decoder.close();
     }
-    const [base, merged, apart] = running;
-    const ratio = ({ times }: Running) => median(times.map((time, i) => time / base.times[i]));
+    const [plain, merged, apart] = running;
+    const ratio = ({ times }: Running) => median(times.map((time, i) => time / plain.times[i]));
     const difference = merged.logits.reduce((most, x, i) => Math.max(most, Math.abs(x - apart.logits[i])), 0);
     const size = merged.logits.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-    const change = merged.logits.reduce((most, x, i) => Math.max(most, Math.abs(x - base.logits[i])), 0);
+    const change = merged.logits.reduce((most, x, i) => Math.max(most, Math.abs(x - plain.logits[i])), 0);
     const matrices = new Set(lora.adapter!.trainables.map(({ at }) => at!.site)).size;
     const figures = Object.fromEntries(
       running.flatMap((one) => [
@@ -89,9 +92,9 @@ export const latency: Topic = {
     );
     return {
       text: [
-        `W₀x + (α/r)·B(Ax) is (W₀ + (α/r)·BA)x, and the sum in brackets has the shape of W₀: it can be computed once, and then the model is one of the same size that does for a token what the base does. The base's graph has ${base.decoder.nodeCount} nodes. Merged in memory there are ${merged.decoder.nodeCount}: one more for each of the ${matrices} matrices, which makes that sum once, when the graph is loaded. Apart there are ${apart.decoder.nodeCount}, for every token.`,
+        `W₀x + (α/r)·B(Ax) is (W₀ + (α/r)·BA)x, and the sum in brackets has the shape of W₀: it can be computed once, and then the model is one of the same size that does for a token what the base does. The base's graph has ${plain.decoder.nodeCount} nodes. Merged in memory there are ${merged.decoder.nodeCount}: one more for each of the ${matrices} matrices, which makes that sum once, when the graph is loaded. Apart there are ${apart.decoder.nodeCount}, for every token.`,
         `Merged and apart give the same: of the ${whole(merged.logits.length)} logits behind a prompt none differs by more than ${digits(difference, 2)}, where the largest is ${digits(size)} and the adapter changed them by up to ${digits(change)}.`,
-        `The adapters of Houlsby and of Pfeiffer are layers of their own, with a nonlinearity between: nothing can be merged, and each waits for what is before it. The ratios are those of ${ROUNDS} tokens of one sequence, taken in turns on this machine, medians; the paper's (Table 1) are of GPT-2 medium on a GPU, with sequences of 128 tokens and batches of 1. On a machine that does other work, or a model as small as this, small differences are noise.`,
+        `The adapters of Houlsby and of Pfeiffer are layers of their own, with a nonlinearity between: nothing can be merged, and each waits for what is before it. The ratios are those of ${ROUNDS} tokens of one sequence, taken in turns on this machine, medians; the paper's (Table 1) are of GPT-2 medium on a GPU, with sequences of 128 tokens and batches of 1. On a machine that does other work, or a model as small as this, small differences are noise: the base itself, measured once more in the same rounds, comes to ${digits(ratio(running.at(-1)!))}×.`,
       ],
       tables: [
         {
