@@ -82,6 +82,8 @@ class Emitter implements EmitContext {
   private readonly outputs: string[] = [];
   private readonly constants = new Map<string, string>();
   private readonly shapes = new Map<string, string>();
+  /** Values that tell sizes that no input has, by the name of the size. */
+  private readonly tellers = new Map<string, { name: string; axis: number }>();
   private count = 0;
   /** Where nodes go: the graph's, or those of a loop's body. */
   private nodes: NodeProto[];
@@ -124,6 +126,7 @@ class Emitter implements EmitContext {
         node.outputs.forEach((t, i) => {
           if (names[i] === undefined) return;
           this.values.set(t, names[i]);
+          this.learn(names[i], t, node.inputs);
           this.graph.valueInfo.push(valueInfo(names[i], t.dtype, t.shape));
         });
       }
@@ -202,11 +205,23 @@ class Emitter implements EmitContext {
     return factorsOf(d).names.every((atom) => this.inputs.some(({ shape }) => shape.includes(atom)));
   }
 
+  /** Notes which sizes a result is the first to have. */
+  private learn(name: string, { shape }: TensorType, inputs: readonly TensorType[]): void {
+    for (const [axis, dim] of shape.entries()) {
+      if (typeof dim !== 'string' || this.tellers.has(dim)) continue;
+      if (!inputs.some((input) => input.shape.includes(dim))) this.tellers.set(dim, { name, axis });
+    }
+  }
+
   private inputSize(atom: string): string {
+    const sizeOf = (name: string, axis: number) =>
+      this.node('Shape', [name], { start: axis, end: axis + 1 })[0];
     for (const { name, shape } of this.inputs) {
       const axis = shape.indexOf(atom);
-      if (axis >= 0) return this.node('Shape', [name], { start: axis, end: axis + 1 })[0];
+      if (axis >= 0) return sizeOf(name, axis);
     }
+    const teller = this.tellers.get(atom);
+    if (teller) return sizeOf(teller.name, teller.axis);
     const terms = termsOf(atom);
     if (!terms) throw new Error(`no input tells the size "${atom}"`);
     return this.node(
@@ -242,7 +257,9 @@ class Emitter implements EmitContext {
     const size = this.inputs.flatMap(({ shape }) => shape.filter((d) => typeof d === 'string'))[0];
     if (size === undefined) return this.int64([1]);
     const name = signal ? this.node('Shape', [signal], { start: 0, end: 1 })[0] : this.dimension(size);
-    const one = this.node('Div', [name, name])[0];
+    // An expert may have no rows at all.
+    const some = signal ? this.node('Max', [name, this.int64([1])])[0] : name;
+    const one = this.node('Div', [some, some])[0];
     this.shapes.set(key, one);
     return one;
   }

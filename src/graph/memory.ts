@@ -102,12 +102,23 @@ interface Buffer {
 /**
  * Memory of the values while `order` runs, leaves aside, by running it without its arithmetic.
  */
-export function memoryOf(order: readonly Node[], roots: readonly Tensor[], sizes: Sizes): RunMemory {
+export function memoryOf(order: readonly Node[], roots: readonly Tensor[], given: Sizes): RunMemory {
+  const sizes = withLearned(order, given);
   const arena = new Arena();
   let values = 0;
   // A run begins in what the last one left of the arena, and finds other room there.
   for (let run = 0; run < RUNS; run++) values = runIn(arena, order, roots, sizes);
   return { values, arena: arena.touched };
+}
+
+/** Sizes with those that the engine learns on its way. */
+function withLearned(order: readonly Node[], given: Sizes): Sizes {
+  const sizes: Record<string, number> = { ...given };
+  for (const { op, inputs, attrs } of order) {
+    const learned = opOf(op).sizes?.(inputs, attrs, (dim) => sizeAt(dim, sizes)) ?? [];
+    for (const [name, size] of learned) sizes[name] = size;
+  }
+  return sizes;
 }
 
 /** From then on the arena grows no more. */

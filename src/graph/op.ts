@@ -79,6 +79,15 @@ export interface Op<A> {
    */
   scratch?(inputs: readonly TensorType[], attrs: A, sizeAt: (dim: Dim) => number): readonly number[];
   /**
+   * Names of sizes that its results have and that the engine learns only when it runs, each with what a forecast takes it for;
+   * absent: none.
+   */
+  sizes?(
+    inputs: readonly TensorType[],
+    attrs: A,
+    sizeAt: (dim: Dim) => number,
+  ): readonly (readonly [name: string, size: number])[];
+  /**
    * Gradient of each input from the gradients of the outputs (undefined where an output is unused).
    * A rule may return a gradient in the broadcast shape: the walker sums it back.
    */

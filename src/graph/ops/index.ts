@@ -1,6 +1,7 @@
 import type { Op } from '../op.js';
 import * as elementwise from './elementwise.js';
 import { expandOp } from './expand.js';
+import { groupedOp, joinedOp, partsOp, rearrangeOp, topKOp } from './experts.js';
 import { gatherElementsOp, gatherOp, scatterAddElementsOp, scatterAddRowsOp } from './gather.js';
 import { geluOp } from './gelu.js';
 import { matmulHadamardOp } from './hadamard.js';
@@ -82,6 +83,11 @@ export const ops = {
   cumulativeSum: tables.cumulativeSumOp,
   atMost: tables.atMostOp,
   lastRows: tables.lastRowsOp,
+  topK: topKOp,
+  grouped: groupedOp,
+  rearrange: rearrangeOp,
+  parts: partsOp,
+  joined: joinedOp,
 } satisfies Record<string, Op<unknown>>;
 
 export type OpName = keyof typeof ops;
@@ -114,6 +120,7 @@ export {
   where,
 } from './elementwise.js';
 export { expandTo, zerosLike } from './expand.js';
+export { grouped, joined, parts, rearrange, topK } from './experts.js';
 export { gather, gatherElements, scatterAddElements, scatterAddRows } from './gather.js';
 export { type GeluApproximation, gelu } from './gelu.js';
 export { frozenFor, matmulHadamard } from './hadamard.js';
