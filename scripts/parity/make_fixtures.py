@@ -35,14 +35,17 @@ from transformers import (
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Olmo2Config,
     Phi3Config,
     PreTrainedConfig,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
     SmolLM3Config,
 )
 
+import experts
 import fixtures as fx
 import reference as ref
 
@@ -261,6 +264,41 @@ CASES = {
         ),
         misread={"use_parallel_residual": False},
     ),
+    # Experts in the place of the MLP, the shares of a token's two made to add up to 1; a window on every layer.
+    "mixtral": Case(
+        MixtralConfig(**TINY, num_key_value_heads=2, num_local_experts=4, sliding_window=6),
+        dtype=torch.bfloat16,
+        misread={"num_experts_per_tok": 1},
+    ),
+    # Three experts of six for each token.
+    "qwen3_moe": Case(
+        Qwen3MoeConfig(
+            **TINY,
+            num_key_value_heads=2,
+            head_dim=16,
+            num_experts=6,
+            num_experts_per_tok=3,
+            moe_intermediate_size=20,
+            norm_topk_prob=True,
+        ),
+        misread={"norm_topk_prob": False},
+    ),
+    # Experts on every second layer but the last, their shares as they are; the number of experts under its other name.
+    "qwen3_moe-steps": Case(
+        Qwen3MoeConfig(
+            **TINY | {"num_hidden_layers": 4, "intermediate_size": 24},
+            num_key_value_heads=2,
+            head_dim=8,
+            num_experts=4,
+            num_experts_per_tok=2,
+            moe_intermediate_size=24,
+            decoder_sparse_step=2,
+            mlp_only_layers=[3],
+            attention_bias=True,
+        ),
+        patch={"num_experts": 4, "num_local_experts": None},
+        misread={"norm_topk_prob": True},
+    ),
 }
 
 
@@ -274,7 +312,7 @@ def randomize(model: torch.nn.Module, generator: torch.Generator) -> None:
         elif name.endswith("embed_tokens.weight"):
             parameter.normal_(0, 0.3, generator=generator)
         else:
-            parameter.normal_(0, parameter.shape[1] ** -0.5, generator=generator)
+            parameter.normal_(0, parameter.shape[-1] ** -0.5, generator=generator)
 
 
 def write_model(case: Case, folder: Path, generator: torch.Generator) -> None:
@@ -294,7 +332,7 @@ def random_ids(count: int, generator: torch.Generator) -> list[int]:
 
 def attach_adapter(name: str, case: Case, folder: Path, generator: torch.Generator) -> PeftModel:
     options = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-    model = get_peft_model(ref.load(folder), LoraConfig(**options | case.lora))
+    model = get_peft_model(experts.as_modules(ref.load(folder)), LoraConfig(**options | case.lora))
     with torch.no_grad():
         for key, parameter in ref.adapter_parameters(model).items():
             scale = 0.1 if ".lora_B." in key else parameter.shape[1] ** -0.5
@@ -327,6 +365,10 @@ def check_sharpness(
     assert rows.std(-1).min() > 0.3, f"{name}: flat logits"
     assert ref.relative_error(expected["adapted_logits"], expected["base_logits"]) > 0.05, f"{name}: idle adapter"
     assert ref.relative_error(expected["merged_logits"], expected["adapted_logits"]) < 1e-5, f"{name}: merge differs"
+    if experts.are_in_all_layers(case.config):
+        read = experts.read_by_peft(ref.load(folder), folder / "adapter")
+        error = ref.relative_error(ref.logits_of(read, batch), expected["adapted_logits"])
+        assert error < 1e-5, f"{name}: PEFT reads the adapter otherwise, by {error}"
     assert all(gradient.norm() > 1e-4 for key, gradient in expected.items() if key.startswith("grad.")), name
 
 
@@ -346,7 +388,7 @@ def make(name: str, folder: Path, seed: int) -> None:
     greedy = generation(model, generator)
     log = ref.train(model, batch, RECIPE)
     # Training changed the adapter in place: merge the one that was saved.
-    saved = PeftModel.from_pretrained(ref.load(folder), folder / "adapter")
+    saved = PeftModel.from_pretrained(experts.as_modules(ref.load(folder)), folder / "adapter")
     expected["merged_logits"] = ref.logits_of(saved.merge_and_unload(), batch)
     check_sharpness(name, case, folder, expected, batch)
 

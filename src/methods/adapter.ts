@@ -170,6 +170,11 @@ export function adaptedSites(
     if (!site || !method.linear) return y;
     const dropped = (probability: number) => {
       if (!training || probability === 0) return { x, scale: 1 };
+      if (site.expert !== undefined) {
+        throw new UserError(
+          `dropout is not for experts, in PEFT as little as here, and ${name} is in one; set it to 0, or name other targets`,
+        );
+      }
       const mask = maskOf(`${name}.dropout`, x);
       dropout.set(mask, probability);
       return { x: where(input(mask, 'bool', x.shape), x, scalar(0)), scale: 1 / (1 - probability) };

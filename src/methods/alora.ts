@@ -73,6 +73,11 @@ export const alora: Method<AloraConfig> = {
       throw new UserError(`alora_invocation_tokens: ${unknown} is no token below ${vocabulary!.in}`);
     }
     return selectLora(c, model, (_, site) => {
+      if (site.expert !== undefined) {
+        throw new UserError(
+          `alora has to see all tokens of a row, and ${site.name} is in an expert, which sees some; name other targets`,
+        );
+      }
       if (site.kind === 'linear' && site.role !== 'head') return loraMatrices(c, site);
       throw new UserError(`alora is for the linear layers inside the model, and ${site.name} is none`);
     });

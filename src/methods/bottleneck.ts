@@ -65,6 +65,8 @@ export function bottleneckMethod({
       const targets = sites.filter(({ role }) => behind.includes(role));
       if (targets.length === 0)
         throw new UserError(`${name} stands behind ${behind.join(' and ')}, and the model has none`);
+      if (targets.some(({ expert }) => expert !== undefined))
+        throw new UserError(`${name} stands behind the MLP of a layer, and the model has experts there`);
       return targets.flatMap((site) => layers(c, site, normalizes));
     },
 

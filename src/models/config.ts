@@ -8,7 +8,7 @@ import { decoderNetwork } from './decoder.js';
 import { type ClassDefaults, classDefaults } from './defaults.js';
 import { refuseForeignWeights } from './foreignWeights.js';
 import { type DecoderTraits, decoderForm } from './gguf/decoder.js';
-import type { DecoderConfig, LayerAttention } from './model.js';
+import type { DecoderConfig, LayerAttention, Mixture } from './model.js';
 import { parseRope, type RopeDefaults, ropeKeys } from './ropeConfig.js';
 
 /** The largest float32: the engine computes in these. */
@@ -49,6 +49,16 @@ const schema = z.looseObject({
   sliding_window_pattern: size.optional(),
   rope_local_base_freq: finite.positive().optional(),
   use_bidirectional_attention: z.boolean().nullish(),
+  num_experts: size.optional(),
+  num_local_experts: size.optional(),
+  num_experts_per_tok: size.optional(),
+  moe_intermediate_size: size.optional(),
+  norm_topk_prob: z.boolean().optional(),
+  decoder_sparse_step: size.optional(),
+  mlp_only_layers: z.array(z.int().nonnegative()).nullish(),
+  output_router_logits: z
+    .literal(false, { error: "a router's own loss is not supported, expected false" })
+    .optional(),
   is_causal: z
     .literal(true, { error: 'attention to what comes later is not supported, expected true' })
     .optional(),
@@ -67,6 +77,7 @@ export type Traits = Partial<
     | 'norms'
     | 'normOffset'
     | 'fused'
+    | 'mixtures'
     | 'scales'
     | 'softcaps'
     | 'activation'
@@ -90,7 +101,7 @@ export function decoderArchitecture(
     network: decoderNetwork,
     parse(place, config) {
       refuseForeignWeights(place, config);
-      const given = checkJson(place, withoutUnused(modelType, config), schema);
+      const given = withOneName(place, checkJson(place, withoutUnused(modelType, config), schema));
       const named = Object.entries(given).filter(([, value]) => value !== undefined);
       const raw = { ...classDefaults[modelType], ...Object.fromEntries(named) } as RawConfig;
       const heads = headsOf(place, raw);
@@ -111,6 +122,7 @@ export function decoderArchitecture(
         norms: 'before',
         normOffset: 0,
         fused: false,
+        mixtures: Array.from({ length: layers }, () => null),
         scales: { embedding: 1, residual: 1, attention: 1 / Math.sqrt(heads.headDim), logits: 1 },
         softcaps: { attention: null, logits: null },
         activation: own.activation ?? activationOf(place, 'hidden_act', raw.hidden_act!),
@@ -129,6 +141,8 @@ const UNUSED: Partial<Record<keyof typeof classDefaults, readonly string[]>> = {
   mistral: ['attention_bias', 'mlp_bias', 'use_sliding_window', 'max_window_layers'],
   qwen2: ['attention_bias', 'mlp_bias'],
   qwen3: ['mlp_bias'],
+  mixtral: ['attention_bias', 'mlp_bias', 'use_sliding_window', 'max_window_layers', 'layer_types'],
+  qwen3_moe: ['mlp_bias', 'max_window_layers', 'layer_types'],
 };
 
 /** A config without the keys that its class does not look at: whatever these hold means nothing. */
@@ -137,6 +151,17 @@ function withoutUnused(modelType: keyof typeof classDefaults, config: unknown): 
   const off = modelType.startsWith('qwen') && on === false ? WINDOWS : [];
   const unused = [...(UNUSED[modelType] ?? []), ...off];
   return Object.fromEntries(Object.entries(config as object).filter(([key]) => !unused.includes(key)));
+}
+
+/** A config with one of the two names that the number of experts goes by. */
+function withOneName(place: string, given: z.output<typeof schema>): z.output<typeof schema> {
+  const { num_experts: other, ...rest } = given;
+  if (other === undefined) return given;
+  const { num_local_experts: experts = other } = rest;
+  if (experts === other) return { ...rest, num_local_experts: experts };
+  throw new UserError(
+    `${place}: key "num_local_experts" is ${experts} and "num_experts", another name of it, ${other}`,
+  );
 }
 
 /** What rotary embeddings have where their own keys are left out. */
@@ -207,4 +232,17 @@ export function qwenWindows(place: string, raw: RawConfig): LayerAttention[] {
   const window = raw.use_sliding_window ? (raw.sliding_window ?? null) : null;
   const first = raw.max_window_layers ?? 0;
   return windowed(place, raw, window, (layer) => window !== null && layer >= first);
+}
+
+/** Experts by their keys in config.json. Throws UserError where a token is to be sent to more of them than there are. */
+export function mixtureOf(
+  place: string,
+  raw: RawConfig,
+  own: Pick<Mixture, 'inner' | 'normalized' | 'names'>,
+): Mixture {
+  const { num_local_experts: experts = 1, num_experts_per_tok: chosen = 1 } = raw;
+  if (chosen > experts) {
+    throw new UserError(`${place}: key "num_experts_per_tok" is ${chosen}, and there are ${experts} experts`);
+  }
+  return { experts, chosen, ...own };
 }

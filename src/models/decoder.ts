@@ -4,6 +4,7 @@ import type { Tensor } from '../graph/tensor.js';
 import { DECODER_STREAM, type Network, type NetworkNames } from './architecture.js';
 import { attend, capped, rotated } from './blocks/attention.js';
 import { vocabularyLogits } from './blocks/head.js';
+import { mixture } from './blocks/mixture.js';
 import { gatedMlp } from './blocks/mlp.js';
 import { scoreHead } from './blocks/taskHead.js';
 import type { DecoderConfig, KeyValue, NormPlace, Sites, Stream } from './model.js';
@@ -56,7 +57,7 @@ function forward(
     const [attentionNorms, mlpNorms] = layerNorms(c, layer);
     boundary(x);
     x = residual(c, sites, attentionNorms, x, (y) => attention(c, sites, stream, layer, y));
-    x = residual(c, sites, mlpNorms, x, (y) => gatedMlp(sites, mlpOf(c, layer), y));
+    x = residual(c, sites, mlpNorms, x, (y) => feedForward(c, sites, layer, y));
   }
   boundary(x);
   return norm(c, sites, { name: 'model.norm', role: 'norm' }, x);
@@ -125,16 +126,19 @@ function scaled(x: Tensor, factor: number): Tensor {
   return factor === 1 ? x : mul(x, scalar(factor));
 }
 
-function mlpOf(c: DecoderConfig, layer: number) {
-  return {
-    at: `${NAMES.layers}${layer}.mlp`,
+/** The MLP of a layer, or its experts. x: [batch·seq, hidden]. */
+function feedForward(c: DecoderConfig, sites: Sites, layer: number, x: Tensor): Tensor {
+  const experts = c.mixtures[layer];
+  const shape = {
+    at: `${NAMES.layers}${layer}.${experts?.names.block ?? 'mlp'}`,
     layer,
     hidden: c.hiddenSize,
-    inner: c.intermediateSize,
     bias: c.bias.mlp,
     activation: c.activation,
     fused: c.fused,
   };
+  if (experts) return mixture(sites, experts, shape, x);
+  return gatedMlp(sites, { ...shape, inner: c.intermediateSize }, x);
 }
 
 /** Attention of a layer. x: [batch·seq, hidden]. */

@@ -31,6 +31,11 @@ export interface ClassDefaults {
   query_pre_attn_scalar?: number;
   attn_logit_softcapping?: number | null;
   final_logit_softcapping?: number | null;
+  num_local_experts?: number;
+  num_experts_per_tok?: number;
+  moe_intermediate_size?: number;
+  norm_topk_prob?: boolean;
+  decoder_sparse_step?: number;
 }
 
 const llama = {
@@ -66,6 +71,15 @@ const mistral = {
   sliding_window: 4096,
 };
 
+const mixtral = {
+  ...mistral,
+  rms_norm_eps: 1e-5,
+  rope_theta: 1_000_000,
+  sliding_window: null,
+  num_local_experts: 8,
+  num_experts_per_tok: 2,
+};
+
 const qwen2 = {
   vocab_size: 151_936,
   hidden_size: 4096,
@@ -84,6 +98,28 @@ const qwen2 = {
 };
 
 const qwen3 = { ...qwen2, head_dim: 128, attention_bias: false };
+
+const qwen3_moe = {
+  vocab_size: 151_936,
+  hidden_size: 2048,
+  intermediate_size: 6144,
+  num_hidden_layers: 24,
+  num_attention_heads: 32,
+  num_key_value_heads: 4,
+  hidden_act: 'silu',
+  rms_norm_eps: 1e-6,
+  max_position_embeddings: 32_768,
+  tie_word_embeddings: false,
+  rope_theta: 10_000,
+  attention_bias: false,
+  use_sliding_window: false,
+  sliding_window: 4096,
+  num_local_experts: 128,
+  num_experts_per_tok: 8,
+  moe_intermediate_size: 768,
+  norm_topk_prob: false,
+  decoder_sparse_step: 1,
+};
 
 const smollm3 = {
   vocab_size: 128_256,
@@ -194,6 +230,8 @@ export const classDefaults = {
   mistral,
   qwen2,
   qwen3,
+  mixtral,
+  qwen3_moe,
   smollm3,
   granite,
   olmo2,

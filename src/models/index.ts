@@ -14,12 +14,14 @@ import { gpt2 } from './gpt2.js';
 import { granite } from './granite.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
+import { mixtral } from './mixtral.js';
 import type { ModelConfig } from './model.js';
 import { modernbert } from './modernbert.js';
 import { olmo2 } from './olmo2.js';
 import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
 import { qwen3 } from './qwen3.js';
+import { qwen3_moe } from './qwen3_moe.js';
 import { roberta } from './roberta.js';
 import { smollm3 } from './smollm3.js';
 import { xlm_roberta } from './xlm-roberta.js';
@@ -30,6 +32,8 @@ export const architectures: Record<string, Architecture> = {
   mistral,
   qwen2,
   qwen3,
+  mixtral,
+  qwen3_moe,
   smollm3,
   granite,
   olmo2,

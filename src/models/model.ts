@@ -15,6 +15,7 @@ export const ROLES = [
   'mlp.up',
   'mlp.gate_up',
   'mlp.down',
+  'router',
   'embedding',
   'positions',
   'types',
@@ -49,6 +50,8 @@ export interface Site {
   readonly role: Role;
   /** Number of the layer that it is in, from 0; absent outside of layers. */
   readonly layer?: number;
+  /** Number of the expert that it is in, from 0, of a mixture: it sees only the tokens that are sent there. */
+  readonly expert?: number;
   /** Its file has the matrix as [in, out] (GPT-2's Conv1D); everybody else sees [out, in]. */
   readonly layout?: 'conv1d';
   /** Input size k (vocabulary size of an embedding). */
@@ -65,12 +68,19 @@ export function matrixName({ name, tiedTo }: Pick<Site, 'name' | 'tiedTo'>): str
   return `${tiedTo ?? name}.weight`;
 }
 
-/** Whether a site is a linear layer other than those of a head: what "all-linear" means, and what is quantized. */
+const NOT_INNER: ReadonlySet<Role | undefined> = new Set(['head', 'task', 'router'] as const);
+
+/**
+ * Whether a site is a linear layer other than those of a head, or a router to experts: what "all-linear" means, and what is
+ * quantized.
+ */
 export function isInnerLinear({ kind, role }: Pick<Site, 'kind'> & { role?: Role }): boolean {
-  return kind === 'linear' && role !== 'head' && role !== 'task';
+  return kind === 'linear' && !NOT_INNER.has(role);
 }
 
-export type LinearShape = Pick<Site, 'in' | 'out' | 'role' | 'layer' | 'layout'> & { bias?: boolean };
+export type LinearShape = Pick<Site, 'in' | 'out' | 'role' | 'layer' | 'expert' | 'layout'> & {
+  bias?: boolean;
+};
 export type EmbeddingShape = Pick<Site, 'in' | 'out' | 'role'>;
 
 /**
@@ -164,6 +174,19 @@ export interface LayerAttention {
   readonly rope: number | null;
 }
 
+/** A mixture of experts in the place of an MLP. */
+export interface Mixture {
+  /** How many experts there are, and how many of them a token is sent to. */
+  readonly experts: number;
+  readonly chosen: number;
+  /** Width inside of each. */
+  readonly inner: number;
+  /** Whether the shares of a token's experts are made to add up to 1. */
+  readonly normalized: boolean;
+  /** What the checkpoint calls the block, and the matrices of an expert. */
+  readonly names: Readonly<Record<'block' | 'gate' | 'up' | 'down', string>>;
+}
+
 /** What every network's configuration tells. */
 export interface ModelConfig {
   modelType: string;
@@ -197,6 +220,8 @@ export interface DecoderConfig extends ModelConfig {
   norms: 'before' | 'behind' | 'both';
   /** What is added to the gains of norms that the checkpoint has: Gemma keeps w − 1. */
   normOffset: 0 | 1;
+  /** Experts in the place of the MLP, of each layer; null: it has an MLP. */
+  mixtures: readonly (Mixture | null)[];
   /** One matrix for q, k and v, and one for gate and up (Phi-3). */
   fused: boolean;
   /** Factors: of the embeddings, of what attention and MLP add, of q·kᵀ, of the logits. */

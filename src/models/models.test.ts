@@ -28,7 +28,7 @@ describe('config.json', () => {
   it.each([
     [
       { ...llama, model_type: 'lama' },
-      'c: key "model_type": "lama" is not supported, expected one of llama, mistral, qwen2, qwen3, smollm3, granite, olmo2, phi3, gemma, gemma2, gemma3_text, gpt2, gpt_neox, bert, roberta, xlm-roberta, distilbert, deberta-v2, modernbert (did you mean "llama"?)',
+      'c: key "model_type": "lama" is not supported, expected one of llama, mistral, qwen2, qwen3, mixtral, qwen3_moe, smollm3, granite, olmo2, phi3, gemma, gemma2, gemma3_text, gpt2, gpt_neox, bert, roberta, xlm-roberta, distilbert, deberta-v2, modernbert (did you mean "llama"?)',
     ],
     [{ ...llama, hidden_size: 'x' }, 'c: key "hidden_size": expected number'],
     [
@@ -82,6 +82,18 @@ describe('config.json', () => {
       'c: key "sliding_window": expected a number above 0',
     ],
     [{ ...llama, model_type: 'mistral', sliding_window: 0 }, 'c: key "sliding_window"'],
+    [
+      { model_type: 'mixtral', num_local_experts: 2, num_experts_per_tok: 3 },
+      'c: key "num_experts_per_tok" is 3, and there are 2 experts',
+    ],
+    [
+      { model_type: 'qwen3_moe', num_local_experts: 2, num_experts: 3 },
+      'c: key "num_local_experts" is 2 and "num_experts", another name of it, 3',
+    ],
+    [
+      { model_type: 'mixtral', output_router_logits: true },
+      'c: key "output_router_logits": a router\'s own loss is not supported, expected false',
+    ],
     [[], 'c: expected object'],
   ])('refuses %#', (config, message) => {
     expect(() => parseModelConfig('c', config)).toThrow(message);

@@ -21,17 +21,22 @@ export interface Moments {
   readonly scatter: F32Tensor;
 }
 
-/** Sites by their input, in the model's order: queries, keys and values of a layer have the same. */
+/** Sites by their input, in the model's order: queries, keys and values of a layer have the same. Throws UserError for experts. */
 export function sitesByInput(model: BaseModel, sites: readonly Site[]): (readonly Site[])[] {
   return [...recorded(model, sites).values()];
 }
 
-/** The tensor that enters each of `sites`, as one graph. */
+/** The tensor that enters each of `sites`, as one graph. Throws UserError where that is in an expert. */
 function recorded(model: BaseModel, sites: readonly Site[]): Map<Tensor, Site[]> {
   const inputs = new Map<Tensor, Site[]>();
   const wanted = new Map(sites.map((site) => [site.name, site]));
   const note = (name: string, x: Tensor) => {
     const site = wanted.get(name);
+    if (site?.expert !== undefined) {
+      throw new UserError(
+        `${name} is in an expert, which does not see all tokens, so its inputs are not looked at; name other targets`,
+      );
+    }
     if (site) inputs.set(x, [...(inputs.get(x) ?? []), site]);
     // What else goes through it are no tokens (DeBERTa's distances).
     wanted.delete(name);

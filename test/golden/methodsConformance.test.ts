@@ -1,11 +1,14 @@
 import { mkdtempSync, rmSync } from 'node:fs';
+import { cp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import * as z from 'zod';
 import { readAdapterFor } from '../../src/api/adapterFile.js';
 import { multiply, toFloat32, transpose } from '../../src/base/linalg/matrix.js';
 import { Rng } from '../../src/base/rng.js';
 import { sizeOf } from '../../src/base/tensor.js';
+import { readJson } from '../../src/formats/io/node.js';
 import { writeFolderAtomic } from '../../src/formats/io/write.js';
 import type { QuantFormat } from '../../src/formats/quant/index.js';
 import { NodeRuntime } from '../../src/graph/runtime/node.js';
@@ -17,7 +20,7 @@ import type { LoraConfig } from '../../src/methods/lora.js';
 import { mergedTensors, writeMergedModel } from '../../src/methods/merge.js';
 import { productsOf } from '../../src/methods/products.js';
 import { type BaseModel, openModel } from '../../src/models/base.js';
-import type { Site } from '../../src/models/model.js';
+import { isInnerLinear, type Site } from '../../src/models/model.js';
 import { quantizeFolder } from '../../src/models/quantizing.js';
 import { DecodeStep } from '../../src/serve/decode.js';
 import type { MicroBatch } from '../../src/train/data/batches.js';
@@ -47,6 +50,8 @@ interface Subject {
   needsBiases?: true;
   /** Starts out of the data. */
   planned?: true;
+  /** Not for a model with experts: what the refusal says. */
+  refusesExperts?: string;
 }
 
 const all = { targetModules: 'all-linear' };
@@ -91,6 +96,8 @@ const subjects: Record<Exclude<MethodName, 'probe'>, Subject> = {
     options: { ...all, r: 3, loraAlpha: 6, loraDropout: 0.1, aloraInvocationTokens: INVOCATION },
     count: loraCount(3),
     loadedAs: 'alora',
+    refusesExperts:
+      'alora has to see all tokens of a row, and model.layers.0.block_sparse_moe.experts.0.w1 is',
   },
   adalora: {
     options: { ...all, initR: 3, targetR: 1, tinit: 1, loraAlpha: 12, loraDropout: 0.1 },
@@ -133,16 +140,19 @@ const subjects: Record<Exclude<MethodName, 'probe'>, Subject> = {
     options: { bottleneckSize: 5, nonLinearity: 'tanh' },
     count: adapterCount(5, 2),
     loadedAs: 'houlsby',
+    refusesExperts: 'houlsby stands behind the MLP of a layer, and the model has experts there',
   },
   pfeiffer: {
     options: { bottleneckSize: 6, nonLinearity: 'silu' },
     count: adapterCount(6, 1),
     loadedAs: 'pfeiffer',
+    refusesExperts: 'pfeiffer stands behind the MLP of a layer, and the model has experts there',
   },
   lin: {
     options: { bottleneckSize: 4, nonLinearity: 'relu' },
     count: (_, { config: { layers, hiddenSize: d } }) => layers * (2 * d * 4 + 4 + d + 2 * d),
     loadedAs: 'lin',
+    refusesExperts: 'lin stands behind the MLP of a layer, and the model has experts there',
   },
   prompt: {
     options: { numVirtualTokens: 4 },
@@ -279,8 +289,9 @@ const ownSizes = ({ parameters }: BaseModel, names: RegExp) =>
   [...parameters].flatMap(([name, shape]) => (names.test(name) ? [sizeOf(shape)] : []));
 const biasedCount = (s: Site) => 2 * (s.in + s.out) + 2 * s.out;
 
-/** With biases and a tied head; without both, in float16. */
-const MODELS = ['qwen2', 'mistral'];
+/** With biases and a tied head; without both, in float16; with experts, in bfloat16. */
+const MODELS = ['qwen2', 'mistral', 'mixtral'];
+const hasExperts = (folder: string) => folder === 'mixtral';
 const runtime = new NodeRuntime();
 const scratch = mkdtempSync(join(tmpdir(), 'lowrank-conformance-'));
 afterAll(async () => {
@@ -315,7 +326,7 @@ const micro: MicroBatch = {
 describe.each(MODELS)('%s', (folder) => {
   let original: BaseModel;
   beforeAll(async () => {
-    original = await openModel(golden(`fixtures/${folder}`));
+    original = await openModel(hasExperts(folder) ? await sentToAll(folder) : golden(`fixtures/${folder}`));
   });
 
   it('bitfit needs biases', () => {
@@ -327,10 +338,18 @@ describe.each(MODELS)('%s', (folder) => {
   const named = Object.entries(subjects).map(
     ([method, subject]) => [method, { method, ...subject }] as const,
   );
-  const fitting = [...named, ...Object.entries(variants)].filter(
+  const possible = [...named, ...Object.entries(variants)].filter(
     ([, { needsBiases }]) => !needsBiases || folder === 'qwen2',
   );
-  describe.each(fitting)('%s', (name, subject) => {
+  const isRefused = ({ refusesExperts }: Subject) => hasExperts(folder) && refusesExperts !== undefined;
+
+  it.each(possible.filter(([, subject]) => isRefused(subject)))('%s is refused', (_, subject) => {
+    const method = methodNamed(subject.method);
+    const select = () => method.select(method.parse('c', subject.options), original);
+    expect(select).toThrow(subject.refusesExperts);
+  });
+
+  describe.each(possible.filter(([, subject]) => !isRefused(subject)))('%s', (name, subject) => {
     const method = methodNamed(subject.method);
     let model: BaseModel;
     beforeAll(async () => {
@@ -340,7 +359,10 @@ describe.each(MODELS)('%s', (folder) => {
       await quantizeFolder(original, quantized, { format: subject.base });
       model = { ...(await openModel(quantized)), original: (tensor) => original.checkpoint.read(tensor) };
     });
-    const config = (more: object = {}) => method.parse('c', { ...subject.options, ...more });
+    const dropout = Object.keys(subject.options).find((key) => key.endsWith('Dropout'));
+    const withoutDropout = dropout && hasExperts(folder) ? { [dropout]: 0 } : {};
+    const config = (more: object = {}) =>
+      method.parse('c', { ...subject.options, ...withoutDropout, ...more });
     async function start(): Promise<Adapter> {
       if (!subject.planned) return createAdapter(method, config(), model, 5);
       const order = { batches: 1, batchSize: examples.length, microBatchTokens: 64, seed: 5 };
@@ -453,9 +475,12 @@ describe.each(MODELS)('%s', (folder) => {
       }
     });
 
-    const dropout = Object.keys(subject.options).find((key) => key.endsWith('Dropout'));
-
-    if (dropout)
+    if (dropout && hasExperts(folder))
+      it('refuses dropout', async () => {
+        const adapter = withDropout(await moved(), 0.1);
+        await expect(TrainStep.create(runtime, model, adapter)).rejects.toThrow('dropout is not for experts');
+      });
+    else if (dropout)
       it('dropout drops, and next to none of it changes next to nothing', async () => {
         const lossAt = async (probability: number) => {
           const adapter = withDropout(await moved(), probability);
@@ -533,7 +558,7 @@ describe.each(MODELS)('%s', (folder) => {
     });
 
     it('trains as many parameters as its formula says', async () => {
-      const sites = model.sites.filter((s) => s.kind === 'linear' && s.name !== 'lm_head');
+      const sites = model.sites.filter(isInnerLinear);
       const adapter = await start();
       expect(trainableCount(adapter.trainables)).toBe(subject.count(sites, model));
       for (const { name: tensor, shape } of adapter.trainables) {
@@ -545,6 +570,16 @@ describe.each(MODELS)('%s', (folder) => {
     });
   });
 });
+
+/** A model that sends each token to all experts: what it computes has no jumps, which finite differences would trip over. */
+async function sentToAll(name: string): Promise<string> {
+  const folder = join(scratch, name);
+  await cp(golden(`fixtures/${name}`), folder, { recursive: true });
+  const place = join(folder, 'config.json');
+  const config = await readJson(place, z.looseObject({ num_local_experts: z.number() }));
+  await writeFile(place, JSON.stringify({ ...config, num_experts_per_tok: config.num_local_experts }));
+  return folder;
+}
 
 /** ‖a − b‖ / ‖b‖. */
 function difference(a: Float32Array, b: Float32Array): number {

@@ -14,21 +14,28 @@ export interface GatedMlp {
   activation: Activation;
   /** One matrix `gate_up_proj`, the gate's rows first, instead of two (Phi-3). */
   fused: boolean;
+  /** What its matrices are called; default: PROJECTIONS. */
+  names?: Readonly<Record<'gate' | 'up' | 'down', string>>;
+  /** The expert that it is, of a mixture. */
+  expert?: number;
 }
+
+const PROJECTIONS = { gate: 'gate_proj', up: 'up_proj', down: 'down_proj' };
 
 /** down(f(gate(x)) ∘ up(x)); with SiLU it is SwiGLU (Shazeer, arXiv:2002.05202). x, result: [tokens, hidden]. */
 export function gatedMlp(sites: Sites, c: GatedMlp, x: Tensor): Tensor {
-  const { at, layer, hidden, inner, bias } = c;
-  const wide = { in: hidden, out: inner, bias, layer };
+  const { at, layer, hidden, inner, bias, names = PROJECTIONS, expert } = c;
+  const place = { bias, layer, ...(expert !== undefined && { expert }) };
+  const wide = { ...place, in: hidden, out: inner };
   const [gate, up] = c.fused
     ? split(sites.linear(`${at}.gate_up_proj`, x, { ...wide, out: 2 * inner, role: 'mlp.gate_up' }), 1, [
         inner,
         inner,
       ])
     : [
-        sites.linear(`${at}.gate_proj`, x, { ...wide, role: 'mlp.gate' }),
-        sites.linear(`${at}.up_proj`, x, { ...wide, role: 'mlp.up' }),
+        sites.linear(`${at}.${names.gate}`, x, { ...wide, role: 'mlp.gate' }),
+        sites.linear(`${at}.${names.up}`, x, { ...wide, role: 'mlp.up' }),
       ];
-  const shape = { in: inner, out: hidden, bias, layer, role: 'mlp.down' } as const;
-  return sites.linear(`${at}.down_proj`, mul(ACTIVATIONS[c.activation](gate), up), shape);
+  const shape = { ...place, in: inner, out: hidden, role: 'mlp.down' } as const;
+  return sites.linear(`${at}.${names.down}`, mul(ACTIVATIONS[c.activation](gate), up), shape);
 }

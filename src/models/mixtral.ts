@@ -1,0 +1,13 @@
+import { decoderArchitecture, mixtureOf } from './config.js';
+
+const NAMES = { block: 'block_sparse_moe', gate: 'w1', up: 'w3', down: 'w2' };
+
+/** Mixtral: Mistral with experts in the place of the MLP. */
+export const mixtral = decoderArchitecture('mixtral', (raw, place) => {
+  const { num_hidden_layers: length, intermediate_size: inner, sliding_window: window = null } = raw;
+  const experts = mixtureOf(place, raw, { inner, normalized: true, names: NAMES });
+  return {
+    mixtures: Array.from({ length }, () => experts),
+    attention: Array.from({ length }, () => ({ window, rope: 0 })),
+  };
+});
