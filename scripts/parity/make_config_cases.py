@@ -26,12 +26,14 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+import experts
 import fixtures as fx
 import reference as ref
 
 TARGET = fx.GOLDEN / "fixtures-configs"
 MODEL_TYPES = (
-    "llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "phi3", "gemma", "gemma2", "gemma3_text"
+    "llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "phi3", "gemma", "gemma2", "gemma3_text",
+    "mixtral", "qwen3_moe"
 )
 KEYS = (
     "vocab_size",
@@ -60,6 +62,11 @@ KEYS = (
     "query_pre_attn_scalar",
     "attn_logit_softcapping",
     "final_logit_softcapping",
+    "num_local_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "norm_topk_prob",
+    "decoder_sparse_step",
 )
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 IDS = [3, 17, 5, 5, 20, 11, 30, 2, 9, 14, 26, 7, 3, 17, 8, 1, 29, 4, 12, 21, 6, 19, 25, 10]
@@ -108,8 +115,9 @@ def values(seed: int, shape: list[int], name: str) -> np.ndarray:
 def tensors_of(config: dict) -> Tensors:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
-    names = dict.fromkeys(name for name, _ in model.named_parameters())
+    experts.as_modules(model)
     shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+    names = dict.fromkeys(shapes)
     return {name: {"shape": shapes[name], "dtype": "F32", "seed": seed} for seed, name in enumerate(names)}
 
 
@@ -140,6 +148,7 @@ def more(name: str, shape: list[int]) -> Callable[[Tensors], Tensors]:
     return lambda tensors: tensors | {name: {"shape": shape, "dtype": "F32", "seed": 77}}
 
 
+MOE = {"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
@@ -257,6 +266,21 @@ CASES = {
     "olmo2": Case("olmo2", {}),
     "olmo2: attention_bias": Case("olmo2", {"attention_bias": True}),
     "phi3": Case("phi3", {}),
+    "mixtral": Case("mixtral", {"num_local_experts": 4}),
+    "mixtral: three experts of five": Case("mixtral", {"num_local_experts": 5, "num_experts_per_tok": 3}),
+    "mixtral: window, layer_types full": Case(
+        "mixtral", {"num_local_experts": 4, "sliding_window": 4, "layer_types": FULL}
+    ),
+    "mixtral: more experts chosen than there are": Case(
+        "mixtral", {"num_local_experts": 2, "num_experts_per_tok": 3}
+    ),
+    "qwen3_moe": Case("qwen3_moe", MOE),
+    "qwen3_moe: the other name": Case("qwen3_moe", {"num_experts": 4} | {key: MOE[key] for key in MOE if key != "num_local_experts"}),
+    "qwen3_moe: shares that add up": Case("qwen3_moe", MOE | {"norm_topk_prob": True}),
+    "qwen3_moe: every second layer": Case("qwen3_moe", MOE | {"decoder_sparse_step": 2}),
+    "qwen3_moe: a layer without": Case("qwen3_moe", MOE | {"mlp_only_layers": [0]}),
+    "qwen3_moe: windows": Case("qwen3_moe", MOE | {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "qwen3_moe: windows turned off": Case("qwen3_moe", MOE | {"sliding_window": 4}),
     "phi3: window": Case("phi3", {"sliding_window": 4}),
     "phi3: longrope on a part of each head": Case(
         "phi3",
@@ -361,7 +385,8 @@ def loss_of(config: dict, tensors: Tensors) -> float | None:
 
 def defaults_of(model_type: str) -> dict:
     kept = CONFIG_MAPPING[model_type]
-    fields = {name: f.default for name, f in kept.__dataclass_fields__.items()}
+    # By the names that it saves.
+    fields = {kept.attribute_map.get(name, name): f.default for name, f in kept.__dataclass_fields__.items()}
     theta = kept.default_theta
     known = {key: fields[key] for key in KEYS if key in fields}
     return known | {"rope_theta": theta["global"] if isinstance(theta, dict) else theta}
