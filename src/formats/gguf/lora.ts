@@ -45,6 +45,8 @@ interface LoraLayer {
   out: number;
   /** Absent: llama.cpp has the rows as the model does. */
   rows?: RowOrder;
+  /** It is one of many in that tensor: no adapter is written for it. */
+  isExpert?: boolean;
 }
 
 /** The layers of a base, from its tensors' names and shapes alone. `architecture` is llama.cpp's name. */
@@ -55,9 +57,10 @@ export function loraBase(
   weights: readonly GgufWeight[],
 ): LoraBase {
   const layers = new Map<string, LoraLayer>();
-  for (const { gguf, hf, shape, isLinear, rows } of weights) {
+  for (const { gguf, hf, shape, isLinear, rows, part } of weights) {
     if (!isLinear) continue;
-    layers.set(hf.slice(0, -'.weight'.length), { tensor: gguf, in: shape[1], out: shape[0], rows });
+    const layer = { tensor: gguf, in: shape[1], out: shape[0], rows, isExpert: part !== undefined };
+    layers.set(hf.slice(0, -'.weight'.length), layer);
   }
   return { place, architecture, vocabSize, layers };
 }
@@ -90,6 +93,11 @@ export function checkFits(place: string, { tensors }: Pick<AdapterFiles, 'tensor
   for (const site of adapterSites(tensors)) {
     if (!tensors.has(adapterKey(site, 'lora_A'))) continue;
     const layer = base.layers.get(site);
+    if (layer?.isExpert) {
+      throw new UserError(
+        `${place}: ${site} is in an expert, and GGUF adapters of experts are not written or read; merge it and convert the model`,
+      );
+    }
     if (layer === undefined) {
       throw new UserError(`${place}: ${site} is no linear layer of its own in ${base.place}`);
     }

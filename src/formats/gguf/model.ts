@@ -4,7 +4,7 @@ import { refuseNonFinite } from '../../base/finite.js';
 import { Turns, type WorkOptions } from '../../base/work.js';
 import type { ChatTemplates } from '../chat.js';
 import { encodeGgml } from './quantize.js';
-import { type GgufWeight, toGgufRows } from './rows.js';
+import { type GgufWeight, ggufShape, toGgufRows } from './rows.js';
 import { tokenizerFields } from './tokenizerFields.js';
 import { GGML_TYPES, GGUF_DTYPES, type GgufDType } from './types.js';
 import { type GgufEntry, type GgufField, writeGguf } from './writer.js';
@@ -49,24 +49,36 @@ export async function writeModelGguf(
   const turns = new Turns(signal);
   const head = weights.some(({ gguf }) => gguf === 'output.weight') ? 'output.weight' : 'token_embd.weight';
   let done = 0;
-  const entries = weights.map((weight): GgufEntry => {
-    const { gguf: name, hf, shape, rows, offset = 0 } = weight;
-    const type = typeOf(weight, dtype, head);
+  const encoded = async ({ hf, shape, rows, offset = 0 }: GgufWeight, type: GgufDType) => {
+    await turns.take();
+    const values = await model.read(hf);
+    refuseNonFinite(`cannot write ${path}`, hf, values);
+    const theirs = toGgufRows(values, shape[0], rows);
+    onProgress?.({ what: 'writing', done: ++done, total: weights.length, unit: 'tensors' });
+    const moved = offset === 0 ? theirs : theirs.map((x) => x + offset);
+    return encodeGgml(moved, type, `cannot write ${path}: tensor "${hf}"`);
+  };
+  const entries = [...byTensor(weights)].map(([name, parts]): GgufEntry => {
+    const type = typeOf(parts[0], dtype, head);
     const data = async () => {
-      await turns.take();
-      const values = await model.read(hf);
-      refuseNonFinite(`cannot write ${path}`, hf, values);
-      const theirs = toGgufRows(values, shape[0], rows);
-      onProgress?.({ what: 'writing', done: ++done, total: weights.length, unit: 'tensors' });
-      const moved = offset === 0 ? theirs : theirs.map((x) => x + offset);
-      return encodeGgml(moved, type, `cannot write ${path}: tensor "${hf}"`);
+      const all: Uint8Array[] = [];
+      for (const part of parts) all.push(await encoded(part, type));
+      return all.length === 1 ? all[0] : Buffer.concat(all);
     };
-    return { name, dtype: type, shape, data };
+    return { name, dtype: type, shape: ggufShape(parts[0]), data };
   });
   const tables = [...factors].map(([name, values]): GgufEntry => {
     return { name, dtype: 'float32', shape: [values.length], data: () => encodeGgml(values, 'float32') };
   });
   await writeGguf(path, fields, [...entries, ...tables]);
+}
+
+/** What each tensor of the file is made of, in order. */
+function byTensor(weights: readonly GgufWeight[]): Map<string, GgufWeight[]> {
+  const found = new Map<string, GgufWeight[]>();
+  for (const weight of weights) found.set(weight.gguf, [...(found.get(weight.gguf) ?? []), weight]);
+  for (const parts of found.values()) parts.sort((a, b) => (a.part?.index ?? 0) - (b.part?.index ?? 0));
+  return found;
 }
 
 function typeOf({ gguf, shape, isExact }: GgufWeight, dtype: GgufDType, head: string): GgufDType {

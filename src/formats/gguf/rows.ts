@@ -17,8 +17,15 @@ export interface GgufWeight {
   offset?: number;
   /** The checkpoint's file has it as [in, out]. */
   isTransposed?: boolean;
+  /** It is one of so many, the matrices of experts, that llama.cpp has in one tensor, one behind the other. */
+  part?: { readonly index: number; readonly of: number };
   /** llama.cpp wants it in float32 whatever the other matrices are. */
   isExact?: boolean;
+}
+
+/** The shape of the tensor that llama.cpp has it in. */
+export function ggufShape({ shape, part }: Pick<GgufWeight, 'shape' | 'part'>): readonly number[] {
+  return part ? [part.of, ...shape] : shape;
 }
 
 /**

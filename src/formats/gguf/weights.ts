@@ -5,7 +5,7 @@ import { encodeF32 } from '../float16.js';
 import { readInto } from '../io/node.js';
 import { safetensorsDType, type TensorEntry } from '../safetensors.js';
 import { type Gguf, type GgufTensor, readGgufTensor } from './reader.js';
-import { fromGgufRows, type GgufWeight } from './rows.js';
+import { fromGgufRows, type GgufWeight, ggufShape } from './rows.js';
 import type { GgmlType } from './types.js';
 
 /** Only there to be converted into the configuration. */
@@ -44,8 +44,8 @@ export function weightEntries(
     }
   }
   return weights.map((weight) => {
-    const { gguf: name, hf, shape, rows, offset = 0 } = weight;
-    const info = tensorOf(gguf, name, shape);
+    const { hf, shape, rows, offset = 0 } = weight;
+    const info = tensorOf(gguf, weight);
     const stored = dtype ?? exactDType(info.type);
     const values = async () => {
       const own = fromGgufRows(await readGgufTensor(gguf, info), shape[0], rows);
@@ -72,7 +72,10 @@ export function weightEntries(
   });
 }
 
-function tensorOf(gguf: Gguf, name: string, shape: readonly number[]): GgufTensor {
+/** The tensor of a weight; of one of many in a tensor, its part of that. */
+function tensorOf(gguf: Gguf, weight: GgufWeight): GgufTensor {
+  const { gguf: name, part } = weight;
+  const shape = ggufShape(weight);
   const info = gguf.tensors.get(name);
   if (info === undefined) throw new UserError(`${gguf.path}: tensor "${name}" is missing`);
   if (info.shape.join() !== shape.join()) {
@@ -80,5 +83,7 @@ function tensorOf(gguf: Gguf, name: string, shape: readonly number[]): GgufTenso
       `${gguf.path}: tensor "${name}" has shape [${info.shape.join(', ')}], expected [${shape.join(', ')}]`,
     );
   }
-  return info;
+  if (!part) return info;
+  const length = info.length / part.of;
+  return { ...info, shape: [...weight.shape], length, offset: info.offset + part.index * length };
 }

@@ -6,7 +6,7 @@ import { ropeKeysOf } from './rope.js';
 
 /** What llama.cpp has otherwise than for Qwen 2. */
 export interface DecoderTraits
-  extends Pick<GgufForm<DecoderConfig>, 'name' | 'className' | 'normOffset' | 'head'>,
+  extends Pick<GgufForm<DecoderConfig>, 'name' | 'className' | 'normOffset' | 'head' | 'hasExperts'>,
     Partial<Pick<GgufForm<DecoderConfig>, 'factors' | 'hasWindows'>> {
   /** Rows of queries and keys are interleaved: its rotary embedding turns neighbours. */
   isInterleaved?: boolean;
@@ -49,6 +49,26 @@ const KEYS: readonly GgufKey<DecoderConfig>[] = [
     hf: 'rms_norm_eps',
     type: 'float32',
     value: (c) => c.rmsNormEps,
+  },
+];
+
+/** The experts of the first layer that has some. */
+export const mixtureIn = ({ mixtures }: DecoderConfig) => mixtures.find((mixture) => mixture !== null);
+
+/** Of experts, alike in every layer. */
+export const EXPERT_KEYS: readonly GgufKey<DecoderConfig>[] = [
+  {
+    key: 'expert_count',
+    hf: 'num_local_experts',
+    type: 'uint32',
+    value: (c) => mixtureIn(c)?.experts ?? 0,
+    max: 4096,
+  },
+  {
+    key: 'expert_used_count',
+    hf: 'num_experts_per_tok',
+    type: 'uint32',
+    value: (c) => mixtureIn(c)?.chosen ?? 0,
   },
 ];
 

@@ -13,19 +13,20 @@ import { ggufWeights } from './weights.js';
 /** An architecture that llama.cpp has. */
 export type WithGguf = Architecture & { gguf: GgufForm };
 
-/** Those, by llama.cpp's names; where it has one name for two, what a file becomes is the first (Llama, not Mistral). */
-const byName = new Map<string, WithGguf>();
-for (const architecture of Object.values(architectures)) {
-  const { gguf } = architecture;
-  if (gguf && !byName.has(gguf.name)) byName.set(gguf.name, { ...architecture, gguf });
-}
+const all: readonly WithGguf[] = Object.values(architectures).flatMap(({ gguf, ...rest }) =>
+  gguf ? [{ ...rest, gguf }] : [],
+);
 
 /** llama.cpp's names of what is converted. */
-export const ggufNames: readonly string[] = [...byName.keys()];
+export const ggufNames: readonly string[] = [...new Set(all.map(({ gguf }) => gguf.name))];
 
-/** The architecture that llama.cpp calls `name`; undefined where that is none of those here. */
-export function architectureNamed(name: string): WithGguf | undefined {
-  return byName.get(name);
+/**
+ * The architecture that llama.cpp calls `name`, with experts or without, the same where it has one of both only; undefined
+ * where that is none of those here. Where it has one name for several, it is the first (Llama, not Mistral).
+ */
+export function architectureNamed(name: string, hasExperts = false): WithGguf | undefined {
+  const named = all.filter(({ gguf }) => gguf.name === name);
+  return named.find(({ gguf }) => (gguf.hasExperts ?? false) === hasExperts) ?? named[0];
 }
 
 /** The model in a GGUF file. */
@@ -44,10 +45,12 @@ export async function describeGguf(gguf: Gguf): Promise<GgufDescription> {
   const kind = meta.string('general.type', 'model');
   if (kind !== 'model') meta.fail(`general.type is "${kind}": this is no model`);
   const name = meta.string('general.architecture');
+  const experts = meta.count(`${name}.expert_count`, 0);
   const architecture =
-    architectureNamed(name) ??
+    architectureNamed(name, experts > 0) ??
     meta.fail(`architecture "${name}" is not converted, expected ${ggufNames.join(', ')}`);
-  if (meta.count(`${name}.expert_count`, 0) > 0) meta.fail('a mixture of experts is not converted');
+  if (experts > 0 && !architecture.gguf.hasExperts)
+    meta.fail(`a mixture of experts of "${name}" is not converted`);
   const file: GgufFile = {
     name,
     meta,

@@ -49,6 +49,8 @@ export interface GgufForm<C extends ModelConfig = ModelConfig> {
   readonly hasWindows: boolean;
   /** The order that it has the rows of a layer's matrix and bias in; undefined where that is ours. */
   rows?(config: C, role: Role): RowOrder | undefined;
+  /** It has experts; llama.cpp may have a form without under the same name. */
+  readonly hasExperts?: true;
   /** What its gains have more than a checkpoint's: Gemma's are kept as w − 1 there. */
   readonly normOffset?: number;
   /** 'own': it needs a head of its own, the embedding's matrix again where that is tied. 'tied': it has none. */

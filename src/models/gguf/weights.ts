@@ -18,6 +18,7 @@ const SITES: Partial<Record<Role, string>> = {
   'mlp.up': 'ffn_up',
   'mlp.gate_up': 'ffn_up',
   'mlp.down': 'ffn_down',
+  router: 'ffn_gate_inp',
 };
 
 const NORMS: Record<NormRole, string> = {
@@ -44,20 +45,24 @@ export function ggufWeights(
   }
   for (const [name, { role, layer }] of norms) places.set(name, { name: NORMS[role], layer });
   const transposed = transposedIn(sites);
+  const expertsIn = ({ role, layer }: Site) =>
+    sites.filter((s) => s.expert !== undefined && s.role === role && s.layer === layer).length;
   const weights = [...parameters].map(([hf, shape]): GgufWeight => {
     const place = places.get(hf);
     if (!place) throw new Error(`${hf} has no place in a GGUF file`);
     const { name, layer, site } = place;
     const rows = site && form.rows?.(config, site.role);
+    const part = site?.expert === undefined ? undefined : { index: site.expert, of: expertsIn(site) };
     return {
-      gguf: `${layer === undefined ? '' : `blk.${layer}.`}${name}${hf.slice(hf.lastIndexOf('.'))}`,
+      gguf: `${layer === undefined ? '' : `blk.${layer}.`}${name}${part ? '_exps' : ''}${hf.slice(hf.lastIndexOf('.'))}`,
       hf,
       shape,
       isLinear: site?.kind === 'linear' && shape.length === 2,
       ...(rows && { rows }),
+      ...(part && { part }),
       ...(!site && form.normOffset !== undefined && { offset: form.normOffset }),
       ...(transposed.has(hf) && { isTransposed: true }),
-      ...(site?.role === 'positions' && { isExact: true }),
+      ...((site?.role === 'positions' || site?.role === 'router') && { isExact: true }),
     };
   });
   if (form.head !== 'own' || !config.tieWordEmbeddings) return weights;

@@ -2,7 +2,7 @@
 import { UserError } from '../../base/errors.js';
 import { Metadata } from '../../formats/gguf/metadata.js';
 import type { GgufModel } from '../../formats/gguf/model.js';
-import type { GgufWeight } from '../../formats/gguf/rows.js';
+import { type GgufWeight, ggufShape } from '../../formats/gguf/rows.js';
 import type { GgufField } from '../../formats/gguf/writer.js';
 import { architectures } from '../index.js';
 import { isLlamaLike, type ModelConfig, type RopeConfig } from '../model.js';
@@ -60,6 +60,7 @@ const CALLED: Readonly<Record<string, string>> = {
   rope: 'rotary embeddings',
   scales: 'factors of embeddings, scores, sums or logits',
   softcaps: 'bounds of scores or logits',
+  mixtures: 'experts',
   qkNorm: 'norms of queries and keys',
 };
 
@@ -67,7 +68,7 @@ const CALLED: Readonly<Record<string, string>> = {
 async function refuseOther(place: string, config: ModelConfig, written: Written): Promise<void> {
   const { form, fields, weights, factors } = written;
   const shapes = new Map<string, readonly number[]>([
-    ...weights.map(({ gguf, shape }) => [gguf, shape] as const),
+    ...weights.map((weight) => [weight.gguf, ggufShape(weight)] as const),
     ...[...factors].map(([name, values]) => [name, [values.length]] as const),
   ]);
   // A file has its real numbers in float32.
@@ -80,7 +81,7 @@ async function refuseOther(place: string, config: ModelConfig, written: Written)
     shapeOf: (tensor: string) => shapes.get(tensor),
     values: async (tensor: string) => factors.get(tensor)!,
   };
-  const { described } = await configOfFile(place, file, architectureNamed(form.name)!);
+  const { described } = await configOfFile(place, file, architectureNamed(form.name, form.hasExperts)!);
   const [own, theirs] = [config, described.config].map((c) => computed(c, form));
   const other = Object.keys(own).find((key) => !isClose(own[key], theirs[key]));
   if (other === undefined) return;
