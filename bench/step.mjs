@@ -9,6 +9,7 @@ import { createAdapter } from '../dist/methods/adapter.js';
 import { methodNamed } from '../dist/methods/index.js';
 import { openModel } from '../dist/models/base.js';
 import { trainLoop } from '../dist/train/loop.js';
+import { causalLm } from '../dist/train/objectives/causalLm.js';
 import { parseTrainOptions } from '../dist/train/options.js';
 import { gemmPeak, stepFlops } from './flops.mjs';
 
@@ -34,7 +35,15 @@ let before = { at: 0, tokens: 0 };
 let firstStepSeconds = 0;
 let loss = 0;
 const session = job.profile ? { profile: job.profile } : {};
-for await (const event of trainLoop({ runtime, model, adapter, examples, options, session })) {
+for await (const event of trainLoop({
+  runtime,
+  model,
+  adapter,
+  objective: causalLm,
+  examples,
+  options,
+  session,
+})) {
   if (event.kind !== 'step') continue;
   const now = { at: performance.now(), tokens: event.tokens };
   if (event.step === 1) firstStepSeconds = now.at / 1000;
