@@ -49,6 +49,8 @@ import { convert } from './dist/index.js';
 const [base, from, to] = process.argv.slice(1);
 await convert(from, to, { to: 'lora', base, energy: 1 });
 """
+# PEFT 0.21.2 passes over what an adapter has of MLPs beside experts.
+NOT_READ = ("qwen3_moe-steps",)
 LORA = ("dora", "hira", "miss", "vera")
 
 
@@ -97,6 +99,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="peft")
     for root in args.roots or LOGITS:
         for folder in sorted((fx.GOLDEN / root).iterdir()):
+            if folder.name in NOT_READ:
+                continue
             check(root, folder)
             if root == "fixtures-methods" and folder.name.split("-")[1].startswith(LORA):
                 check_lora(folder.name, folder)

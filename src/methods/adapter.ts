@@ -192,8 +192,9 @@ export function adaptedSites(
     return method.linear(config, context, y);
   };
   const { vocabSize } = adapter;
+  const withRows = adapter.trainables.filter(({ replaces }) => replaces?.rows !== undefined);
   const head = (name: string, x: Tensor, y: Tensor, { out }: LinearShape, tiedTo?: string): Tensor => {
-    const replaced = rowsOf(adapter.trainables, name, tiedTo);
+    const replaced = rowsOf(withRows, name, tiedTo);
     return replaced ? replacedLogits(y, x, param(replaced.name), replaced.rows, vocabSize ?? out) : y;
   };
   const embed = (name: string, ids: Tensor, y: Tensor, vocab: number): Tensor => {
@@ -203,7 +204,7 @@ export function adaptedSites(
       const context = { site, ids, param: (part: string) => param(`${name}.${part}`), shared: param, weight };
       return method.embedding(config, context, y);
     }
-    const replaced = rowsOf(adapter.trainables, name);
+    const replaced = rowsOf(withRows, name);
     return replaced ? replacedEmbedding(y, ids, param(replaced.name), replaced.rows, vocab) : y;
   };
   const sites: Sites = {

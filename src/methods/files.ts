@@ -71,8 +71,8 @@ function tiedCopyOf(config: PeftConfig, trainables: readonly Trainable[]): strin
  */
 function withModelNames(files: AdapterFiles, { network, sites, parameters }: BaseModel): AdapterFiles {
   const { prefix } = network.names;
-  const known = (module: string) =>
-    sites.some(({ name }) => name === module) || parameters.has(`${module}.weight`);
+  const names = new Set(sites.map(({ name }) => name));
+  const known = (module: string) => names.has(module) || parameters.has(`${module}.weight`);
   const renamed = [...files.tensors].map(([key, tensor]) => {
     const module = splitAdapterKey(key)?.site ?? splitModuleKey(key)?.module;
     const lacks = module !== undefined && !known(module) && known(`${prefix}${module}`);
@@ -162,8 +162,9 @@ export function fromFiles(
 ): Adapter {
   const sites = adapterSites(tensors);
   const made = madeFor(place, model);
+  const names = new Set(model.sites.map(({ name }) => name));
   for (const name of sites) {
-    if (!model.sites.some((s) => s.name === name)) {
+    if (!names.has(name)) {
       throw new UserError(`${made}: the model has no layer ${name}`);
     }
   }

@@ -163,6 +163,10 @@ describe('lora', () => {
       site('mlp.c_proj', 'mlp.down', i),
     ]);
     expect(named('attention.o', { ...model, sites })).toEqual(['attn.c_proj']);
+    // Of a model with experts PEFT's "all-linear" would be the router, too.
+    const moe = shapeOf(parseModelConfig('c', { model_type: 'mixtral', num_hidden_layers: 1 }));
+    expect(named('all-linear', moe)).toEqual(['q_proj', 'k_proj', 'v_proj', 'o_proj', 'w1', 'w3', 'w2']);
+    expect(named('mlp.down,router', moe)).toEqual(['gate', 'w2']);
     expect(() => select({ targetModules: 'attention.qkv' })).toThrow(
       'target_modules "attention.qkv" matches no layer',
     );

@@ -134,7 +134,7 @@ function isRole(text: string): text is Role {
 
 /**
  * A choice with targets by the model's own names, as PEFT's files have them: roles, which PEFT does not know, and
- * "all-linear" beside numbers of layers, which PEFT takes with names only.
+ * "all-linear" beside numbers of layers, which PEFT takes with names only, or of a model with routers.
  */
 export function namedTargets<C extends TargetChoice>(c: C, sites: readonly Site[]): C {
   const wanted = matchTargets(c.targetModules, sites, ['linear', 'embedding']);
@@ -146,7 +146,9 @@ export function namedTargets<C extends TargetChoice>(c: C, sites: readonly Site[
 function withNames<C extends TargetChoice>(c: C, wanted: readonly Site[], sites: readonly Site[]): C {
   const { targetModules: target, layersToTransform } = c;
   const listed = typeof target !== 'string';
-  if (listed ? !target.some(isRole) : !(target === 'all-linear' && layersToTransform)) return c;
+  // PEFT's "all-linear" has routers, too.
+  const isOther = layersToTransform !== undefined || sites.some(({ role }) => role === 'router');
+  if (listed ? !target.some(isRole) : !(target === 'all-linear' && isOther)) return c;
   const named = listed ? target.filter((text) => !isRole(text)) : [];
   const left = wanted.filter((site) => !namedBy(named)(site));
   return {

@@ -23,6 +23,7 @@ export function imaginedModel(config: ModelConfig, dtype: StoredDType, format?: 
   const file = 'model.safetensors';
   const stored = STORED[dtype];
   const layers = new Set(sites.filter(isInnerLinear).map((s) => `${s.name}.weight`));
+  const transposed = transposedIn(sites);
   const tensors = new Map<string, TensorInfo>();
   const quantized = new Map<string, QuantizedTensor>();
   for (const [name, shape] of parameters) {
@@ -34,7 +35,7 @@ export function imaginedModel(config: ModelConfig, dtype: StoredDType, format?: 
       continue;
     }
     const length = stored.bytes * sizeOf(shape);
-    const inFile = transposedIn(sites).has(name) ? [...shape].reverse() : [...shape];
+    const inFile = transposed.has(name) ? [...shape].reverse() : [...shape];
     tensors.set(name, { name, dtype: stored.dtype, shape: inFile, file, offset: 0, length });
   }
   const read = () => Promise.reject(new Error('there is only the shape of this model'));
@@ -43,7 +44,7 @@ export function imaginedModel(config: ModelConfig, dtype: StoredDType, format?: 
     folder: '',
     quantized,
     fresh: new Set(),
-    transposed: transposedIn(sites),
+    transposed,
     weightsFolder: '',
     checkpoint: { folder: '', tensors, read },
   };

@@ -37,7 +37,7 @@ export interface Described extends Outline {
 /** A model by its configuration alone, without a file: builds the graph and notes what it asks for. */
 export function describe(config: ModelConfig): Described {
   const network = networkOf(config);
-  const sites: Site[] = [];
+  const byName = new Map<string, Site>();
   const parameters = new Map<string, readonly number[]>();
   const norms = new Map<string, NormPlace>();
   const recorder = new BaseSites(
@@ -47,7 +47,7 @@ export function describe(config: ModelConfig): Described {
     },
     {
       // Some put two inputs through one layer.
-      site: (site) => sites.some(({ name }) => name === site.name) || sites.push(site),
+      site: (site) => byName.has(site.name) || byName.set(site.name, site),
       norm: (name, place) => norms.set(name, place),
     },
   );
@@ -59,6 +59,7 @@ export function describe(config: ModelConfig): Described {
   const head = new Set([...parameters.keys()].filter((name) => !body.has(name)));
   const isOwn = (name: string) => name.startsWith(`${network.head!.module}.`);
   const trained = [...head].filter(isOwn);
+  const sites = [...byName.values()];
   return { config, network, sites, parameters, norms, head, trained, cache: network.cache };
 }
 

@@ -45,14 +45,17 @@ export function ggufWeights(
   }
   for (const [name, { role, layer }] of norms) places.set(name, { name: NORMS[role], layer });
   const transposed = transposedIn(sites);
-  const expertsIn = ({ role, layer }: Site) =>
-    sites.filter((s) => s.expert !== undefined && s.role === role && s.layer === layer).length;
+  const kindOf = ({ role, layer }: Site) => `${layer} ${role}`;
+  const counts = new Map<string, number>();
+  for (const site of sites.filter(({ expert }) => expert !== undefined))
+    counts.set(kindOf(site), (counts.get(kindOf(site)) ?? 0) + 1);
   const weights = [...parameters].map(([hf, shape]): GgufWeight => {
     const place = places.get(hf);
     if (!place) throw new Error(`${hf} has no place in a GGUF file`);
     const { name, layer, site } = place;
     const rows = site && form.rows?.(config, site.role);
-    const part = site?.expert === undefined ? undefined : { index: site.expert, of: expertsIn(site) };
+    const part =
+      site?.expert === undefined ? undefined : { index: site.expert, of: counts.get(kindOf(site))! };
     return {
       gguf: `${layer === undefined ? '' : `blk.${layer}.`}${name}${part ? '_exps' : ''}${hf.slice(hf.lastIndexOf('.'))}`,
       hf,
