@@ -21,6 +21,7 @@ import {
   type PeftConfig,
   trainableTokens,
 } from './peftConfig.js';
+import { stackedExperts } from './peftExperts.js';
 import type { PartShape } from './peftKind.js';
 import {
   type AdapterPart,
@@ -56,6 +57,8 @@ export interface AdapterFiles {
    * shared tensor's name.
    */
   tensors: Map<string, AdapterTensor>;
+  /** It came with `target_parameters`, by the names that modules have in transformers 5: of so many stacked experts, or of none. */
+  experts?: number;
   /** What started A and B in a part of the base, which is to be taken out of the base again. */
   startedBy?: FoundStart;
 }
@@ -71,7 +74,9 @@ export async function readAdapter(folder: string, { started = false } = {}): Pro
   const path = join(folder, WEIGHTS);
   if (!(await exists(configPath)))
     throw new UserError(`${folder} is not an adapter folder: it has no ${CONFIG}`);
-  const raw = await readJson(configPath, z.unknown());
+  const read = await readJson(configPath, z.unknown());
+  const stacked = stackedExperts(configPath, read);
+  const raw = stacked?.config ?? read;
   const startedBy = started ? foundStartOf(raw) : undefined;
   const config = checkPeftConfig(
     configPath,
@@ -80,7 +85,10 @@ export async function readAdapter(folder: string, { started = false } = {}): Pro
   if (!(await exists(path))) throw await missingWeights(folder);
   const isCopy = (module: string) => isSavedModule(config.modules_to_save ?? [], module);
   const found = new Map<string, TensorInfo>();
-  for (const info of (await readSafetensorsHeader(path)).tensors.values()) {
+  const infos = [...(await readSafetensorsHeader(path)).tensors.values()];
+  const ofExperts = infos.filter(({ name }) => stacked?.isStacked(name));
+  for (const info of infos) {
+    if (ofExperts.includes(info)) continue;
     const key = keyOfFileName(info.name, isCopy);
     if (key === null) continue;
     if (key === undefined || !expectedShape(config, key)) {
@@ -96,10 +104,20 @@ export async function readAdapter(folder: string, { started = false } = {}): Pro
     }
     found.set(key, info);
   }
-  checkTensors(path, config, found);
-  const tensors = new Map<string, AdapterTensor>();
+  const split = stacked && ofExperts.length > 0 ? await stacked.split(path, ofExperts) : undefined;
+  checkTensors(
+    path,
+    config,
+    new Map<string, Pick<AdapterTensor, 'shape'>>([...found, ...(split?.tensors ?? [])]),
+  );
+  const tensors = new Map<string, AdapterTensor>(split?.tensors);
   for (const [key, info] of found) tensors.set(key, { shape: info.shape, data: await readFinite(info) });
-  return { config, tensors, ...(startedBy && { startedBy }) };
+  return {
+    config,
+    tensors,
+    ...(stacked && { experts: split?.experts ?? 0 }),
+    ...(startedBy && { startedBy }),
+  };
 }
 
 /** Why a folder without its weights has none that is read. */

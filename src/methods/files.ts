@@ -6,6 +6,7 @@ import type { FoundStart, PeftConfig } from '../formats/peftConfig.js';
 import { adapterSites, isEmbeddingName, splitAdapterKey, splitModuleKey } from '../formats/peftNames.js';
 import { writeTask } from '../formats/taskFile.js';
 import type { BaseModel } from '../models/base.js';
+import type { Role, Site } from '../models/model.js';
 import { type Adapter, createAdapter, emptyState } from './adapter.js';
 import {
   carriedTensors,
@@ -69,16 +70,46 @@ function tiedCopyOf(config: PeftConfig, trainables: readonly Trainable[]): strin
  * Files by the names that the model has for its layers: an adapter that was trained without a head, as on an AutoModel, lacks
  * the prefix of its class.
  */
-function withModelNames(files: AdapterFiles, { network, sites, parameters }: BaseModel): AdapterFiles {
+function withModelNames(
+  files: AdapterFiles,
+  { network, sites, parameters }: Pick<BaseModel, 'network' | 'sites' | 'parameters'>,
+): AdapterFiles {
   const { prefix } = network.names;
+  const ofStacks = files.experts === undefined ? new Map<string, string>() : stackedNames(network, sites);
   const names = new Set(sites.map(({ name }) => name));
   const known = (module: string) => names.has(module) || parameters.has(`${module}.weight`);
   const renamed = [...files.tensors].map(([key, tensor]) => {
     const module = splitAdapterKey(key)?.site ?? splitModuleKey(key)?.module;
+    const other = ofStacks.get(module ?? '');
+    if (other !== undefined) return [key.replace(module!, other), tensor] as const;
     const lacks = module !== undefined && !known(module) && known(`${prefix}${module}`);
     return [lacks ? `${prefix}${key}` : key, tensor] as const;
   });
   return { ...files, tensors: new Map(renamed) };
+}
+
+/** What the matrices of experts and their router are called where transformers 5 has them, and here. */
+function stackedNames({ names }: BaseModel['network'], sites: readonly Site[]): Map<string, string> {
+  const last: Partial<Record<Role, string>> = {
+    'mlp.gate': 'gate_proj',
+    'mlp.up': 'up_proj',
+    'mlp.down': 'down_proj',
+  };
+  return new Map(
+    sites.flatMap(({ name, role, layer, expert }): [string, string][] => {
+      const block = `${names.layers}${layer}.mlp`;
+      if (role === 'router') return [[`${block}.gate`, name]];
+      return expert === undefined ? [] : [[`${block}.experts.${expert}.${last[role]}`, name]];
+    }),
+  );
+}
+
+/** Throws UserError where files are of another number of experts than the model has. */
+function checkExperts(made: string, { experts: held }: AdapterFiles, sites: readonly Site[]): void {
+  if (!held) return;
+  const experts = Math.max(0, ...sites.map(({ expert }) => (expert === undefined ? 0 : expert + 1)));
+  if (experts !== held)
+    throw new UserError(`${made}: by its rank it is for ${held} experts, and the model has ${experts}`);
 }
 
 /** Reads an adapter folder for a model, as fromReadFiles. */
@@ -99,6 +130,7 @@ export async function fromReadFiles(
   model: BaseModel,
   onNotice?: (message: string) => void,
 ): Promise<Adapter> {
+  checkExperts(madeFor(place, model), read, model.sites);
   const files = withModelNames(withinTargets(place, read, onNotice), model);
   const tensors = await withoutBaseMatrices(madeFor(place, model), files.tensors, model);
   const { config } = files;
