@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { storedDTypes } from '../base/tensor.js';
 import { ggufDTypes } from '../formats/gguf/types.js';
 import { checkJson } from '../formats/io/json.js';
-import { TASKS } from '../formats/task.js';
+import { POOLINGS, TASKS } from '../formats/task.js';
 import { onnxDTypes } from '../formats/transformersJs.js';
 import { devices } from '../graph/op.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
@@ -82,7 +82,13 @@ const CALLS = {
       threads: z.int().min(1).max(MAX_THREADS).optional(),
       chatTemplate: text.optional(),
       task: z
-        .strictObject({ kind: z.enum(TASKS), labels: z.array(text).optional(), labelsOf: call })
+        .strictObject({
+          kind: z.enum(TASKS),
+          labels: z.array(text).optional(),
+          labelsOf: call,
+          pooling: z.enum(POOLINGS).optional(),
+          normalize: flag,
+        })
         .optional(),
     }),
   },
@@ -145,6 +151,10 @@ const CALLS = {
     }),
   },
   generate: { prompt, options: generating },
+  embed: {
+    texts,
+    options: z.strictObject({ maxLength: z.int().positive().optional(), signal }),
+  },
   predict: { data, options: z.strictObject({ maxLength: z.int().positive().optional(), signal }) },
   convert: {
     path: text,

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { camelCase } from '../base/names.js';
-import { TASKS } from '../formats/task.js';
+import { POOLINGS, TASKS } from '../formats/task.js';
 import { devices } from '../graph/op.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
@@ -11,6 +11,7 @@ import type { FurtherTraining } from './furtherTraining.js';
 import { quantizeOption } from './quantizedBase.js';
 import { parseRankOptions, type RankSettings, rankShape, requireRanks } from './ranks.js';
 import { type SampleOptions, sampleSchema, sampleShape } from './samples.js';
+import { taskAsked } from './task.js';
 
 const text = z.string().min(1);
 /** A file of rows, or several: the flag again on the command line, a list in a config file. */
@@ -30,7 +31,7 @@ export const taskShape = {
     .enum(TASKS)
     .optional()
     .describe(
-      'what is told of rows instead of the next token, by a head that trains along (default: what the model is for)',
+      'what is told of rows instead of the next token, by a head that trains along, or by embeddings (default: what the model is for)',
     ),
   labels: z
     .array(z.string().regex(/^[^,]+$/))
@@ -38,6 +39,16 @@ export const taskShape = {
     .describe(
       "a classifier's labels in the order of their numbers (default: the model's own, or those of the rows)",
     ),
+  pooling: z
+    .enum(POOLINGS)
+    .optional()
+    .describe(
+      "what of a text its embedding is made of (default: what the model's modules.json says, or an encoder's mean and a decoder's last token)",
+    ),
+  normalize: z
+    .boolean()
+    .optional()
+    .describe("make embeddings of length 1 (default: what the model's modules.json says, or yes)"),
 };
 
 /** Options of every job that loads a model. */
@@ -188,9 +199,7 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
     if (given[name] === undefined) throw new UserError(`the option "${name}" is missing`);
   }
   const { data, evalData, ...others } = baseSchema.parse(given);
-  if (others.labels && (others.task === undefined || others.task === 'regression')) {
-    throw new UserError('the option "labels" is for a classifier: --task sequence-classification');
-  }
+  taskAsked(others);
   const base = {
     ...others,
     data: [data].flat(),

@@ -13,14 +13,15 @@ import { objectiveOf } from '../train/objectives/index.js';
 import { loadTrainingExamples } from './data.js';
 import type { Job } from './job.js';
 import { type LocateOptions, resolveModelFolder } from './locate.js';
-import { forecastMemory, longestOf, storedAs } from './memoryCheck.js';
-import { labelsOf, taskFor } from './task.js';
+import { forecastMemory, longestOf, rowsOfExamples, storedAs } from './memoryCheck.js';
+import { labelsOf, taskAsked, taskFor } from './task.js';
 import { exampleLimit } from './training.js';
 
-/** Tokens of the longest rows. */
+/** Tokens of the longest examples, and rows that each of them takes. */
 interface Lengths {
   longest: number;
   evaluated?: number;
+  rowsOfExample: number;
 }
 
 /** Forecasts of many jobs that share models and rows, each of which is read once. */
@@ -50,14 +51,17 @@ export class MemoryForecasts {
     const lengths = await this.lengthsOf(job, base, adapter);
     const { seed: _, learningRate: __, maxSteps: ___, epochs: ____, ...sized } = hyper;
     const key = JSON.stringify([job.model, job.quantize, name, config, sized, lengths]);
-    return once(this.found, key, async () => forecastMemory({ base, adapter, hyper, ...lengths }));
+    const objective = objectiveOf(base);
+    return once(this.found, key, async () => forecastMemory({ base, adapter, objective, hyper, ...lengths }));
   }
 
   /** By its shapes: a quantized copy need not be there. */
-  private baseOf({ model, quantize, task, labels, data }: Job): Promise<BaseModel> {
-    return once(this.bases, JSON.stringify([model, quantize, task, labels, task && data]), async () => {
+  private baseOf(job: Job): Promise<BaseModel> {
+    const { model, quantize, data } = job;
+    const asking = taskAsked(job);
+    return once(this.bases, JSON.stringify([model, quantize, asking, asking && data]), async () => {
       const opened = await openModel(await resolveModelFolder(model, this.options), this.options);
-      const asked = task && (await taskFor(opened, { kind: task, labels }, () => labelsOf(task, data)));
+      const asked = asking && (await taskFor(opened, asking, () => labelsOf(asking.kind, data)));
       const base = asked ? forTask(opened, asked) : opened;
       if (quantize === undefined || base.quantized.size > 0) return base;
       return { ...imaginedModel(base.config, storedAs(base), quantize), folder: base.folder };
@@ -87,6 +91,7 @@ export class MemoryForecasts {
       try {
         return {
           longest: longestOf(train.examples, objective.batching),
+          rowsOfExample: rowsOfExamples(train.examples, objective.batching),
           ...(evaluation && { evaluated: longestOf(evaluation.examples, objective.batching) }),
         };
       } finally {

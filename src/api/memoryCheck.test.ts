@@ -5,6 +5,7 @@ import { type MethodName, methodNamed } from '../methods/index.js';
 import { imaginedModel } from '../models/imagined.js';
 import { parseModelConfig } from '../models/index.js';
 import { nextToken } from '../train/data/nextToken.js';
+import { causalLm } from '../train/objectives/causalLm.js';
 import { parseTrainOptions, type TrainInput } from '../train/options.js';
 import { loadModel } from './loadModel.js';
 import { embeddedModel } from './locate.js';
@@ -30,7 +31,8 @@ function job(
   const parsed = method.parse('c', {});
   const trainables = method.select(parsed, model);
   const adapter = { method, config: parsed, trainables, values: new Map(), state: emptyState() };
-  return { base: model, adapter, hyper: parseTrainOptions('options', train), longest };
+  const hyper = parseTrainOptions('options', train);
+  return { base: model, adapter, objective: causalLm, hyper, longest };
 }
 interface JobParts {
   longest: number;

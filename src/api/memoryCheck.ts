@@ -10,18 +10,23 @@ import type { BaseModel } from '../models/base.js';
 import { imaginedModel } from '../models/imagined.js';
 import type { Batching } from '../train/data/batches.js';
 import type { ExampleSource } from '../train/data/source.js';
-import { largestMicroBatch, trainingMemory } from '../train/memory.js';
+import { EVALUATED_TOGETHER } from '../train/evaluate.js';
+import { largestMicroBatch, type MicroSize, trainingMemory } from '../train/memory.js';
+import type { Objective } from '../train/objective.js';
 import type { TrainOptions } from '../train/options.js';
 
 /** A forecast may be too high by this factor before a job is refused: none that fits should be. */
 const MARGIN = 1.15;
 /** Rows are not advised to be shorter than this, nor micro-batches smaller. */
 const SHORTEST = 64;
+/** Nor are batches whose examples are compared with one another to have fewer of them. */
+const FEWEST = 4;
 
 /** A job as its memory depends on it. */
 export interface MemoryJob {
   base: BaseModel;
   adapter: Pick<Adapter, 'method' | 'config' | 'trainables' | 'vocabSize'>;
+  objective: Objective;
   hyper: Pick<
     TrainOptions,
     | 'batchSize'
@@ -34,6 +39,8 @@ export interface MemoryJob {
   /** Tokens of the longest example, and of the longest that it is evaluated on. */
   longest: number;
   evaluated?: number;
+  /** Rows that an example takes, as `rowsOfExamples` has it; default: what the objective says. */
+  rowsOfExample?: number;
 }
 
 /**
@@ -56,6 +63,14 @@ export function longestOf<E>(
     for (let i = 0; i < examples.length; i++) longest = Math.max(longest, examples.lengths[i]);
   } else for (const example of examples) longest = Math.max(longest, lengthOf(example) + 1);
   return longest;
+}
+
+/** Rows that each of some examples takes: in one set all take as many. */
+export function rowsOfExamples<E>(
+  examples: ExampleSource<E>,
+  { rows, rowsOf }: Pick<Batching<E>, 'rows' | 'rowsOf'>,
+): number {
+  return rowsOf && examples.length > 0 ? rowsOf(examples.at(0)!) : rows;
 }
 
 /** The most bytes that training takes, told before it begins. */
@@ -85,16 +100,21 @@ export function refuseBeyondMemory(job: MemoryJob, available: number): void {
 interface Change {
   gradientCheckpointing?: true;
   microBatchTokens?: number;
+  /** Where batches stay whole. */
+  batchSize?: number;
   maxLength?: number;
   quantize?: 'nf4';
 }
 
 /** Each change that is enough by itself, or else the smallest choice of several. */
 function adviceOf(job: MemoryJob, fits: (change: Change) => boolean): Change[] {
-  const { gradientCheckpointing, microBatchTokens, quantize } = everything(job);
+  const { gradientCheckpointing, microBatchTokens, batchSize, quantize } = everything(job);
   const checkpointing: Change[] = gradientCheckpointing ? [{ gradientCheckpointing }] : [];
   const alone = halves(job.hyper.microBatchTokens, microBatchTokens)
     .map((tokens) => ({ microBatchTokens: tokens }))
+    .find(fits);
+  const fewer = halves(job.hyper.batchSize, batchSize)
+    .map((size) => ({ batchSize: size }))
     .find(fits);
   // Rows that lose more than three quarters are another job.
   const shorter = halves(job.longest, Math.max(SHORTEST, job.longest / 4))
@@ -102,30 +122,39 @@ function adviceOf(job: MemoryJob, fits: (change: Change) => boolean): Change[] {
     .find(fits);
   const singles: Change[] = [
     ...(alone ? [alone] : []),
+    ...(fewer ? [fewer] : []),
     ...checkpointing.filter(fits),
     ...(quantize ? [{ quantize }].filter(fits) : []),
     ...(shorter ? [shorter] : []),
   ];
   if (singles.length > 0) return singles;
-  const together: Change = { ...(gradientCheckpointing && { gradientCheckpointing }), microBatchTokens };
+  const together: Change = {
+    ...(gradientCheckpointing && { gradientCheckpointing }),
+    ...(microBatchTokens !== undefined && { microBatchTokens }),
+    ...(batchSize !== undefined && { batchSize }),
+  };
   const withBase: Change = { ...together, ...(quantize && { quantize }) };
   const several: Change[] = [together, withBase];
   for (const maxLength of halves(job.longest, SHORTEST)) {
     several.push({
       ...withBase,
       maxLength,
-      microBatchTokens: Math.min(microBatchTokens ?? maxLength, maxLength),
+      ...(batchSize === undefined && {
+        microBatchTokens: Math.min(microBatchTokens ?? maxLength, maxLength),
+      }),
     });
   }
   return several.filter(fits).slice(0, 1);
 }
 
 /** All that may be changed, as far as it goes. */
-function everything({ base, adapter, hyper, longest }: MemoryJob): Change {
+function everything({ base, adapter, objective, hyper, longest }: MemoryJob): Change {
   const smallest = SHORTEST * Math.ceil((longest - 1) / SHORTEST);
+  const { whole } = objective.batching;
   return {
     ...(!hyper.gradientCheckpointing && { gradientCheckpointing: true as const }),
-    ...(smallest < hyper.microBatchTokens && { microBatchTokens: smallest }),
+    ...(!whole && smallest < hyper.microBatchTokens && { microBatchTokens: smallest }),
+    ...(whole && hyper.batchSize > FEWEST && { batchSize: FEWEST }),
     ...(base.quantized.size === 0 && !leavesModel(adapter.method) && { quantize: 'nf4' as const }),
   };
 }
@@ -137,8 +166,10 @@ function halves(from: number, smallest = from): number[] {
   return found;
 }
 
-function flagsOf({ gradientCheckpointing, microBatchTokens, maxLength, quantize }: Change): string {
+function flagsOf(change: Change): string {
+  const { gradientCheckpointing, microBatchTokens, batchSize, maxLength, quantize } = change;
   return [
+    batchSize !== undefined && `--batch-size ${batchSize}`,
     microBatchTokens !== undefined && `--micro-batch-tokens ${microBatchTokens}`,
     gradientCheckpointing && '--gradient-checkpointing',
     quantize && `--quantize ${quantize}`,
@@ -148,17 +179,24 @@ function flagsOf({ gradientCheckpointing, microBatchTokens, maxLength, quantize 
     .join(' ');
 }
 
-function forecast({ base, adapter, hyper, longest, evaluated }: MemoryJob, change: Change): number {
+function forecast(job: MemoryJob, change: Change): number {
+  const { base, adapter, objective, hyper, longest, evaluated } = job;
+  const { batching } = objective;
   const tokens = change.microBatchTokens ?? hyper.microBatchTokens;
-  const rows = hyper.batchSize * hyper.gradientAccumulationSteps;
+  const { batchSize = hyper.batchSize } = change;
+  const rowsOfExample = job.rowsOfExample ?? batching.rows;
+  const examples = batchSize * hyper.gradientAccumulationSteps;
   // Of an example all tokens but the last are computed.
-  const micro = (length: number) =>
-    largestMicroBatch(Math.min(length, change.maxLength ?? length) - 1, tokens, rows);
+  const micro = (of: number, together: number): MicroSize => {
+    const length = Math.min(of, change.maxLength ?? of) - 1;
+    if (batching.whole) return { rows: rowsOfExample * together, length, rowsOfExample };
+    return largestMicroBatch(length, tokens, examples);
+  };
   const checkpointed = hyper.gradientCheckpointing && (hyper.checkpointedLayers ?? true);
   const model = change.quantize ? imaginedModel(base.config, storedAs(base), change.quantize) : base;
   return trainingMemory(model, adapter, {
-    micro: micro(longest),
-    ...(evaluated !== undefined && { evaluated: micro(evaluated) }),
+    micro: micro(longest, batchSize),
+    ...(evaluated !== undefined && { evaluated: micro(evaluated, EVALUATED_TOGETHER) }),
     packed: hyper.packing,
     gradientCheckpointing: change.gradientCheckpointing ?? checkpointed,
   }).total;

@@ -268,11 +268,32 @@ export class Model extends AdaptedModel {
   }
 
   /**
-   * What the model tells of rows, in their order as they come: classes with their probabilities, numbers, the labels of words.
+   * What the model tells of rows, in their order as they come: classes with their probabilities, numbers, the labels of words,
+   * embeddings.
    * Rows as for training, without labels. Throws UserError where it has no head for a task, or one that nothing trained.
    */
   predict(data: DataSource, options: PredictOptions = {}): AsyncGenerator<Prediction, void, void> {
     return this.calls.steps(() => predictOn(this.engine(this.adapter), this.snapshot(), data, options));
+  }
+
+  /**
+   * The embeddings of texts, in their order, each of as many numbers as the model has hidden units; their dot product is the
+   * cosine where the task normalizes them. Throws UserError where the model was not opened for embeddings.
+   */
+  async embed(texts: readonly string[], options: PredictOptions = {}): Promise<Float32Array[]> {
+    checkArguments('embed', [texts, options]);
+    const found: Float32Array[] = [];
+    if (this.base.config.task?.kind !== 'embedding') {
+      throw new UserError('the model makes no embeddings: open it with the task { kind: "embedding" }');
+    }
+    if (texts.length === 0) return found;
+    for await (const answer of this.predict(
+      texts.map((text) => ({ text })),
+      options,
+    )) {
+      if ('embedding' in answer) found.push(answer.embedding);
+    }
+    return found;
   }
 
   /** Pieces of generated text as they come. A string is continued as it is; messages go through the chat template. */

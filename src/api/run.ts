@@ -13,7 +13,7 @@ import { type RunWarning, warningsOf } from './outcome.js';
 import { type RunFolder, type RunRecord, readMetrics, readUnfinishedRun } from './runFolder.js';
 import { runRecord } from './runRecord.js';
 import type { SampleEvent } from './samples.js';
-import { labelsOf } from './task.js';
+import { labelsOf, taskAsked } from './task.js';
 import { verdictOfAdapter } from './verdict.js';
 
 /** What a job in a run folder tells, beside what training tells. */
@@ -56,26 +56,15 @@ export async function openJob(
   job: Job,
   { onProgress, signal, ...options }: LocateOptions & WorkOptions = {},
 ): Promise<Model> {
-  const {
-    quantize,
-    device,
-    threads,
-    chatTemplate,
-    method,
-    methodOptions,
-    train,
-    adapter,
-    further,
-    task,
-    labels,
-  } = job;
+  const { quantize, device, threads, chatTemplate, method, methodOptions, train, adapter, further } = job;
+  const task = taskAsked(job);
   await refuseMissing([...job.data, ...(job.evalData ?? [])]);
   const model = await loadModel(job.model, {
     quantize,
     device,
     threads,
     chatTemplate,
-    ...(task && { task: { kind: task, labels, labelsOf: () => labelsOf(task, job.data) } }),
+    ...(task && { task: { ...task, labelsOf: () => labelsOf(task.kind, job.data) } }),
     ...options,
   });
   const start = { seed: train.seed, onProgress, signal };

@@ -5,7 +5,8 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { exists, readJson } from '../formats/io/node.js';
 import { readSafetensorsHeader } from '../formats/safetensors.js';
-import { parseTask, type Task, type TaskKind } from '../formats/task.js';
+import { readSentenceTask } from '../formats/sentenceModules.js';
+import { type EmbeddingPooling, parseTask, type Task, type TaskKind } from '../formats/task.js';
 import { readTask } from '../formats/taskFile.js';
 import type { BaseModel } from '../models/base.js';
 import { forTask } from '../models/forTask.js';
@@ -18,15 +19,54 @@ export interface TaskInput {
   kind: TaskKind;
   /** Of a classifier, in the order of their numbers; default: those of the model's own head. */
   labels?: readonly string[];
+  /** Of embeddings; default: what the model's modules.json says, or of an encoder the mean, of a decoder the last token. */
+  pooling?: EmbeddingPooling;
+  /** Whether embeddings have length 1; default: what the model's modules.json says, or that they have. */
+  normalize?: boolean;
+}
+
+/** A task in the words of a job or a command; undefined where none is asked for. Throws UserError for options of another one. */
+export function taskAsked({
+  task: kind,
+  ...options
+}: { task?: TaskKind } & Omit<TaskInput, 'kind'>): TaskInput | undefined {
+  const { labels, pooling, normalize } = options;
+  const isClassifier = kind === 'sequence-classification' || kind === 'token-classification';
+  if (labels && !isClassifier) {
+    throw new UserError('the option "labels" is for a classifier: --task sequence-classification');
+  }
+  const stray = pooling ? 'pooling' : normalize !== undefined ? 'normalize' : undefined;
+  if (stray && kind !== 'embedding') {
+    throw new UserError(`the option "${stray}" is for embeddings: --task embedding`);
+  }
+  if (!kind) return undefined;
+  return {
+    kind,
+    ...(labels && { labels }),
+    ...(pooling && { pooling }),
+    ...(normalize !== undefined && { normalize }),
+  };
 }
 
 /** The task of a base that was asked for. `labelsOf` finds its labels where neither it nor the base has any. */
 export async function taskFor(
-  { config, folder }: BaseModel,
-  { kind, labels }: TaskInput,
+  { config, folder, network }: BaseModel,
+  { kind, labels, pooling, normalize }: TaskInput,
   labelsOf?: () => Promise<readonly string[]>,
 ): Promise<Task> {
   const place = 'the task';
+  if (kind === 'embedding') {
+    const known = config.task?.kind === kind ? config.task : await readSentenceTask(folder);
+    const usual = { pooling: network.stream.attends === 'both' ? 'mean' : 'last', normalize: true };
+    return parseTask(place, {
+      ...usual,
+      ...known,
+      kind,
+      ...(pooling && { pooling }),
+      ...(normalize !== undefined && { normalize }),
+      ...(labels && { labels }),
+    });
+  }
   if (kind === 'regression') return parseTask(place, { kind, ...(labels && { labels }) });
   const own = config.task?.kind === kind ? config.task.labels : undefined;
   const found = labels ?? own ?? (await labelsOf?.());
@@ -43,6 +83,7 @@ export async function taskFor(
  * there are too few.
  */
 export async function labelsOf(kind: TaskKind, data: DataSource): Promise<string[]> {
+  if (kind === 'regression' || kind === 'embedding') throw new UserError(`${kind} has no labels`);
   const source = typeof data === 'string' ? data : Array.isArray(data) ? data.join(', ') : 'the data';
   if (kind === 'token-classification') {
     return labelsIn(taggedLabels(rowsOfSource(data, taggedForms({ needsLabels: true }))), source);

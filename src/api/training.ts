@@ -31,7 +31,7 @@ import { type DataSource, type Examples, loadExamples, loadTrainingExamples, rer
 import { type EvaInput, parseEvaOptions } from './eva.js';
 import { type AnsweringInput, answersTo, type Generations, loadAsked } from './generations.js';
 import type { Generator, Prompt } from './generator.js';
-import { longestOf, refuseBeyondMemory } from './memoryCheck.js';
+import { longestOf, refuseBeyondMemory, rowsOfExamples } from './memoryCheck.js';
 import { type ModelTrainOptions, type ModelTrainParts, parseModelTrainOptions } from './modelTrainOptions.js';
 import { parseRankOptions, type RankInput } from './ranks.js';
 import { promptsOf, type SampleEvent, sampledStep } from './samples.js';
@@ -300,10 +300,12 @@ function checkMemory(
   { train, evaluation }: { train: Loaded; evaluation?: Loaded },
 ): void {
   if (memory === undefined || (session.device ?? 'cpu') !== 'cpu') return;
-  const { batching } = objectiveOf(base);
+  const objective = objectiveOf(base);
+  const { batching } = objective;
   const evaluated = evaluation && longestOf(evaluation.examples, batching);
   const longest = longestOf(train.examples, batching);
-  refuseBeyondMemory({ base, adapter, hyper, longest, evaluated }, memory);
+  const rowsOfExample = rowsOfExamples(train.examples, batching);
+  refuseBeyondMemory({ base, adapter, objective, hyper, longest, evaluated, rowsOfExample }, memory);
 }
 
 function loopOn(
@@ -325,7 +327,7 @@ export function exampleLimit(
   adapter: Adapter | undefined,
   wanted: number | undefined,
 ): number {
-  const { maxPositions } = base.config;
+  const { maxPositions, task } = base.config;
   const room = roomOf(base, adapter);
   const virtual = maxPositions - room;
   const before = virtual > 0 ? ` behind the adapter's ${virtual} virtual tokens` : '';
@@ -339,5 +341,6 @@ export function exampleLimit(
       `a maximum length of ${wanted}${before} is more than the model's ${maxPositions} positions: at most ${room} fit`,
     );
   }
-  return wanted ?? Math.min(DEFAULT_MAX_LENGTH, room);
+  const own = task?.kind === 'embedding' ? task.maxLength : undefined;
+  return wanted ?? Math.min(own ?? DEFAULT_MAX_LENGTH, room);
 }

@@ -6,6 +6,7 @@ import { engineShape, rowFiles, taskShape } from '../api/job.js';
 import { loadModel } from '../api/loadModel.js';
 import type { Prediction } from '../api/predict.js';
 import { claimFile } from '../api/replace.js';
+import { taskAsked } from '../api/task.js';
 import { messageOf, UserError } from '../base/errors.js';
 import { writeStreamAtomic } from '../formats/io/write.js';
 import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
@@ -39,7 +40,7 @@ const shape = {
 
 export const predict: CommandSpec = {
   name: 'predict',
-  summary: 'what a classifier tells of texts: classes with probabilities, numbers, labels of words',
+  summary: 'what a model with a task tells of texts: classes, numbers, labels of words, embeddings',
   description:
     'Without --data and --text it reads stdin: a text a line, or a row of JSON a line.\n' +
     'The task and the labels are those of the adapter, or of the model.',
@@ -48,10 +49,12 @@ export const predict: CommandSpec = {
     'lowrank predict --adapter my-classifier --text "A film to forget."',
     'lowrank predict --adapter my-classifier --data reviews.csv --output answers.jsonl',
     'cat lines.txt | lowrank predict --model ./a-finetuned-bert --json',
+    'lowrank predict --model ./all-MiniLM-L6-v2 --data texts.jsonl --output embeddings.jsonl',
   ],
   async run(given, terminal) {
     const options = parseOptions(z.object(shape), given);
-    const { adapter, data, output, overwrite, maxLength, quantize, device, threads, task, labels } = options;
+    const { adapter, data, output, overwrite, maxLength, quantize, device, threads } = options;
+    const task = taskAsked(options);
     const files = data === undefined ? [] : [data].flat();
     if (files.length > 0 && options.text.length > 0)
       throw new UsageError('give either --data or --text, not both');
@@ -63,7 +66,7 @@ export const predict: CommandSpec = {
       quantize,
       device,
       threads,
-      ...(task && { task: { kind: task, labels } }),
+      ...(task && { task }),
       ...locating(terminal),
     });
     try {
@@ -101,7 +104,7 @@ async function* rowsOfStdin(): AsyncGenerator<unknown, void, void> {
 
 async function tellAll(found: AsyncIterable<Prediction>, terminal: Terminal): Promise<void> {
   for await (const prediction of found) {
-    terminal.emit(prediction);
+    terminal.emit(plainOf(prediction));
     terminal.say(lineOf(prediction));
     // A reader that is slower than the model, as `less`.
     if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain');
@@ -112,15 +115,32 @@ async function writeAll(found: AsyncIterable<Prediction>, output: string, termin
   let rows = 0;
   await writeStreamAtomic(output, async (write) => {
     for await (const prediction of found) {
-      await write(Buffer.from(`${JSON.stringify(prediction)}\n`));
+      await write(Buffer.from(`${JSON.stringify(plainOf(prediction))}\n`));
       terminal.status(`${counted(++rows, 'row')} told`);
     }
   });
   terminal.say(`wrote ${counted(rows, 'row')} to ${output}`);
 }
 
+/** Digits that tell every float32 from its neighbours. */
+const FLOAT_DIGITS = 9;
+
+/** A prediction as JSON has it: an embedding as a list. */
+function plainOf(prediction: Prediction): object {
+  if (!('embedding' in prediction)) return prediction;
+  const numbers = Array.from(prediction.embedding, (x) => Number(x.toPrecision(FLOAT_DIGITS)));
+  return { ...prediction, embedding: numbers };
+}
+
+/** Numbers of an embedding that people are shown. */
+const SHOWN = 4;
+
 /** One answer for people. */
 function lineOf({ row, ...answer }: Prediction): string {
+  if ('embedding' in answer) {
+    const shown = [...answer.embedding.subarray(0, SHOWN)].map((x) => x.toFixed(4)).join(' ');
+    return `${shown} … (${answer.embedding.length})  ${(row as { text: string }).text}`;
+  }
   if ('labels' in answer) return answer.labels.map(({ word, label }) => `${word}/${label}`).join(' ');
   const told =
     'value' in answer ? answer.value.toFixed(4) : `${answer.label}  ${answer.probability.toFixed(4)}`;

@@ -3,6 +3,7 @@ import { copyFile, mkdir, readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { TEMPLATE_FOLDER } from './chatTemplates.js';
 import { exists } from './io/node.js';
+import { copyModuleFolders, MODULES_FILE } from './sentenceModules.js';
 import { TOKENIZER_FILES } from './tokenizer.js';
 
 const COMPANIONS = /^(?!.*\.safetensors\.index\.json$).*\.(json|jinja|model|txt)$/;
@@ -18,6 +19,7 @@ export async function copyCompanions(
     const path = join(from, file);
     if ((await stat(path)).isFile()) await copyFile(path, join(to, file));
   }
+  if (!except.includes(MODULES_FILE)) await copyModuleFolders(from, to);
   if (!(await exists(join(from, TEMPLATE_FOLDER)))) return;
   await mkdir(join(to, TEMPLATE_FOLDER));
   for (const name of await readdir(join(from, TEMPLATE_FOLDER))) {

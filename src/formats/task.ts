@@ -4,27 +4,41 @@ import { UserError } from '../base/errors.js';
 import { checkJson } from './io/json.js';
 
 /** Tasks, in the order in which errors and help name them. */
-export const TASKS = ['sequence-classification', 'regression', 'token-classification'] as const;
+export const TASKS = ['sequence-classification', 'regression', 'token-classification', 'embedding'] as const;
 export type TaskKind = (typeof TASKS)[number];
+
+/** Which of a text's hidden states its vector is made of: their mean, that of the first token, or of the last. */
+export const POOLINGS = ['mean', 'cls', 'last'] as const;
+export type EmbeddingPooling = (typeof POOLINGS)[number];
+
+/** A vector for each text, whose cosine to another's tells how alike they are. */
+export interface EmbeddingTask {
+  readonly kind: 'embedding';
+  readonly pooling: EmbeddingPooling;
+  /** Whether vectors have length 1. */
+  readonly normalize: boolean;
+  /** Tokens of the longest text that it was made for; longer ones are cut. Absent: as many as the model has positions. */
+  readonly maxLength?: number;
+}
 
 export type Task =
   /** One of `labels` for each row, or for each token. */
   | { readonly kind: 'sequence-classification' | 'token-classification'; readonly labels: readonly string[] }
   /** A number for each row. */
-  | { readonly kind: 'regression' };
+  | { readonly kind: 'regression' }
+  | EmbeddingTask;
+
+/** A task that a head answers. */
+export type HeadTask = Exclude<Task, EmbeddingTask>;
 
 /** How many numbers a task's head gives. */
-export function outputsOf(task: Task): number {
+export function outputsOf(task: HeadTask): number {
   return task.kind === 'regression' ? 1 : task.labels.length;
 }
 
-/** The labels of a task; none of one that has no classes. */
-export function labelsOf(task: Task): readonly string[] {
-  return task.kind === 'regression' ? [] : task.labels;
-}
-
 export function sameTask(a: Task | undefined, b: Task | undefined): boolean {
-  return a?.kind === b?.kind && String(a && labelsOf(a)) === String(b && labelsOf(b));
+  const keys = new Set(Object.keys({ ...a, ...b }) as (keyof Task)[]);
+  return !a === !b && [...keys].every((key) => String(a?.[key]) === String(b?.[key]));
 }
 
 const headKeys = z.looseObject({
@@ -81,8 +95,9 @@ const CLASSES: Readonly<Record<string, string>> = {
   modernbert: 'ModernBert',
 };
 
-/** What a config.json says of a task, for transformers: its class, and its labels by number. */
+/** What a config.json says of a task, for transformers: its class, and its labels by number. Of embeddings it says nothing. */
 export function taskKeys(config: Readonly<Record<string, unknown>>, task: Task): Record<string, unknown> {
+  if (task.kind === 'embedding') return {};
   const labels = task.kind === 'regression' ? ['LABEL_0'] : task.labels;
   const own = Array.isArray(config.architectures) ? String(config.architectures[0]) : '';
   const stem = own.replace(/(For\w+|LMHeadModel|Model)$/, '') || CLASSES[String(config.model_type)];
@@ -107,6 +122,12 @@ export const taskSchema = z.discriminatedUnion('kind', [
       .refine((labels) => new Set(labels).size === labels.length, 'expected labels that differ'),
   }),
   z.strictObject({ kind: z.literal('regression') }),
+  z.strictObject({
+    kind: z.literal('embedding'),
+    pooling: z.enum(POOLINGS),
+    normalize: z.boolean(),
+    maxLength: z.int().min(2).optional(),
+  }),
 ]);
 
 /** Checks a task. Throws UserError, prefixed with `place`, on one that is none. */
@@ -117,6 +138,7 @@ export function parseTask(place: string, value: unknown): Task {
 /** What PEFT calls it (TaskType). */
 export function peftTaskType(task: Task | undefined): string {
   if (!task) return 'CAUSAL_LM';
+  if (task.kind === 'embedding') return 'FEATURE_EXTRACTION';
   return task.kind === 'token-classification' ? 'TOKEN_CLS' : 'SEQ_CLS';
 }
 

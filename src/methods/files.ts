@@ -17,7 +17,7 @@ import {
   vocabularyOf,
   withoutBaseMatrices,
 } from './carried.js';
-import { headOf, trainablesOf, withHead, withoutOtherHeads } from './head.js';
+import { headOf, trainablesOf, withHead, withoutOtherHeads, withoutPrefix } from './head.js';
 import { allMethods, methodNamed } from './index.js';
 import { given } from './layerOptions.js';
 import type { Method, Trainable } from './method.js';
@@ -33,7 +33,7 @@ export async function writeAdapterFolder(
 ): Promise<void> {
   if (adapter.head) await writeTask(folder, adapter.head.task);
   if (adapter.method.folder) return writeOwnFolder(folder, adapter, baseName);
-  const { config, tensors } = toFiles(adapter);
+  const { config, tensors } = withoutPrefix(toFiles(adapter), adapter.head?.leaves ?? '');
   await writeAdapter(folder, { ...config, base_model_name_or_path: baseName }, tensors);
   const { tokenizer } = adapter;
   // One with another chat template only has the model's own files.
@@ -205,6 +205,7 @@ export function fromFiles(
   const carried = carriedTensors(made, tensors, model);
   // A plain adapter for a model that has its head already leaves that alone.
   const hasHead = model.trained.some((name) => tensors.has(name));
+  const isEmbedding = model.network.config.task?.kind === 'embedding';
   const shapes = resized(model, vocabSize);
   const selected = hasHead ? trainablesOf(method, config, shapes) : method.select(config, shapes);
   const trainables = [...carried.map(([trainable]) => trainable), ...selected];
@@ -230,7 +231,7 @@ export function fromFiles(
     values,
     state: emptyState(),
     ...given('vocabSize', vocabSize),
-    ...given('head', hasHead ? headOf(model) : undefined),
+    ...given('head', hasHead || isEmbedding ? headOf(model) : undefined),
   };
 }
 

@@ -7,7 +7,8 @@ import { writeCheckpoint } from '../formats/checkpoint.js';
 import { copyCompanions, copyTokenizer } from '../formats/companions.js';
 import { encodeF32 } from '../formats/float16.js';
 import { addEndTokens } from '../formats/generationConfig.js';
-import { readJson } from '../formats/io/node.js';
+import { jsonTextLike } from '../formats/io/exactJson.js';
+import { readJson, readText } from '../formats/io/node.js';
 import { writeFileAtomic, writeFolderAtomic } from '../formats/io/write.js';
 import { RECIPE_FILE } from '../formats/quant/recipe.js';
 import {
@@ -17,6 +18,7 @@ import {
   type TensorInfo,
   weightDType,
 } from '../formats/safetensors.js';
+import { MODULES_FILE, writeSentenceModules } from '../formats/sentenceModules.js';
 import { type Task, taskKeys } from '../formats/task.js';
 import { TOKENIZER_FILES, type Tokenizer } from '../formats/tokenizer.js';
 import { compile } from '../graph/emit.js';
@@ -129,6 +131,7 @@ export async function writeMergedModel(
         task: model.config.task,
         tied,
         vocabSize,
+        width: model.config.hiddenSize,
         tokenizer: adapter?.tokenizer?.folder,
       });
       if (tokenizer && !sameTemplates(tokenizer.chatTemplates, await readChatTemplates(temporary)))
@@ -170,17 +173,28 @@ async function copyModelFiles(
     dtype,
     tied,
     vocabSize,
+    width,
     task,
     tokenizer = from,
-  }: { dtype?: StoredDType; tied: boolean; vocabSize: number; task?: Task; tokenizer?: string },
+  }: {
+    dtype?: StoredDType;
+    tied: boolean;
+    vocabSize: number;
+    width: number;
+    task?: Task;
+    tokenizer?: string;
+  },
 ): Promise<void> {
-  await copyCompanions(from, to, [...OWN, ...TOKENIZER_FILES]);
+  const isOther = task !== undefined && task.kind !== 'embedding';
+  await copyCompanions(from, to, [...OWN, ...TOKENIZER_FILES, ...(isOther ? [MODULES_FILE] : [])]);
   await copyTokenizer(tokenizer, to);
   const place = join(from, 'config.json');
   const config = await readJson(place, z.record(z.string(), z.unknown()));
   if (config.tie_word_embeddings === true && !tied) config.tie_word_embeddings = false;
   config.vocab_size = vocabSize;
   if (task) Object.assign(config, taskKeys(config, task));
+  if (task?.kind === 'embedding') await writeSentenceModules(to, task, width);
   if (dtype) config['torch_dtype' in config ? 'torch_dtype' : 'dtype'] = dtype;
-  await writeFileAtomic(join(to, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+  const text = jsonTextLike(config, await readText(place));
+  await writeFileAtomic(join(to, 'config.json'), `${text}\n`);
 }

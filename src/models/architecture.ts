@@ -100,18 +100,25 @@ export function languageModel(network: Network, refusal: string): LanguageModel 
   return { ...network, lmHead, cache };
 }
 
-/** A network with the head of a task in place of its LM head. Throws UserError where it has none for that. */
-export function withTask({ lmHead: _, pooler: __, ...network }: Network, task: Task): Network {
+/**
+ * A network with the head of a task in place of its LM head; for embeddings without one. Throws UserError where it has none
+ * for that.
+ */
+export function withTask({ lmHead: _, pooler, ...network }: Network, task: Task): Network {
   const { config, names, heads } = network;
+  const bare = { ...network, names: withoutHead(names) };
+  // A model keeps its pooler, as AutoModel does, though no embedding is made of it.
+  if (task.kind === 'embedding') return { ...bare, ...(pooler && { pooler }) };
   if (!heads) throw new UserError(`${config.modelType} has no head for ${task.kind} here`);
-  const { head: lmHead, ...others } = names;
   const kind = task.kind === 'token-classification' ? 'token' : 'sequence';
-  const left = lmHead && new RegExp(`^${lmHead.replaceAll('.', '\\.')}\\.`);
-  return {
-    ...network,
-    names: { ...others, ...(left && { others: left }) },
-    head: heads(kind, outputsOf(task)),
-  };
+  return { ...bare, head: heads(kind, outputsOf(task)) };
+}
+
+/** Names without the LM head, whose tensors are left out without a word. */
+function withoutHead({ head, ...others }: NetworkNames): NetworkNames {
+  return head === undefined
+    ? others
+    : { ...others, others: new RegExp(`^${head.replaceAll('.', '\\.')}\\.`) };
 }
 
 /** One entry of the architecture table, by the `model_type` of config.json. */

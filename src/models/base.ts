@@ -5,6 +5,8 @@ import { UserError } from '../base/errors.js';
 import { type Checkpoint, openCheckpoint } from '../formats/checkpoint.js';
 import { readJson } from '../formats/io/node.js';
 import { weightDType } from '../formats/safetensors.js';
+import { readSentenceTask } from '../formats/sentenceModules.js';
+import type { EmbeddingTask } from '../formats/task.js';
 import { cast, transpose, weight } from '../graph/ops/index.js';
 import type { Tensor } from '../graph/tensor.js';
 import { freshWeight } from './fresh.js';
@@ -55,7 +57,9 @@ export interface OpenOptions {
  */
 export async function openModel(folder: string, { onNotice }: OpenOptions = {}): Promise<BaseModel> {
   const place = join(folder, 'config.json');
-  const configured = describe(parseModelConfig(place, await readJson(place, z.unknown())));
+  const parsed = parseModelConfig(place, await readJson(place, z.unknown()));
+  const task = parsed.task ?? (await sentenceTask(folder, onNotice));
+  const configured = describe({ ...parsed, ...(task && { task }) });
   const found = await openCheckpoint(folder);
   refuseMoreLayers(place, configured.network, found);
   const named = withPrefix(found, configured);
@@ -92,6 +96,20 @@ export async function openModel(folder: string, { onNotice }: OpenOptions = {}):
     transposed,
     ...described,
   };
+}
+
+/** The task of a sentence encoder's folder; of one whose modules are others than those here, none. */
+async function sentenceTask(
+  folder: string,
+  onNotice: OpenOptions['onNotice'],
+): Promise<EmbeddingTask | undefined> {
+  try {
+    return await readSentenceTask(folder);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    onNotice?.(`${error.message}: the model is opened without its embeddings`);
+    return undefined;
+  }
 }
 
 /**

@@ -3,6 +3,7 @@ import { sameTask, type Task } from '../formats/task.js';
 import type { BaseModel } from './base.js';
 import { constantStart } from './fresh.js';
 import { describe } from './shape.js';
+import { settlePooler } from './weights.js';
 
 /**
  * The model with a head for a task. What its checkpoint lacks of that is `fresh`. Throws UserError where it has no such
@@ -10,7 +11,7 @@ import { describe } from './shape.js';
  */
 export function forTask(model: BaseModel, task: Task): BaseModel {
   if (sameTask(model.config.task, task)) return model;
-  const described = describe({ ...model.config, task });
+  const described = describe(settlePooler({ ...model.config, task }, model.network, model.checkpoint));
   const { folder, tensors, read } = model.checkpoint;
   const { head, parameters } = described;
   const fresh = new Set([...head].filter((name) => !tensors.has(name)));

@@ -86,7 +86,8 @@ export function settlePooler<C extends ModelConfig>(
   { tensors }: Checkpoint,
 ): C {
   // A task's head needs its own, new or not.
-  if (config.pooler !== true || config.task || tensors.has(`${names.pooler}.weight`)) return config;
+  const hasHead = config.task !== undefined && config.task.kind !== 'embedding';
+  if (config.pooler !== true || hasHead || tensors.has(`${names.pooler}.weight`)) return config;
   return { ...config, pooler: false };
 }
 

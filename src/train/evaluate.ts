@@ -8,6 +8,8 @@ import { LossStep, type StepOptions } from './step.js';
 
 /** Examples read at once. */
 const BATCH_SIZE = 512;
+/** Examples that are compared with one another, whatever training does: a loss among others is another one. */
+export const EVALUATED_TOGETHER = 32;
 
 /** What an evaluation found. */
 export interface Evaluated extends Metrics {
@@ -45,7 +47,13 @@ export class Evaluator<E> {
   async run(examples: ExampleSource<E>, microBatchTokens: number, signal?: AbortSignal): Promise<Evaluated> {
     const measure = this.objective.measure();
     let [total, weight, tokens] = [0, 0, 0];
-    const options = { batchSize: BATCH_SIZE, seed: 0, epoch: 0, microBatchTokens };
+    const options = {
+      batchSize: BATCH_SIZE,
+      seed: 0,
+      epoch: 0,
+      microBatchTokens,
+      wholeSize: EVALUATED_TOGETHER,
+    };
     for (const batch of batchesOf(examples, this.objective.batching, options)) {
       for (const micro of batch.micro) {
         signal?.throwIfAborted();

@@ -115,6 +115,11 @@ export async function* trainLoop<E>(job: TrainLoopInput<E>): AsyncGenerator<Trai
   const fingerprint = job.fingerprint ?? '{}';
   adapter.method.onStart?.(adapter.config, { steps });
   adapter.state = emptyState();
+  if (objective.batching.whole && options.batchSize < 2) {
+    throw new UserError(
+      `an ${objective.name} learns from the other rows of its batch: give a batchSize of 2 or more, not ${options.batchSize}`,
+    );
+  }
   checkPatience(options, (job.evalExamples?.length ?? 0) > 0);
   const { method, config } = adapter;
   const byName = new Map(adapter.trainables.map((trainable) => [trainable.name, trainable]));
@@ -292,6 +297,7 @@ function* batchesFrom<E>(
       startBatch,
       groupByLength,
       packing,
+      wholeSize: options.batchSize,
     })) {
       yield batch;
       if (++step >= to) return;

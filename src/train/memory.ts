@@ -33,6 +33,8 @@ export interface MicroSize {
   rows: number;
   /** Positions of a row. */
   length: number;
+  /** Rows that an example takes. Default 1. */
+  rowsOfExample?: number;
 }
 
 /** The same for so many tokens at once: as many of the longest rows as there is room for, and one where there is none. */
@@ -89,10 +91,12 @@ function frozenCount(trainables: readonly Trainable[]): number {
 }
 
 /** Every position is a target: the most that there can be. */
-function sizesOf({ rows, length }: MicroSize, virtual: number): Sizes {
+function sizesOf({ rows, length, rowsOfExample = 1 }: MicroSize, virtual: number): Sizes {
   const seq = length + virtual;
   return {
     batch: rows,
+    examples: rows / rowsOfExample,
+    candidates: rows,
     seq,
     targets: rows * length,
     tokens: rows * length,

@@ -30,8 +30,10 @@ export interface LossParts {
 export interface Metrics {
   /** e to the loss: of next tokens. */
   perplexity?: number;
-  /** The share of classes told right. */
+  /** The share of classes told right, or of texts whose match is the nearest of their batch. */
   accuracy?: number;
+  /** The mean of one over the place of a text's match among those of its batch (mean reciprocal rank). */
+  mrr?: number;
   /** Of the second of two classes, and the mean of all. */
   f1?: number;
   macroF1?: number;
@@ -50,6 +52,7 @@ export interface Metrics {
 export const METRICS: Readonly<Record<keyof Metrics, { title: string; digits: number }>> = {
   perplexity: { title: 'perplexity', digits: 3 },
   accuracy: { title: 'accuracy', digits: 4 },
+  mrr: { title: 'MRR', digits: 4 },
   f1: { title: 'F1', digits: 4 },
   macroF1: { title: 'macro F1', digits: 4 },
   matthews: { title: 'Matthews', digits: 4 },
@@ -89,8 +92,10 @@ export type Answer =
   /** The likeliest class, and the probability of each. */
   | { label: string; probability: number; probabilities: Record<string, number> }
   | { value: number }
-  /** The same of each word that is within the length. */
-  | { labels: { word: string; label: string; probability: number }[] };
+  /** The likeliest class of each word that is within the length. */
+  | { labels: { word: string; label: string; probability: number }[] }
+  /** A vector for the text, [width]. */
+  | { embedding: Float32Array };
 
 /** How rows without an answer are read, and what comes out for each of their examples. */
 export interface Answers<E = unknown, C extends Content = Content> {

@@ -163,6 +163,72 @@ it('the labels of words are told by token classification', async () => {
   expect(told.stdout).toContain('rain/O Oslo/B-LOC today/O\n');
 });
 
+describe('an encoder of sentences', () => {
+  const pairs = Array.from({ length: 16 }, (_, i) => ({
+    anchor: `what is number ${i}`,
+    positive: `it is ${'abcdefghijklmnop'[i]}`,
+  }));
+  beforeAll(async () => {
+    await write('pairs.jsonl', pairs);
+    const trained = await train(
+      'pairs.jsonl',
+      'sentences',
+      ...['--task', 'embedding', '--eval-data', 'pairs.jsonl', '--epochs', '40', '--batch-size', '16'],
+      ...['--learning-rate', '1e-2', '--target-modules', 'all-linear'],
+    );
+    expect(trained).toMatchObject({ code: 0, stderr: '' });
+    expect(trained.stdout).toMatch(/^held-out loss .* \(accuracy 0\.\d+ -> (0\.9\d*|1\.0000), MRR /m);
+    expect(trained.stdout).toContain('lowrank predict --model model --adapter sentences --text ...');
+  });
+
+  it('leaves an adapter of the model without a class, with its task', async () => {
+    const json = async (name: string) => JSON.parse(await readFile(join(root, 'sentences', name), 'utf8'));
+    expect(await json('adapter_config.json')).toMatchObject({ task_type: 'FEATURE_EXTRACTION' });
+    expect(await json('lowrank_task.json')).toEqual({ kind: 'embedding', pooling: 'last', normalize: true });
+  });
+
+  it('embeds texts and rows, with the adapter or merged, each text near its match', async () => {
+    await write(
+      'texts.jsonl',
+      [...pairs.map(({ anchor }) => anchor), ...pairs.map(({ positive }) => positive)].map((text) => ({
+        text,
+      })),
+    );
+    const embed = ['predict', '--data', 'texts.jsonl', ...engine, '--json'];
+    const found = jsonLines((await run(root, [...embed, '--adapter', 'sentences'])).stdout);
+    const vectors = found.map(({ embedding }) => embedding as number[]);
+    expect(vectors.map((v) => v.length)).toEqual(vectors.map(() => 32));
+    const dot = (a: number[], b: number[]) => a.reduce((sum, x, i) => sum + x * b[i], 0);
+    for (const v of vectors) expect(dot(v, v)).toBeCloseTo(1, 5);
+    const right = pairs.filter((_, i) => {
+      const scores = pairs.map((_, j) => dot(vectors[i], vectors[pairs.length + j]));
+      return scores[i] === Math.max(...scores);
+    });
+    expect(right.length).toBeGreaterThan(12);
+    await run(root, ['merge', '--model', 'model', '--adapter', 'sentences', '--output', 'encoder']);
+    const merged = jsonLines((await run(root, [...embed, '--model', 'encoder'])).stdout);
+    for (const [i, { embedding }] of merged.entries())
+      expect(dot(embedding as number[], vectors[i])).toBeCloseTo(1, 4);
+    const told = await run(root, ['predict', '--adapter', 'sentences', '--text', 'a', ...engine]);
+    expect(told.stdout).toMatch(/^-?\d\.\d{4} .* … \(32\) {2}a\n$/);
+  });
+
+  it('refuses what it cannot learn from, in one sentence', async () => {
+    await write('scored.jsonl', [{ sentence1: 'a', sentence2: 'b', score: 0.5 }]);
+    const task = ['--task', 'embedding'];
+    const scored = await train('scored.jsonl', 'bad', ...task);
+    expect(scored.stderr).toMatch(
+      /scored\.jsonl line 1: key "score": each pair is learned as one that belongs together/,
+    );
+    const single = await train('pairs.jsonl', 'bad', ...task, '--batch-size', '1');
+    expect(single.stderr).toContain('an embedding learns from the other rows of its batch');
+    const stray = await train('pairs.jsonl', 'bad', '--pooling', 'mean');
+    expect(stray.stderr).toContain('--pooling is for embeddings: --task embedding');
+    const unlike = await run(root, ['predict', '--model', 'encoder', '--data', 'pairs.jsonl', ...engine]);
+    expect(unlike.stderr).toContain('expected the keys "text", or "sentence"');
+  });
+});
+
 describe('bad input is refused in one sentence', () => {
   const task = ['--task', 'sequence-classification'];
   it.each([

@@ -1,6 +1,8 @@
 /** Which of a repository's files are needed. */
 import { UserError } from '../../base/errors.js';
 import { RECIPE_FILE } from '../quant/recipe.js';
+import { SENTENCE_FILES } from '../sentenceModules.js';
+import { TASK_FILE } from '../taskFile.js';
 import { TOKENIZER_FILES } from '../tokenizer.js';
 
 export type HubKind = 'model' | 'adapter';
@@ -19,6 +21,7 @@ const MODEL_FILES = [
   'chat_template.jinja',
   'additional_chat_templates/tool_use.jinja',
   'chat_template.json',
+  ...SENTENCE_FILES,
 ];
 export const SINGLE = 'model.safetensors';
 export const INDEX = 'model.safetensors.index.json';
@@ -41,7 +44,10 @@ function adapterFiles(place: string, names: ReadonlySet<string>): string[] {
   const [config, weights] = ADAPTER_FILES;
   if (!names.has(config)) throw new UserError(`${place} is not an adapter: it has no ${config}`);
   if (names.has(weights)) {
-    return [...ADAPTER_FILES, ...[RECIPE_FILE, ...TOKENIZER_FILES].filter((name) => names.has(name))];
+    return [
+      ...ADAPTER_FILES,
+      ...[RECIPE_FILE, TASK_FILE, ...TOKENIZER_FILES].filter((name) => names.has(name)),
+    ];
   }
   const pickled = names.has('adapter_model.bin');
   throw new UserError(

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../../base/errors.js';
-import { JsonFloat, parseExactJson } from './exactJson.js';
+import { JsonFloat, jsonTextLike, parseExactJson } from './exactJson.js';
 
 const parse = (text: string) => parseExactJson('f.json', text);
 
@@ -52,4 +52,15 @@ describe('parseExactJson', () => {
       expect(() => parse(text)).toThrow(UserError);
     },
   );
+});
+
+it('jsonTextLike writes floats as they were, and else what JSON.stringify does', () => {
+  const original = '{"a": 2.0, "b": [1.0, 2, {"c": 1e4}], "0": 3.0, "d": 5.0, "e": [], "f": {}, "g": 0.5}';
+  const changed = { ...JSON.parse(original), d: 6, h: 'x\n' };
+  const text = jsonTextLike(changed, original);
+  expect(JSON.parse(text)).toEqual(changed);
+  expect(text.replaceAll(/\s+/g, ' ')).toBe(
+    '{ "0": 3.0, "a": 2.0, "b": [ 1.0, 2, { "c": 10000.0 } ], "d": 6, "e": [], "f": {}, "g": 0.5, "h": "x\\n" }',
+  );
+  expect(jsonTextLike(changed, '{}')).toBe(JSON.stringify(changed, null, 2));
 });

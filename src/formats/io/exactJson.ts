@@ -23,6 +23,31 @@ export function parseExactJson(place: string, text: string, keys?: readonly stri
   return exact ? new Reader(text, keys).value() : parsed;
 }
 
+/**
+ * JSON of a value, in which a whole number is written as a float where one stands in `original`, the text that it was parsed
+ * from before it was changed: Python's programs tell 2.0 from 2.
+ */
+export function jsonTextLike(value: unknown, original: string): string {
+  return textOf(value, parseExactJson('it', original), '\n');
+}
+
+function textOf(value: unknown, like: unknown, line: string): string {
+  if (like instanceof JsonFloat && value === like.value) return value.toFixed(1);
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const inner = `${line}  `;
+  const list = (open: string, items: readonly string[], close: string) =>
+    items.length === 0 ? `${open}${close}` : `${open}${inner}${items.join(`,${inner}`)}${line}${close}`;
+  if (Array.isArray(value)) {
+    const items = value.map((item, i) => textOf(item, Array.isArray(like) ? like[i] : undefined, inner));
+    return list('[', items, ']');
+  }
+  const others = like instanceof Map ? like : new Map(Object.entries(like ?? {}));
+  const items = Object.entries(value).map(
+    ([key, item]) => `${JSON.stringify(key)}: ${textOf(item, others.get(key), inner)}`,
+  );
+  return list('{', items, '}');
+}
+
 /** Reads what JSON.parse took and what is known to nest little. */
 class Reader {
   private at = 0;

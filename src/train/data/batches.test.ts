@@ -114,6 +114,24 @@ describe('batchesOf', () => {
   });
 });
 
+describe('batches that stay whole', () => {
+  const whole = { ...nextToken, whole: true };
+  const rows = Array.from({ length: 10 }, (_, line) => example(line, Array(3 + line).fill(true)));
+  const sizes = (wholeSize?: number) => {
+    const options = { batchSize: 4, seed: 1, epoch: 0, microBatchTokens: 1, wholeSize };
+    return [...batchesOf(rows, whole, options)].map(({ micro }) => micro.map((part) => part.rows));
+  };
+
+  it('are one micro-batch each, whatever the budget', () => {
+    expect(sizes()).toEqual([[4], [4], [2]]);
+  });
+
+  it('are as many as they are accumulated of', () => {
+    expect(sizes(2)).toEqual([[2, 2], [2, 2], [2]]);
+    expect(sizes(3)).toEqual([[3, 1], [3, 1], [2]]);
+  });
+});
+
 describe('padding', () => {
   it('splits where it costs least', () => {
     const batch = [10, 11, 100, 101].map((length, line) => example(line, Array(length + 1).fill(true)));

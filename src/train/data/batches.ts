@@ -36,6 +36,10 @@ export interface MicroBatch {
 export interface Batching<E> {
   /** Rows that an example takes: sequences that stay together. */
   readonly rows: number;
+  /** Of one example, where they differ: in a set that is trained on all have as many. */
+  rowsOf?(example: E): number;
+  /** Examples are compared with the others of their batch, so that it is one micro-batch, however many positions it has. */
+  readonly whole?: boolean;
   /** Positions of the longest of them. */
   lengthOf(example: E): number;
   /** Of rows with one example each, or with packed ones several. */
@@ -63,8 +67,10 @@ export interface BatchOptions {
   seed: number;
   /** Counts from 0; each has its own order. */
   epoch: number;
-  /** The most positions, padding counted, of a micro-batch; a longer example is one by itself. */
+  /** The most positions, padding counted, of a micro-batch; a longer example is one by itself, and a whole batch, too. */
   microBatchTokens: number;
+  /** Of batches that stay whole, as many examples as are compared with one another; default: all of a batch. */
+  wholeSize?: number;
   /** The first batch to give, to resume; counts from 0. Default 0. */
   startBatch?: number;
   /**
@@ -98,7 +104,7 @@ export function* batchesOf<E>(
   batching: Batching<E>,
   options: BatchOptions,
 ): Generator<Batch> {
-  const { batchSize, startBatch = 0, microBatchTokens, packing } = options;
+  const { batchSize, startBatch = 0, microBatchTokens, packing, wholeSize } = options;
   const { examples: order, batches } = epochOrder(examples, batching, options);
   for (const batch of batches.subarray(startBatch)) {
     const exampleIndices = [...order.subarray(batch * batchSize, (batch + 1) * batchSize)];
@@ -106,7 +112,7 @@ export function* batchesOf<E>(
       exampleIndices.map((i) => examples.at(i)!),
       batching,
       microBatchTokens,
-      packing,
+      { packing, wholeSize },
     );
     yield {
       micro,
@@ -136,16 +142,22 @@ function epochOrder<E>(
 }
 
 /**
- * The micro-batches of a batch. Packed, its examples share rows as far as that is cheaper; the loss of each token
+ * The micro-batches of a batch, those of one that stays whole of `wholeSize` examples each. Packed, its examples share rows as far as that is cheaper; the loss of each token
  * stays what it is alone, so a step learns the same.
  */
 export function microBatchesOf<E>(
   batch: readonly E[],
   batching: Batching<E>,
   budget: number,
-  packing = false,
+  { packing = false, wholeSize = batch.length }: Pick<BatchOptions, 'packing' | 'wholeSize'> = {},
 ): MicroBatch[] {
   const { lengthOf, startsOf } = batching;
+  if (batching.whole) {
+    const count = Math.ceil(batch.length / wholeSize);
+    return Array.from({ length: count }, (_, i) =>
+      batching.assembled(batch.slice(i * wholeSize, (i + 1) * wholeSize).map((example) => [example])),
+    );
+  }
   const lengthOfRow = (row: readonly E[]) => row.reduce((sum, example) => sum + lengthOf(example), 0);
   const split = (rows: readonly (readonly E[])[]) => splitRows(rows, lengthOfRow, batching.rows, budget);
   if (!packing || !startsOf) {

@@ -7,11 +7,11 @@ import type { MicroBatch } from '../data/batches.js';
 /** What of a row's positions: its first or last token, or the mean of all. */
 export type Pooling = 'first' | 'last' | 'mean';
 
-/** Hidden states [batch·seq, hidden] to a vector a row, [targets, hidden]. */
+/** Hidden states [batch·seq, hidden] to a vector a row, [batch, hidden]. */
 export function pooled(hidden: Tensor, pooling: Pooling): Tensor {
-  if (pooling !== 'mean') return gather(hidden, input('rows', 'int32', ['targets']));
+  if (pooling !== 'mean') return gather(hidden, input('rows', 'int32', ['batch']));
   const tokens = gather(hidden, input('rows', 'int32', ['tokens']));
-  return matmul(input('shares', 'float32', ['targets', 'tokens']), tokens);
+  return matmul(input('shares', 'float32', ['batch', 'tokens']), tokens);
 }
 
 /** What that takes of a micro-batch: for a mean the positions of all tokens, and the share of each in its row's. */

@@ -34,7 +34,7 @@ export function sequenceClassification(labels: readonly string[], pooling: Pooli
     batching: batchingOf(pooling, (target) => ({ targetIds: Int32Array.from(target) })),
     loss(context) {
       const logits = rowLogits(context, pooling);
-      return { losses: crossEntropy(logits, input('targetIds', 'int32', ['targets'])), logits };
+      return { losses: crossEntropy(logits, input('targetIds', 'int32', ['batch'])), logits };
     },
     measure: () => measureOfClasses(labels.length),
   };
@@ -56,7 +56,7 @@ export function regression(pooling: Pooling): RowObjective {
     })),
     loss(context) {
       const logits = rowLogits(context, pooling);
-      const error = sub(reshape(logits, ['targets']), input('values', 'float32', ['targets']));
+      const error = sub(reshape(logits, ['batch']), input('values', 'float32', ['batch']));
       return { losses: mul(error, error), logits };
     },
     measure: measureOfNumbers,
@@ -91,7 +91,7 @@ function batchingOf(
   };
 }
 
-/** What the head says of each row, [targets, outputs]. */
+/** What the head says of each row, [batch, outputs]. */
 function rowLogits({ network, sites, hidden }: LossContext, pooling: Pooling): Tensor {
   return network.head!.logits(sites, pooled(hidden, pooling));
 }
