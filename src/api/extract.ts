@@ -3,6 +3,8 @@ import * as z from 'zod';
 import { UserError } from '../base/errors.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
 import { type AdapterFiles, readAdapter, writeAdapter } from '../formats/peft.js';
+import type { Task } from '../formats/task.js';
+import { readTask, writeTask } from '../formats/taskFile.js';
 import { extractLora, extractShape } from '../methods/extract.js';
 import { reduceRanks } from '../methods/reduce.js';
 import { type TruncatedLayer, truncationShape } from '../methods/truncate.js';
@@ -65,12 +67,23 @@ export async function* resize(
   await refuseInput(output, at);
   const read = withinTargets(adapter, await readAdapter(at), onNotice);
   const reduced = yield* reduceRanks(adapter, read, options);
-  await write(output, reduced, read.config.base_model_name_or_path, overwrite);
+  const { base_model_name_or_path: base } = read.config;
+  await write(output, reduced, base, overwrite, await readTask(at));
 }
 
-function write(output: string, { config, tensors }: AdapterFiles, base: string | null, overwrite = false) {
+function write(
+  output: string,
+  { config, tensors }: AdapterFiles,
+  base: string | null,
+  overwrite = false,
+  task?: Task,
+) {
   const named = { ...config, base_model_name_or_path: base };
-  return writeFolderAtomic(output, (temporary) => writeAdapter(temporary, named, tensors), { overwrite });
+  const fill = async (temporary: string) => {
+    await writeAdapter(temporary, named, tensors);
+    if (task) await writeTask(temporary, task);
+  };
+  return writeFolderAtomic(output, fill, { overwrite });
 }
 
 function parse<S extends z.ZodRawShape>(what: string, shape: S, given: object): z.output<z.ZodObject<S>> {

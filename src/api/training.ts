@@ -4,6 +4,7 @@ import type { WorkOptions } from '../base/work.js';
 import type { Tokenizer, TokenizerOf } from '../formats/tokenizer.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
 import { type Adapter, present } from '../methods/adapter.js';
+import { refuseNewHead } from '../methods/head.js';
 import { type MethodName, methodNamed } from '../methods/index.js';
 import type { LoraConfig } from '../methods/lora.js';
 import { prefixLength } from '../methods/pastKeys.js';
@@ -235,6 +236,7 @@ export async function evaluateOn(
   const objective = objectiveOf(base);
   const work = endingWith(engine.closed, ownWork);
   work.signal?.throwIfAborted();
+  refuseNewHead(base, adapter);
   // Both are read first, so that what is wrong with a row is told before anything is computed.
   const data = generate ? await rereadable(given) : given;
   const asked =

@@ -105,6 +105,26 @@ describe('a classifier', () => {
     expect(jsonLines(found.stdout)).toMatchObject([{ accuracy: 1 }]);
   });
 
+  it('keeps its task at lower ranks, and is no GGUF model', async () => {
+    const resized = await run(root, ['resize', 'classifier', '--r', '2', '--output', 'smaller']);
+    expect(resized.code).toBe(0);
+    const task = JSON.parse(await readFile(join(root, 'smaller', 'lowrank_task.json'), 'utf8'));
+    expect(task).toMatchObject({ labels: ['cold', 'warm'] });
+    const merged = await run(root, [
+      'merge',
+      '--model',
+      'model',
+      '--adapter',
+      'classifier',
+      '--output',
+      'whole.gguf',
+    ]);
+    expect(merged).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('models of type llama for sequence-classification are not converted'),
+    });
+  });
+
   it('does not generate', async () => {
     const found = await run(root, ['generate', '--adapter', 'classifier', '--prompt', 'rain', ...engine]);
     expect(found).toMatchObject({
@@ -302,6 +322,6 @@ describe('bad input is refused in one sentence', () => {
       'a',
       ...engine,
     ]);
-    expect(untrained.stderr).toContain('the head is new (score.weight is in no file)');
+    expect(untrained.stderr).toContain('the head is new (score.weight is in no file');
   });
 });

@@ -14,8 +14,13 @@ import { ropeFields } from './rope.js';
 import { ggufWeights } from './weights.js';
 
 /** How llama.cpp has a model. Throws UserError where it has none like it; `what` would be converted. */
-export function ggufFormOf(place: string, { modelType }: ModelConfig, what: string): GgufForm {
+export function ggufFormOf(place: string, { modelType, task }: ModelConfig, what: string): GgufForm {
   const { gguf } = architectures[modelType];
+  if (task) {
+    throw new UserError(
+      `${place}: ${what} ${modelType} for ${task.kind} are not converted: a GGUF file here holds a model that predicts tokens`,
+    );
+  }
   if (gguf) return gguf;
   throw new UserError(`${place}: ${what} ${modelType} are not converted`);
 }
