@@ -1,11 +1,12 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../base/errors.js';
 import { parseGrid } from './grid.js';
 import { chosenRuns, planGrid, withOverrides } from './plan.js';
-import { readyGrids } from './ready.js';
+import { openGrid, readyGrids } from './ready.js';
 import { Sources } from './sources.js';
 
 const head = 'name: some\ntitle: Some\n';
@@ -141,6 +142,10 @@ ${tables.replace('rows: r', 'rows: weights')}`;
     [
       whole.replace('held_out', 'heldout'),
       'grid.yaml: a table names the metric "heldout", which there is not; did you mean "heldOut"?',
+    ],
+    [
+      whole.replace('held_out', 'held_outt'),
+      'grid.yaml: a table names the metric "held_outt", which there is not; did you mean "held_out"?',
     ],
     [
       `${whole}    paper: { columns: [a], values: { "3": [1] } }\n`,
@@ -305,6 +310,15 @@ describe('the grids that come along', () => {
       const runs = await planGrid(grid, new Sources());
       expect(runs.length).toBeGreaterThan(1);
     }
+  });
+
+  it('are no folder of a lab, whose name says what to do with it', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'lowrank-lab-'));
+    await writeFile(join(folder, 'results.sqlite'), '');
+    await expect(openGrid(folder)).rejects.toThrow(
+      `${folder} is the folder of a lab, not a grid: name its grid`,
+    );
+    await rm(folder, { recursive: true });
   });
 
   it('and those of docs/paper, whose models and rows are not here, are grids', async () => {

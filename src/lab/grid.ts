@@ -181,19 +181,27 @@ function labelOf(value: unknown): string {
 
 /** Throws UserError where a table names an axis, a metric or a row that there is not. */
 function checkTable(path: string, { axes, kind }: Grid, table: TableSpec): void {
-  table.rows = table.rows.map(camelCase);
-  table.columns &&= camelCase(table.columns);
-  table.metrics = table.metrics.map(camelCase);
   const labels = new Map(axes.map(({ name, settings }) => [name, settings.map(({ label }) => label)]));
-  const check = (what: string, name: string, known: readonly string[]) => {
+  const check = (what: string, written: string, known: readonly string[], name = written) => {
     if (known.includes(name)) return;
+    const spell = (one: string) => (name !== written ? snakeCase(one) : one);
     const guess = nearest(name, known);
-    const hint = guess === undefined ? `expected one of ${known.join(', ')}` : `did you mean "${guess}"?`;
-    throw new UserError(`${path}: a table names the ${what} "${name}", which there is not; ${hint}`);
+    const hint =
+      guess === undefined
+        ? `expected one of ${known.map(spell).join(', ')}`
+        : `did you mean "${spell(guess)}"?`;
+    throw new UserError(`${path}: a table names the ${what} "${written}", which there is not; ${hint}`);
   };
-  for (const name of [...table.rows, ...(table.columns ? [table.columns] : [])])
-    check('axis', name, [...labels.keys()]);
-  for (const name of table.metrics) check('metric', name, Object.keys(kindNamed(kind).metrics));
+  const named = (what: string, written: string, known: readonly string[]) => {
+    const name = camelCase(written);
+    check(what, written, known, name);
+    return name;
+  };
+  const axesHere = [...labels.keys()];
+  table.rows = table.rows.map((name) => named('axis', name, axesHere));
+  table.columns &&= named('axis', table.columns, axesHere);
+  const metrics = Object.keys(kindNamed(kind).metrics);
+  table.metrics = table.metrics.map((name) => named('metric', name, metrics));
   const { columns, values } = table.paper ?? { columns: [], values: {} };
   const rows = rowLabels(table.rows.map((name) => labels.get(name)!));
   for (const [label, found] of Object.entries(values)) {

@@ -6,6 +6,7 @@ import { readConfigText } from '../api/configFile.js';
 import { nearest, UserError } from '../base/errors.js';
 import { exists } from '../formats/io/node.js';
 import { type Grid, parseGrid } from './grid.js';
+import { RESULTS_FILE } from './store.js';
 
 const folder = fileURLToPath(new URL('../../assets/grids', import.meta.url));
 const ENDING = '.yaml';
@@ -18,6 +19,10 @@ export async function readyGrids(): Promise<Grid[]> {
 
 /** A grid by its file, or by the name of one that comes along. Throws UserError where there is neither, or it is none. */
 export async function openGrid(path: string): Promise<Grid> {
+  if (await exists(join(path, RESULTS_FILE)))
+    throw new UserError(
+      `${path} is the folder of a lab, not a grid: name its grid and --output ${path} to go on, or --output with --export or --picture to see what it found`,
+    );
   if (await exists(path)) return parseGrid(path, await readConfigText(path));
   const ready = (await readdir(folder)).map((name) => basename(name, ENDING));
   if (ready.includes(path)) return parseGrid(path, await readConfigText(join(folder, `${path}${ENDING}`)));
