@@ -9,6 +9,7 @@ import { devices } from '../graph/op.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
 import { combineSchema } from '../methods/combine.js';
 import { toLoraShape } from '../methods/toLora.js';
+import { objectiveShape } from '../train/objectives/named.js';
 import { answeringShape } from './generations.js';
 import { mergedFormats } from './merged.js';
 import { quantizeOption } from './quantizedBase.js';
@@ -147,6 +148,7 @@ const CALLS = {
       lossOn: z.enum(['completion', 'all']).optional(),
       addEos: flag,
       generate: z.strictObject(answeringShape).optional(),
+      ...objectiveShape,
       ...work,
     }),
   },

@@ -5,6 +5,12 @@ import { POOLINGS, TASKS } from '../formats/task.js';
 import { devices } from '../graph/op.js';
 import { MAX_THREADS } from '../graph/runtime/session.js';
 import { type MethodName, methodNamed, methods } from '../methods/index.js';
+import {
+  type AskedObjective,
+  flatObjective,
+  objectiveShape,
+  parseObjective,
+} from '../train/objectives/named.js';
 import { type TrainOptions, trainSchema } from '../train/options.js';
 import { type EvaSettings, evaShape, parseEvaOptions } from './eva.js';
 import type { FurtherTraining } from './furtherTraining.js';
@@ -150,6 +156,7 @@ function shapeOfMethods(): z.ZodRawShape {
 /** Everything that a training job can be told, in groups, as the help shows it. */
 export const jobGroups: Record<string, z.ZodRawShape> = {
   Job: baseShape,
+  Objective: objectiveShape,
   Method: methodShape,
   Training: trainSchema.shape,
   Samples: sampleShape,
@@ -176,6 +183,8 @@ export interface Job extends Omit<z.output<typeof baseSchema>, 'data' | 'evalDat
   /** Files of rows, in the order in which they are read. */
   data: string[];
   evalData?: string[];
+  /** What was asked for; absent: what the model is for. */
+  objective?: AskedObjective;
   /** The method's configuration, parsed: every key, camelCase. */
   methodOptions: object;
   /** Of a job with an adapter: what was given of its method, which decides otherwise; then methodOptions are empty. */
@@ -200,8 +209,10 @@ export function resolveJob(given: Readonly<Record<string, unknown>>): Job {
   }
   const { data, evalData, ...others } = baseSchema.parse(given);
   taskAsked(others);
+  const objective = parseObjective('the objective', given);
   const base = {
     ...others,
+    ...(objective && { objective }),
     data: [data].flat(),
     evalData: evalData === undefined ? undefined : [evalData].flat(),
   };
@@ -270,7 +281,17 @@ function pickFrom(
 /** What a job tells of its data and training, as Model.train takes it. */
 export function trainOptionsOf(job: Job) {
   const { data, evalData, evalSplit, lossOn, addEos, maxLength, ignoreMemory, train } = job;
-  return { ...train, data, evalData, evalSplit, lossOn, addEos, maxLength, ignoreMemory };
+  return {
+    ...train,
+    ...flatObjective(job.objective),
+    data,
+    evalData,
+    evalSplit,
+    lossOn,
+    addEos,
+    maxLength,
+    ignoreMemory,
+  };
 }
 
 /** The job as flat options, with every default written out: resolveJob's inverse. */
@@ -281,8 +302,10 @@ export function flattenJob({
   ranks,
   eva,
   further,
-  ...base
+  objective,
+  ...others
 }: Job): Record<string, unknown> {
+  const base = { ...others, ...flatObjective(objective) };
   if (further) return { ...base, ...further.config, ...train, ...samples };
   return { ...base, ...methodOptions, ...(ranks && { ...ranks, r: 'auto' }), ...eva, ...train, ...samples };
 }

@@ -9,7 +9,8 @@ import { methodNamed } from '../methods/index.js';
 import { type BaseModel, openModel } from '../models/base.js';
 import { forTask } from '../models/forTask.js';
 import { imaginedModel } from '../models/imagined.js';
-import { objectiveOf } from '../train/objectives/index.js';
+import type { Objective } from '../train/objective.js';
+import { objectiveFor } from '../train/objectives/named.js';
 import { loadTrainingExamples } from './data.js';
 import type { Job } from './job.js';
 import { type LocateOptions, resolveModelFolder } from './locate.js';
@@ -48,10 +49,10 @@ export class MemoryForecasts {
       values: new Map(),
       state: emptyState(),
     };
-    const lengths = await this.lengthsOf(job, base, adapter);
+    const objective = objectiveFor(base, job.objective);
+    const lengths = await this.lengthsOf(job, base, adapter, objective);
     const { seed: _, learningRate: __, maxSteps: ___, epochs: ____, ...sized } = hyper;
-    const key = JSON.stringify([job.model, job.quantize, name, config, sized, lengths]);
-    const objective = objectiveOf(base);
+    const key = JSON.stringify([job.model, job.quantize, job.objective, name, config, sized, lengths]);
     return once(this.found, key, async () => forecastMemory({ base, adapter, objective, hyper, ...lengths }));
   }
 
@@ -68,31 +69,44 @@ export class MemoryForecasts {
     });
   }
 
-  private lengthsOf(job: Job, base: BaseModel, adapter: Adapter): Promise<Lengths> {
+  private lengthsOf(
+    job: Job,
+    base: BaseModel,
+    adapter: Adapter,
+    { name, reading, batching }: Objective,
+  ): Promise<Lengths> {
     const { data, evalData, evalSplit, lossOn, addEos, chatTemplate } = job;
     const limits = { lossOn, addEos, maxLength: exampleLimit(base, adapter, job.maxLength) };
     // Which rows are held out is a matter of the seed.
     const { seed } = job.train;
     const split = evalSplit === undefined ? {} : { evalSplit, seed };
-    const key = JSON.stringify([job.model, base.config.task, chatTemplate, data, evalData, split, limits]);
+    const key = JSON.stringify([
+      job.model,
+      base.config.task,
+      name,
+      chatTemplate,
+      data,
+      evalData,
+      split,
+      limits,
+    ]);
     return once(this.lengths, key, async () => {
       const { folder } = base;
-      const objective = objectiveOf(base);
       const own = await loadTokenizer(folder);
       const tokenizer =
         chatTemplate === undefined ? own : own.withTemplates(await readChatTemplate(chatTemplate));
       const { train, evaluation } = await loadTrainingExamples(
         { data, evalData, evalSplit, seed },
-        objective.reading,
+        reading,
         { tokenizer, folder, model: folder },
         limits,
         this.options,
       );
       try {
         return {
-          longest: longestOf(train.examples, objective.batching),
-          rowsOfExample: rowsOfExamples(train.examples, objective.batching),
-          ...(evaluation && { evaluated: longestOf(evaluation.examples, objective.batching) }),
+          longest: longestOf(train.examples, batching),
+          rowsOfExample: rowsOfExamples(train.examples, batching),
+          ...(evaluation && { evaluated: longestOf(evaluation.examples, batching) }),
         };
       } finally {
         await train.close();

@@ -190,11 +190,12 @@ function forecast(job: MemoryJob, change: Change): number {
   const micro = (of: number, together: number): MicroSize => {
     const length = Math.min(of, change.maxLength ?? of) - 1;
     if (batching.whole) return { rows: rowsOfExample * together, length, rowsOfExample };
-    return largestMicroBatch(length, tokens, examples);
+    return largestMicroBatch(length, tokens, examples, rowsOfExample);
   };
   const checkpointed = hyper.gradientCheckpointing && (hyper.checkpointedLayers ?? true);
   const model = change.quantize ? imaginedModel(base.config, storedAs(base), change.quantize) : base;
   return trainingMemory(model, adapter, {
+    objective,
     micro: micro(longest, batchSize),
     ...(evaluated !== undefined && { evaluated: micro(evaluated, EVALUATED_TOGETHER) }),
     packed: hyper.packing,

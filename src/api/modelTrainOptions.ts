@@ -1,12 +1,13 @@
 import type { WorkOptions } from '../base/work.js';
 import type { EncodeRowsOptions, EncodeStats } from '../train/data/encode.js';
+import { type AskedObjective, type ObjectiveInput, parseObjective } from '../train/objectives/named.js';
 import { parseTrainOptions, type TrainInput, type TrainOptions } from '../train/options.js';
 import type { DataSource } from './data.js';
 import { availableMemory } from './memoryCheck.js';
 import { parseSampleOptions, type SampleInput, type SampleOptions } from './samples.js';
 
 /** What training is given besides hyper-parameters. */
-export interface ModelTrainOptions extends TrainInput, SampleInput, WorkOptions {
+export interface ModelTrainOptions extends TrainInput, SampleInput, ObjectiveInput, WorkOptions {
   data: DataSource;
   evalData?: DataSource;
   /** Without evalData: rows of `data` held out by the seed, as a share below 1 or a number from 1 on. */
@@ -32,6 +33,8 @@ export interface ModelTrainParts extends Pick<ModelTrainOptions, 'maxLength' | '
   sources: Pick<ModelTrainOptions, 'data' | 'evalData' | 'evalSplit'>;
   lossOn: NonNullable<ModelTrainOptions['lossOn']>;
   addEos: boolean;
+  /** What was asked for; undefined: what the model is for. */
+  objective: AskedObjective | undefined;
   work: WorkOptions;
   hyper: TrainOptions;
   samples: SampleOptions;
@@ -44,7 +47,8 @@ export function parseModelTrainOptions(options: ModelTrainOptions): ModelTrainPa
   const { data, evalData, evalSplit, lossOn = 'completion', addEos = false, ...others } = options;
   const { maxLength, onData, ignoreMemory = false, availableMemory: available, ...rest } = others;
   const { sampleSteps, samplePrompt, sampleChat, sampleMaxTokens, ...more } = rest;
-  const { run, resume, onProgress, signal, ...hyper } = more;
+  const { run, resume, onProgress, signal, ...trained } = more;
+  const { objective, beta, lossType, labelSmoothing, ...hyper } = trained;
   const place = 'training options';
   return {
     sources: { data, evalData, evalSplit },
@@ -52,6 +56,7 @@ export function parseModelTrainOptions(options: ModelTrainOptions): ModelTrainPa
     addEos,
     maxLength,
     onData,
+    objective: parseObjective(place, { objective, beta, lossType, labelSmoothing }),
     work: { onProgress, signal },
     hyper: parseTrainOptions(place, hyper),
     memory: ignoreMemory ? undefined : (available ?? availableMemory()),

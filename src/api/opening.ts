@@ -1,8 +1,11 @@
 /** What to try a trained model with: the beginning of a row. */
 import type { ChatMessage } from '../formats/chat.js';
-import { TEXT_FORMS } from '../train/data/forms.js';
+import type { Forms } from '../train/data/form.js';
+import { type RowContent, TEXT_FORMS } from '../train/data/forms.js';
 import { instructionAsMessages, instructionAsPrompt } from '../train/data/instruction.js';
-import { type Row, streamRows } from '../train/data/rows.js';
+import type { PairContent } from '../train/data/pairForms.js';
+import { streamRows } from '../train/data/rows.js';
+import { formsOf } from '../train/objectives/named.js';
 import type { Job } from './job.js';
 import { readRun } from './runFolder.js';
 
@@ -16,29 +19,34 @@ const FIRST_WORDS = 4;
 
 /** Of the first row that a job holds out, or else trains on: what generation sees before what is learned of it. */
 export async function openingOf(
-  { data, evalData }: Pick<Job, 'data' | 'evalData'>,
+  { data, evalData, objective }: Pick<Job, 'data' | 'evalData' | 'objective'>,
   hasChatTemplate: boolean,
 ): Promise<Opening | undefined> {
-  for await (const row of streamRows((evalData ?? data)[0], TEXT_FORMS))
-    return openingOfRow(row, hasChatTemplate);
-  return undefined;
+  const first = await firstRow((evalData ?? data)[0], objective?.name);
+  return first && openingOfRow(first, hasChatTemplate);
 }
 
 /** The same of what an adapter was trained on, where it lies in its run's folder and the rows are still there. */
 export async function openingOfRun(folder: string): Promise<Opening | undefined> {
   try {
-    const { data, evalData } = (await readRun(folder)).options;
-    const [first] = [evalData ?? data].flat();
-    for await (const row of streamRows(String(first), TEXT_FORMS)) {
-      return row.kind === 'instruction' ? undefined : openingOfRow(row, false);
-    }
+    const { data, evalData, objective } = (await readRun(folder)).options;
+    const [file] = [evalData ?? data].flat();
+    const first = await firstRow(String(file), objective);
+    return first && first.kind !== 'instruction' ? openingOfRow(first, false) : undefined;
   } catch {
     // A hint is worth no error.
   }
   return undefined;
 }
 
-function openingOfRow(row: Row, hasChatTemplate: boolean): Opening {
+/** The first row of a file, or of a pair of answers the preferred one. */
+async function firstRow(path: string, objective: unknown): Promise<RowContent | undefined> {
+  const forms = (formsOf(objective) ?? TEXT_FORMS) as Forms<RowContent | PairContent>;
+  for await (const row of streamRows(path, forms)) return 'chosen' in row ? row.chosen : row;
+  return undefined;
+}
+
+function openingOfRow(row: RowContent, hasChatTemplate: boolean): Opening {
   switch (row.kind) {
     case 'completion':
       return { prompt: shortened(row.prompt) };

@@ -13,20 +13,19 @@ import {
   writeFileAtomic,
   writeFolderAtomic,
 } from '../formats/io/write.js';
-import { listCheckpoints } from '../train/checkpoint.js';
+import { CHECKPOINTS, listCheckpoints } from '../train/checkpoint.js';
 import { EVENTS_FILE, EventFile } from '../train/tensorboard.js';
 import { checkArguments } from './arguments.js';
 import { lossCurveSvg } from './curveSvg.js';
 import { curvesOf } from './curves.js';
 import { LR_FILES } from './lrReport.js';
-import type { Metric } from './metric.js';
+import { METRIC_NAMES, METRICS, type Metric, type Metrics } from './metric.js';
 import { environmentSchema, identitySchema } from './provenance.js';
 import type { SampleEvent } from './samples.js';
 
 export const RUN_FILE = 'run.json';
-const METRICS = 'metrics.jsonl';
+const METRICS_FILE = 'metrics.jsonl';
 const SAMPLES = 'samples.jsonl';
-const CHECKPOINTS = 'checkpoints';
 const CURVE = 'loss.svg';
 /** What a process that writes into a run folder holds. */
 const LOCK = 'run';
@@ -161,7 +160,7 @@ export class RunFolder {
     const fill = async (folder: string) => {
       // First of all, since by it a folder is a run.
       await writeFileAtomic(join(folder, RUN_FILE), encode(record));
-      await writeFileAtomic(join(folder, METRICS), kept.map(line).join(''));
+      await writeFileAtomic(join(folder, METRICS_FILE), kept.map(line).join(''));
       if (samples.length > 0) await writeFileAtomic(join(folder, SAMPLES), samples.map(line).join(''));
       else await rm(join(folder, SAMPLES), { force: true });
     };
@@ -171,7 +170,7 @@ export class RunFolder {
     else {
       await fill(this.path).catch(async (error: unknown) => {
         // A run that could not begin is none.
-        for (const name of resume ? [] : [METRICS, SAMPLES, RUN_FILE])
+        for (const name of resume ? [] : [METRICS_FILE, SAMPLES, RUN_FILE])
           await rm(join(this.path, name), { force: true });
         throw error;
       });
@@ -182,7 +181,7 @@ export class RunFolder {
 
   /** Appends a line to metrics.jsonl, and to the event file where there is one, or to samples.jsonl. */
   async record(event: Metric | SampleEvent): Promise<void> {
-    const path = join(this.path, event.kind === 'sample' ? SAMPLES : METRICS);
+    const path = join(this.path, event.kind === 'sample' ? SAMPLES : METRICS_FILE);
     await appendFile(path, line(event)).catch((error: unknown) => {
       throw fileError('write', path, error);
     });
@@ -219,7 +218,7 @@ export async function readRun(folder: string): Promise<RunRecord> {
 /** The metrics of a run up to a step; a line cut short by a kill is left out. */
 export async function readMetrics(folder: string, upTo = Number.POSITIVE_INFINITY): Promise<Metric[]> {
   checkArguments('readMetrics', [folder]);
-  return readLines<Metric>(join(folder, METRICS), metricSchema, upTo);
+  return readLines<Metric>(join(folder, METRICS_FILE), metricSchema, upTo);
 }
 
 /** The lines of a file that fit a schema, up to a step; none without the file. */
@@ -240,18 +239,27 @@ async function readLines<T extends { step: number }>(
 function scalarsOf(metric: Metric): Record<string, number> {
   const { loss } = metric;
   if (metric.kind === 'eval') {
-    const { kind: _, step: __, tokens: ___, best: ____, ...measured } = metric;
-    return Object.fromEntries(Object.entries(measured).map(([name, value]) => [`eval/${name}`, value]));
+    return { 'eval/loss': loss, ...measured(metric, 'eval') };
   }
   const { penalty, learningRate, gradNorm, epoch, tokensPerSecond } = metric;
   return {
     'train/loss': loss,
+    ...measured(metric, 'train'),
     ...(penalty !== undefined && { 'train/penalty': penalty }),
     'train/learning_rate': learningRate,
     'train/grad_norm': gradNorm,
     'train/epoch': epoch,
     'train/tokens_per_second': tokensPerSecond,
   };
+}
+
+/** What an objective measured, under its tags. */
+function measured(metrics: Metrics, kind: string): Record<string, number> {
+  return Object.fromEntries(
+    METRIC_NAMES.flatMap((name) =>
+      metrics[name] === undefined ? [] : [[`${kind}/${METRICS[name].tag ?? name}`, metrics[name]]],
+    ),
+  );
 }
 
 function parsedLine(text: string): unknown {

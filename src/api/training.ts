@@ -23,8 +23,9 @@ import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from '../train/lrFinder.js';
 import type { Objective } from '../train/objective.js';
 import { causalLm } from '../train/objectives/causalLm.js';
-import { objectiveOf } from '../train/objectives/index.js';
+import { type ObjectiveInput, objectiveFor, parseObjective } from '../train/objectives/named.js';
 import type { TrainOptions } from '../train/options.js';
+import { prepared } from '../train/preparation.js';
 import { planRanks, type RankPlan } from '../train/ranks.js';
 import { checkArguments } from './arguments.js';
 import { endingWith } from './calls.js';
@@ -48,8 +49,8 @@ export interface Engine {
   closed: AbortSignal;
 }
 
-/** How to evaluate: how rows are encoded, and with `generate` also how they are answered. */
-export interface EvaluateOptions extends Partial<EncodeRowsOptions>, WorkOptions {
+/** What to evaluate for, how rows are encoded, and with `generate` also how they are answered. */
+export interface EvaluateOptions extends Partial<EncodeRowsOptions>, ObjectiveInput, WorkOptions {
   generate?: AnsweringInput;
 }
 
@@ -74,21 +75,22 @@ export async function* trainOn(
 ): AsyncGenerator<TrainEvent | SampleEvent, void, void> {
   checkArguments('train', [options]);
   const { base, generator, tokenizer } = engine;
-  const objective = objectiveOf(base);
   const parts = parseModelTrainOptions(options);
+  const objective = objectiveFor(base, parts.objective);
   const { samples, sources } = parts;
   options.signal?.throwIfAborted();
   for (const [name, value] of adapter.values) present(name, value);
   const { train, evaluation, limits, close } = await examplesOf(engine, objective, parts, adapter);
-  const hyper = filledByRows(parts.hyper, train.examples.length, adapter.method);
+  const hyper = filledByRows(parts.hyper, train.examples.length, adapter.method, objective);
   try {
-    checkMemory(engine, adapter, parts, { train, evaluation });
+    checkMemory(engine, adapter, objective, parts, { train, evaluation });
     const fingerprint = JSON.stringify({
       method: adapter.method.name,
       config: adapter.config,
       model: { type: base.config.modelType, parameters: parameterCount(base) },
       base: formatOf(base),
       task: base.config.task,
+      objective: parts.objective,
       data: { rows: train.stats.rows, tokens: train.stats.tokens },
       chatTemplate: templateHash(tokenizer.tokenizer),
       ...limits,
@@ -107,7 +109,7 @@ export async function* trainOn(
     );
     await generator.drop();
     const events = trainLoop({
-      ...loopOn(engine, adapter, options.signal),
+      ...loopOn(engine, adapter, objective, parts.work),
       examples: train.examples,
       evalExamples: evaluation?.examples,
       options: hyper,
@@ -153,11 +155,12 @@ export async function* findLearningRateOn(
   const { minLr, maxLr, lrSteps, ...rest } = options;
   const range = parseLrRange('learning-rate range', { minLr, maxLr, lrSteps });
   const parts = parseModelTrainOptions(rest);
-  const { train, close } = await examplesOf(engine, objectiveOf(engine.base), parts, adapter);
+  const objective = objectiveFor(engine.base, parts.objective);
+  const { train, close } = await examplesOf(engine, objective, parts, adapter);
   try {
-    checkMemory(engine, adapter, parts, { train });
+    checkMemory(engine, adapter, objective, parts, { train });
     await engine.generator.drop();
-    const job = { ...loopOn(engine, adapter, options.signal), examples: train.examples };
+    const job = { ...loopOn(engine, adapter, objective, parts.work), examples: train.examples };
     yield* findLearningRate({ ...job, options: parts.hyper }, range);
   } finally {
     await close();
@@ -212,6 +215,10 @@ async function onExamples<T>(
   ) => Promise<T>,
 ): Promise<T> {
   const parts = parseModelTrainOptions(options);
+  const { name = causalLm.name } = parts.objective ?? {};
+  if (name !== causalLm.name) {
+    throw new UserError(`ranks and starts are planned for next tokens, not for objective ${name}`);
+  }
   const { batchSize, microBatchTokens, seed } = parts.hyper;
   const { train, close } = await examplesOf(engine, causalLm, parts);
   try {
@@ -229,36 +236,41 @@ export async function evaluateOn(
   options: EvaluateOptions,
 ): Promise<Evaluation> {
   checkArguments('evaluate', [given, options]);
-  const { maxLength, lossOn = 'completion', addEos = false, generate, ...ownWork } = options;
+  const { maxLength, lossOn = 'completion', addEos = false, generate, ...others } = options;
+  const { onProgress, signal, ...asked } = others;
   const { runtime, session, tokenizer } = engine;
   const active = await snapshot;
   const { base, adapter } = active;
-  const objective = objectiveOf(base);
-  const work = endingWith(engine.closed, ownWork);
+  const objective = objectiveFor(base, parseObjective('evaluate options', asked));
+  if (generate && objective.batching.rows > 1) {
+    throw new UserError(`generate: the rows of objective ${objective.name} are no questions with one answer`);
+  }
+  const work = endingWith(engine.closed, { onProgress, signal });
   work.signal?.throwIfAborted();
   refuseNewHead(base, adapter);
   // Both are read first, so that what is wrong with a row is told before anything is computed.
   const data = generate ? await rereadable(given) : given;
-  const asked =
+  const rows =
     generate && (await loadAsked(data, tokenizer, objective, roomOf(base, adapter), generate, work));
   const limits = { maxLength: exampleLimit(base, adapter, maxLength), lossOn, addEos };
   const loaded = await loadExamples(data, objective.reading, tokenizer, limits, work);
-  const measured = measureOn({ runtime, session }, active, objective, loaded, work.signal);
+  const measured = measureOn({ runtime, session }, active, objective, loaded, work);
   const evaluation = await measured.finally(() => loaded.close());
-  if (!asked) return evaluation;
-  return { ...evaluation, generations: await answersTo(asked, engine, active, generate, work) };
+  if (!rows) return evaluation;
+  return { ...evaluation, generations: await answersTo(rows, engine, active, generate, work) };
 }
 
 async function measureOn<E>(
   { runtime, session }: Pick<Engine, 'runtime' | 'session'>,
   { base, adapter }: Active,
   objective: Objective<E>,
-  { examples, stats }: Pick<Examples<E>, 'examples' | 'stats'>,
-  signal: AbortSignal | undefined,
+  { examples: read, stats }: Pick<Examples<E>, 'examples' | 'stats'>,
+  work: WorkOptions,
 ): Promise<Evaluation> {
+  const examples = await preparedOn({ runtime, session }, base, objective, read, work);
   const evaluator = await Evaluator.create(runtime, base, adapter, objective, session);
   try {
-    const found = await evaluator.run(examples, EVAL_MICRO_BATCH_TOKENS, signal);
+    const found = await evaluator.run(examples, EVAL_MICRO_BATCH_TOKENS, work.signal);
     const { rows, truncated, dropped, unanswered } = stats;
     return { ...found, units: objective.units, rows, truncated, dropped, unanswered };
   } finally {
@@ -298,11 +310,11 @@ interface Loaded {
 function checkMemory(
   { base, session }: Engine,
   adapter: Adapter,
+  objective: Objective,
   { hyper, memory }: ModelTrainParts,
   { train, evaluation }: { train: Loaded; evaluation?: Loaded },
 ): void {
   if (memory === undefined || (session.device ?? 'cpu') !== 'cpu') return;
-  const objective = objectiveOf(base);
   const { batching } = objective;
   const evaluated = evaluation && longestOf(evaluation.examples, batching);
   const longest = longestOf(train.examples, batching);
@@ -313,9 +325,25 @@ function checkMemory(
 function loopOn(
   { runtime, base: model, session }: Engine,
   adapter: Adapter,
-  signal: AbortSignal | undefined,
+  objective: Objective,
+  work: WorkOptions,
 ) {
-  return { runtime, model, adapter, objective: objectiveOf(model), session, signal };
+  return { runtime, model, adapter, objective, session, ...work };
+}
+
+/** Examples with what the objective has to know of them: what is compared with is the base alone. */
+async function preparedOn<E>(
+  { runtime, session }: Pick<Engine, 'runtime' | 'session'>,
+  model: BaseModel,
+  { preparation }: Objective<E>,
+  examples: ExampleSource<E>,
+  work: WorkOptions,
+): Promise<ExampleSource<E>> {
+  if (!preparation) return examples;
+  const microBatchTokens = EVAL_MICRO_BATCH_TOKENS;
+  const context = { runtime, model, adapter: undefined, session, microBatchTokens, ...work };
+  const [found] = await prepared(preparation, [examples], context);
+  return found;
 }
 
 /** Positions behind the virtual tokens of an adapter. */

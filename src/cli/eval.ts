@@ -9,8 +9,9 @@ import {
 } from '../api/generations.js';
 import { chatTemplateOption, dataShape, engineShape, rowFiles } from '../api/job.js';
 import { loadModel } from '../api/loadModel.js';
-import { METRICS, type Metrics } from '../api/metric.js';
+import { METRIC_NAMES, METRICS } from '../api/metric.js';
 import { kebabCase } from '../base/names.js';
+import { flatObjective, objectiveShape, parseObjective } from '../train/objectives/named.js';
 import { type CommandSpec, exitCodes, parseOptions, UsageError } from './command.js';
 import { locating } from './download.js';
 import { adaptersOption, jsonOption, modelOption, modelOrBase, overwriteOption } from './options.js';
@@ -24,6 +25,7 @@ const shape = {
   data: rowFiles.meta({ valueName: 'file' }).describe('rows to evaluate on, JSONL as for train'),
   chatTemplate: chatTemplateOption,
   ...dataShape,
+  ...objectiveShape,
   ...engineShape,
   json: jsonOption,
 };
@@ -60,6 +62,7 @@ export const evaluate: CommandSpec = {
     const generate = answersAsked(options, given);
     const predictions = { overwrite: options.overwrite, inputs: data };
     const { adapter, lossOn, addEos, maxLength, quantize, device, threads, chatTemplate } = options;
+    const objective = parseObjective('the objective', given);
     const name = await modelOrBase(options.model, adapter, terminal);
     const loading = { quantize, device, threads, chatTemplate, ...locating(terminal) };
     await refuseMissing(data);
@@ -72,6 +75,7 @@ export const evaluate: CommandSpec = {
         lossOn,
         addEos,
         generate,
+        ...flatObjective(objective),
         onProgress: showsWork(terminal),
       });
       const { generations, ...measured } = result;
@@ -79,8 +83,9 @@ export const evaluate: CommandSpec = {
       terminal.emit({ model: name, adapter, data, ...measured, ...(generations && { generations: scores }) });
       const { target, loss: unit } = result.units;
       terminal.say(`loss        ${result.loss.toFixed(4)} ${unit}`);
-      for (const [name, { title, digits }] of Object.entries(METRICS)) {
-        const value = result[name as keyof Metrics];
+      for (const name of METRIC_NAMES) {
+        const { title, digits } = METRICS[name];
+        const value = result[name];
         if (value !== undefined) terminal.say(`${title.padEnd(11)} ${value.toFixed(digits)}`);
       }
       terminal.say(

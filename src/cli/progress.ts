@@ -1,3 +1,4 @@
+import { METRIC_NAMES, METRICS, type Metrics, metricsIn } from '../api/metric.js';
 import type { JobEvent } from '../api/run.js';
 import type { SampleEvent } from '../api/samples.js';
 import { Smoothed } from '../base/smoothed.js';
@@ -23,6 +24,8 @@ export interface ProgressState {
   steps: number;
   /** The average of the last steps. */
   loss: number;
+  /** What the steps measure beside it, averaged alike. */
+  measured?: Metrics;
   /** The last one, where there is one, and the step that it is of. */
   heldOut: { loss: number; step: number } | undefined;
   tokensPerSecond: number;
@@ -30,10 +33,20 @@ export interface ProgressState {
 }
 
 /** The line of a log. */
-export function logLine({ step, steps, loss, heldOut, tokensPerSecond, secondsLeft }: ProgressState): string {
+export function logLine(state: ProgressState): string {
+  const { step, steps, loss, measured = {}, heldOut, tokensPerSecond, secondsLeft } = state;
   const done = `step ${String(step).padStart(String(steps).length)}/${steps}`;
-  const losses = `avg loss ${loss.toFixed(3)}${heldOut === undefined ? '' : `  held-out ${heldOut.loss.toFixed(3)} at ${heldOut.step}`}`;
+  const losses = `avg loss ${loss.toFixed(3)}${briefOf(measured, 2, '  ')}${heldOut === undefined ? '' : `  held-out ${heldOut.loss.toFixed(3)} at ${heldOut.step}`}`;
   return `${done}  ${losses}  ${count(Math.round(tokensPerSecond))} tokens/s${step < steps ? `  ${duration(secondsLeft)} left` : ''}`;
+}
+
+/** What is told of metrics within a line, each behind `between`. */
+function briefOf(measured: Metrics, digits: number, between: string): string {
+  return METRIC_NAMES.map((name) => {
+    const { brief } = METRICS[name];
+    const value = measured[name];
+    return brief === undefined || value === undefined ? '' : `${between}${brief} ${value.toFixed(digits)}`;
+  }).join('');
 }
 
 /** The live line, as full as fits into `columns` characters: a bar first, then fewer words, then fewer figures. */
@@ -45,6 +58,7 @@ export function liveLine(state: ProgressState, columns: number): string {
   const texts = [
     logLine(state),
     logLine({ ...state, heldOut: undefined }),
+    logLine({ ...state, heldOut: undefined, measured: undefined }),
     `${done}  avg ${loss.toFixed(3)}  ${rate}  ${left} left`,
     `${done} ${loss.toFixed(3)} ${rate} ${left}`,
     `${done}  avg ${loss.toFixed(2)}`,
@@ -85,6 +99,7 @@ export class LogPace {
 /** Shows a training run: a live line for people who look on, single lines for logs. */
 export class Progress {
   private averages: { loss: Smoothed; secondsPerToken: Smoothed } | undefined;
+  private readonly measured = new Map<keyof Metrics, Smoothed>();
   private heldOut: ProgressState['heldOut'];
   private readonly pace = new LogPace();
 
@@ -96,12 +111,13 @@ export class Progress {
     else if (event.kind === 'sample') this.sample(event);
   }
 
-  private step({ step, steps, loss, tokensPerSecond, secondsLeft }: StepEvent): void {
+  private step({ step, steps, loss, tokensPerSecond, secondsLeft, ...event }: StepEvent): void {
     this.averages ??= { loss: averageOf(steps), secondsPerToken: averageOf(steps) };
     const state: ProgressState = {
       step,
       steps,
       loss: this.averages.loss.add(loss),
+      measured: this.averageOf(metricsIn(event), steps),
       heldOut: this.heldOut,
       tokensPerSecond: 1 / this.averages.secondsPerToken.add(1 / tokensPerSecond),
       secondsLeft,
@@ -115,10 +131,23 @@ export class Progress {
     if (this.pace.due(state)) this.terminal.say(logLine(state));
   }
 
-  private evaluation({ step, loss, best }: EvalEvent): void {
+  /** Averages of what steps measure. */
+  private averageOf(metrics: Metrics, steps: number): Metrics {
+    const entries = Object.entries(metrics) as [keyof Metrics, number][];
+    return Object.fromEntries(
+      entries.map(([name, value]) => {
+        const mean = this.measured.get(name) ?? averageOf(steps);
+        this.measured.set(name, mean);
+        return [name, mean.add(value)];
+      }),
+    );
+  }
+
+  private evaluation({ step, loss, best, ...event }: EvalEvent): void {
     this.heldOut = { loss, step };
     const remark = step === 0 ? ' before training' : best ? ' (best so far)' : '';
-    this.terminal.say(`step ${step}  held-out loss ${loss.toFixed(4)}${remark}`);
+    const measured = briefOf(metricsIn(event), 3, ', ');
+    this.terminal.say(`step ${step}  held-out loss ${loss.toFixed(4)}${measured}${remark}`);
   }
 
   /** A generation, a line each for its prompt, of which a narrow terminal shows the end, and its text. */

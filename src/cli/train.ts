@@ -277,7 +277,7 @@ function describeData(stats: EncodeStats): string {
 
 /** What of the rows the user may not have meant. */
 function* dataWarnings(stats: EncodeStats): Generator<string> {
-  const { examples, truncated, unended, empty, startedTwice, cutTurns, unread } = stats;
+  const { examples, truncated, unended, empty, startedTwice, alike, cutTurns, unread } = stats;
   const whole = examples - truncated;
   if (unended > 0) {
     const which =
@@ -294,6 +294,8 @@ function* dataWarnings(stats: EncodeStats): Generator<string> {
     yield `the chat template leaves out some of what the assistant says (as <think>) in ${counted(cutTurns, 'turn')}`;
   if (startedTwice > 0)
     yield `${counted(startedTwice, 'row')} spell the token that the tokenizer puts before each text too: it stands there twice, as in transformers`;
+  if (alike > 0)
+    yield `${counted(alike, 'pair')} whose two answers are the same within the length: nothing is learned of which is better`;
   if (empty > 0) yield `${counted(empty, 'row')} with an empty completion: only to stop is learned of it`;
 }
 

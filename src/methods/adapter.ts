@@ -23,6 +23,8 @@ export interface Adapter {
   readonly trainables: readonly Trainable[];
   /** Values by trainable name. Training replaces their `data`. */
   readonly values: Map<string, F32Tensor>;
+  /** Whether it is as its method started it: no step of training has changed it yet. */
+  isNew?: boolean;
   /** What the method's onStep keeps. A run starts with an empty one. */
   state: MethodState;
   /** Tokens of its own embedding and head, where these are others than the base's; see carried.ts. */
@@ -83,7 +85,8 @@ export async function createAdapter(
     }
     await turns.take();
   }
-  return { method, config, trainables, values, state: emptyState(), ...given('head', headOf(model)) };
+  const state = emptyState();
+  return { method, config, trainables, values, isNew: true, state, ...given('head', headOf(model)) };
 }
 
 /**

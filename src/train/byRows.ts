@@ -1,5 +1,6 @@
 import { UserError } from '../base/errors.js';
 import type { Method } from '../methods/method.js';
+import type { Objective } from './objective.js';
 import { MAX_STEPS, type TrainOptions } from './options.js';
 
 /** Peak learning rate of methods that name none. */
@@ -19,13 +20,14 @@ export function filledByRows(
   options: TrainOptions,
   rows: number,
   method: Pick<Method<never>, 'learningRate'>,
+  { learningRateFactor = 1 }: Pick<Objective, 'learningRateFactor'> = {},
 ): FilledOptions {
   // In one order of keys, whether given or filled in: a resumed run has them from run.json.
   const { epochs, learningRate, ...others } = options;
   return {
     ...others,
     epochs: epochs ?? epochsFor(rows, options),
-    learningRate: learningRate ?? method.learningRate?.(rows) ?? LEARNING_RATE,
+    learningRate: learningRate ?? learningRateFactor * (method.learningRate?.(rows) ?? LEARNING_RATE),
   };
 }
 

@@ -11,7 +11,8 @@ import { readSafetensorsHeader, readTensorF32, writeSafetensors } from '../forma
 import type { Adapter } from '../methods/adapter.js';
 import type { AdamW } from './optimizer.js';
 
-const FOLDER = 'checkpoints';
+/** The folder of a run's checkpoints. */
+export const CHECKPOINTS = 'checkpoints';
 const STATE = 'state.json';
 const TENSORS = 'state.safetensors';
 /** Hashes of the two, as sha256sum writes and checks them. */
@@ -50,7 +51,7 @@ export async function saveCheckpoint(
   { adapter, optimizer, best }: RunTensors,
   state: RunState,
 ): Promise<string> {
-  const folder = join(run, FOLDER, `step-${String(state.step).padStart(8, '0')}`);
+  const folder = join(run, CHECKPOINTS, `step-${String(state.step).padStart(8, '0')}`);
   await writeFolderAtomic(
     folder,
     async (temporary) => {
@@ -81,7 +82,7 @@ export async function saveCheckpoint(
 
 /** Checkpoint folders of a run, oldest first. */
 export async function listCheckpoints(run: string): Promise<string[]> {
-  const folder = join(run, FOLDER);
+  const folder = join(run, CHECKPOINTS);
   if (!(await exists(folder))) return [];
   const names = (await readdir(folder)).filter((n) => /^step-\d{8}$/.test(n)).sort();
   return names.map((n) => join(folder, n));

@@ -13,7 +13,7 @@ export const EVALUATED_TOGETHER = 32;
 
 /** What an evaluation found. */
 export interface Evaluated extends Metrics {
-  /** Mean over all targets, in nats. */
+  /** Mean over all targets. */
   loss: number;
   /** How many targets there are: tokens, rows, pairs. */
   tokens: number;

@@ -1,8 +1,9 @@
 import { UserError } from '../base/errors.js';
 import { countNonFinite } from '../base/finite.js';
 import type { F32Tensor } from '../base/tensor.js';
+import type { WorkOptions } from '../base/work.js';
 import type { Runtime, SessionOptions } from '../graph/runtime/session.js';
-import { type Adapter, emptyState } from '../methods/adapter.js';
+import { type Adapter, copyOf, emptyState } from '../methods/adapter.js';
 import { trainableCount } from '../methods/counts.js';
 import { brokenTensor } from '../methods/nonFinite.js';
 import type { BaseModel } from '../models/base.js';
@@ -20,10 +21,11 @@ import { type Batch, type Batching, batchesOf } from './data/batches.js';
 import type { ExampleSource } from './data/source.js';
 import { checkPatience, outOfPatience, staleAfter } from './earlyStopping.js';
 import { Evaluator } from './evaluate.js';
-import type { Metrics, Objective } from './objective.js';
+import type { Measure, Metrics, Objective } from './objective.js';
 import { AdamW, accumulate, clipFactor, globalNorm } from './optimizer.js';
 import type { TrainOptions } from './options.js';
 import { PenaltyStep } from './penalty.js';
+import { prepared } from './preparation.js';
 import { scheduleFactor } from './schedule.js';
 import { TrainStep } from './step.js';
 
@@ -41,12 +43,12 @@ export type TrainEvent =
       /** Peak, as given or by the number of rows. */
       learningRate: number;
     }
-  | {
+  | ({
       kind: 'step';
       step: number;
       steps: number;
       epoch: number;
-      /** Mean loss over the targets of this step's batch, nats. */
+      /** Mean loss over the targets of this step's batch. */
       loss: number;
       /** What the method adds to the loss that is minimized, where it adds something. */
       penalty?: number;
@@ -59,7 +61,7 @@ export type TrainEvent =
       tokensPerSecond: number;
       /** Seconds left at the pace so far. */
       secondsLeft: number;
-    }
+    } & Metrics)
   | ({ kind: 'eval'; step: number; loss: number; tokens: number; best: boolean } & Metrics)
   | { kind: 'checkpoint'; step: number; folder: string }
   | { kind: 'stopped'; step: number; steps: number; folder: string }
@@ -93,6 +95,8 @@ export interface TrainLoopInput<E> {
   session?: SessionOptions;
   /** Identifies what a checkpoint belongs to, as JSON. */
   fingerprint?: string;
+  /** Told of what is computed before the first step. */
+  onProgress?: WorkOptions['onProgress'];
 }
 
 /** A loss or gradient that is not finite. */
@@ -103,11 +107,11 @@ export class DivergedError extends UserError {}
  * data, it is evaluated at the start too, and the adapter ends with the values of its best evaluation.
  */
 export async function* trainLoop<E>(job: TrainLoopInput<E>): AsyncGenerator<TrainEvent, void, void> {
-  const { runtime, model, adapter, objective, examples, run, signal } = job;
-  const options = filledByRows(job.options, examples.length, adapter.method);
+  const { runtime, model, adapter, objective, run, signal } = job;
+  const options = filledByRows(job.options, job.examples.length, adapter.method, objective);
   const batchSize = options.batchSize * options.gradientAccumulationSteps;
-  const perEpoch = stepsPerEpoch(examples.length, options);
-  const steps = stepsOf(examples.length, options);
+  const perEpoch = stepsPerEpoch(job.examples.length, options);
+  const steps = stepsOf(job.examples.length, options);
   const warmup = options.warmupSteps ?? Math.ceil(options.warmupRatio * steps);
   const scheduled = (step: number) =>
     options.learningRate * scheduleFactor(options.schedule, step, warmup, steps);
@@ -121,6 +125,9 @@ export async function* trainLoop<E>(job: TrainLoopInput<E>): AsyncGenerator<Trai
     );
   }
   checkPatience(options, (job.evalExamples?.length ?? 0) > 0);
+  if (options.packing && !objective.batching.startsOf) {
+    throw new UserError(`packing is not for objective ${objective.name}, whose rows stay as they are`);
+  }
   const { method, config } = adapter;
   const byName = new Map(adapter.trainables.map((trainable) => [trainable.name, trainable]));
   const optimizer = new AdamW({
@@ -134,6 +141,8 @@ export async function* trainLoop<E>(job: TrainLoopInput<E>): AsyncGenerator<Trai
   const tensors: RunTensors = { adapter, optimizer, best: new Map() };
   let state: RunState = { step: 0, tokens: 0, best: null, stale: 0, fingerprint };
   const newest = run && job.resume ? await newestCheckpoint(run) : undefined;
+  // Training changes the values in place.
+  const before = objective.preparation && !newest && !adapter.isNew ? copyOf(adapter) : undefined;
   if (newest) state = await loadCheckpoint(newest.folder, tensors, fingerprint);
 
   const trainStep = await TrainStep.create(runtime, model, adapter, {
@@ -162,8 +171,9 @@ export async function* trainLoop<E>(job: TrainLoopInput<E>): AsyncGenerator<Trai
     await pruneCheckpoints(run!, options.saveTotalLimit, state.step);
     return folder;
   };
+  let { examples, evalExamples } = job;
   const evaluateNow = async (on: Evaluator<E>) => {
-    const found = await on.run(job.evalExamples!, options.microBatchTokens);
+    const found = await on.run(evalExamples!, options.microBatchTokens);
     const { loss } = found;
     if (!Number.isFinite(loss)) {
       const base = state.step === 0 && (await brokenTensor(model, undefined));
@@ -180,6 +190,14 @@ export async function* trainLoop<E>(job: TrainLoopInput<E>): AsyncGenerator<Trai
   const startStep = state.step;
 
   try {
+    if (objective.preparation) {
+      const sets = [examples, ...(evalExamples ? [evalExamples] : [])];
+      const { microBatchTokens } = options;
+      const { session = {}, onProgress } = job;
+      const context = { runtime, model, adapter: before, session, microBatchTokens, onProgress, signal };
+      const kept = run === undefined ? undefined : { folder: run, resumed: newest !== undefined };
+      [examples, evalExamples] = await prepared(objective.preparation, sets, context, kept);
+    }
     // Where it starts from, to compare with; the best is chosen among trained values.
     if (evaluator && state.step === 0) yield { ...(await evaluateNow(evaluator)), best: false };
     started = performance.now();
@@ -193,7 +211,8 @@ export async function* trainLoop<E>(job: TrainLoopInput<E>): AsyncGenerator<Trai
       steps,
     )) {
       const stepStarted = performance.now();
-      const { loss, grads } = await gradientOf(trainStep, batch, options.seed, state.step);
+      const measure = objective.measuresSteps ? objective.measure() : undefined;
+      const { loss, grads } = await gradientOf(trainStep, batch, options.seed, state.step, measure);
       const penalized = await penaltyStep?.run();
       if (penalized) accumulate(grads, penalized.grads);
       const gradNorm = globalNorm(grads.values());
@@ -212,6 +231,7 @@ export async function* trainLoop<E>(job: TrainLoopInput<E>): AsyncGenerator<Trai
       if ([...grads.keys()].some((name) => countNonFinite(adapter.values.get(name)!.data) > 0)) {
         throw await diverged(state.step + 1, `a step at learning rate ${learningRate} overflows float32`);
       }
+      adapter.isNew = false;
       state = { ...state, step: state.step + 1, tokens: state.tokens + batch.tokens };
       adapter.method.onStep?.(adapter.config, {
         step: state.step,
@@ -230,6 +250,7 @@ export async function* trainLoop<E>(job: TrainLoopInput<E>): AsyncGenerator<Trai
         epoch: state.step / perEpoch,
         loss,
         ...(penalized && { penalty: penalized.penalty }),
+        ...measure?.result(loss),
         learningRate,
         gradNorm,
         tokens: state.tokens,
@@ -311,12 +332,14 @@ export async function gradientOf(
   batch: Batch,
   seed: number,
   step: number,
+  measure?: Measure,
 ): Promise<{ loss: number; grads: Map<string, F32Tensor> }> {
   let loss = 0;
   let grads: Map<string, F32Tensor> | undefined;
   for (const [micro, part] of batch.micro.entries()) {
     const result = await trainStep.run(part, 1 / batch.weight, { seed, step, micro });
     loss += result.loss;
+    if (result.logits) measure?.add?.(part, result.logits);
     if (grads) accumulate(grads, result.grads);
     else grads = result.grads;
   }

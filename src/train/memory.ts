@@ -38,8 +38,14 @@ export interface MicroSize {
 }
 
 /** The same for so many tokens at once: as many of the longest rows as there is room for, and one where there is none. */
-export function largestMicroBatch(length: number, microBatchTokens: number, rowsOfStep: number): MicroSize {
-  return { rows: Math.max(1, Math.min(rowsOfStep, Math.floor(microBatchTokens / length))), length };
+export function largestMicroBatch(
+  length: number,
+  microBatchTokens: number,
+  examplesOfStep: number,
+  rowsOfExample = 1,
+): MicroSize {
+  const examples = Math.floor(microBatchTokens / (rowsOfExample * length));
+  return { rows: rowsOfExample * Math.max(1, Math.min(examplesOfStep, examples)), length, rowsOfExample };
 }
 
 /** Node with the engine and its thread; of each node of a loaded graph, of each token of the tokenizer: fitted to bench/plan.mjs. */
@@ -50,7 +56,8 @@ const FLOAT = 4;
 /** Copies of what trains: values, gradients, two moments, and the gradients as the engine gives them out. */
 const COPIES = 5;
 
-export interface TrainingMemoryInput extends Pick<TrainStepOptions, 'packed' | 'gradientCheckpointing'> {
+export interface TrainingMemoryInput
+  extends Pick<TrainStepOptions, 'objective' | 'packed' | 'gradientCheckpointing'> {
   micro: MicroSize;
   /** Of an evaluation, where there is one. */
   evaluated?: MicroSize;
@@ -71,7 +78,7 @@ export function trainingMemory(
   const trained = trainGraph(model, adapter, options);
   const train = graphMemory(Object.values(trained.outputs), sizesOf(micro, virtual), own);
   const evaluation = evaluated
-    ? graphMemory(evaluationGraph(model, adapter), sizesOf(evaluated, virtual), own)
+    ? graphMemory(evaluationGraph(model, adapter, options.objective), sizesOf(evaluated, virtual), own)
     : { arena: 0, nodes: 0 };
   const count = trainableCount(trainables);
   const parts = {

@@ -35,7 +35,7 @@ interface LossGraph {
 
 interface LossGraphOptions {
   training: boolean;
-  objective?: Objective;
+  objective?: Pick<Objective, 'loss'>;
   packed?: boolean;
   merged?: boolean;
 }
@@ -61,7 +61,7 @@ function lossGraph(
 
 export interface StepOptions extends SessionOptions {
   /** What the loss is. Default: that of the model's task, or next-token prediction. */
-  objective?: Objective;
+  objective?: Pick<Objective, 'loss' | 'measuresSteps'>;
   /** Takes micro-batches of packed rows, which name their `starts`, and no others. */
   packed?: boolean;
 }
@@ -121,6 +121,8 @@ export interface StepResult {
   loss: number;
   /** Gradient of that loss by trainable name. */
   grads: Map<string, F32Tensor>;
+  /** Where the objective measures steps. */
+  logits?: F32Tensor;
 }
 
 /** The loss and the gradients of what trains, as a graph that is not compiled yet. */
@@ -133,7 +135,7 @@ export function trainGraph(
   params: ReadonlyMap<string, Tensor>;
   dropout: AdaptedSites['dropout'];
 } {
-  const { loss, losses, scale, boundaries, params, dropout } = lossGraph(model, adapter, {
+  const { loss, losses, logits, scale, boundaries, params, dropout } = lossGraph(model, adapter, {
     training: true,
     objective,
     packed,
@@ -146,13 +148,17 @@ export function trainGraph(
     trained.map(([, param]) => param),
     checkpointsOf(boundaries, gradientCheckpointing),
   );
-  const outputs: Record<string, Tensor> = { loss };
+  const outputs: Record<string, Tensor> = { loss, ...(objective?.measuresSteps && { logits }) };
   for (const [i, [name]] of trained.entries()) outputs[`grad.${name}`] = grads[i];
   return { outputs, params, dropout };
 }
 
 /** What evaluation computes, as a graph that is not compiled yet. */
-export function evaluationGraph(model: BaseModel, adapter: Adapter, objective?: Objective): Tensor[] {
+export function evaluationGraph(
+  model: BaseModel,
+  adapter: Adapter,
+  objective?: Pick<Objective, 'loss'>,
+): Tensor[] {
   const { loss, losses } = lossGraph(model, adapter, { training: false, objective });
   return [loss, losses];
 }
@@ -210,7 +216,7 @@ export class TrainStep extends Step {
     for (const [name, value] of Object.entries(outputs)) {
       if (name.startsWith('grad.')) grads.set(name.slice('grad.'.length), value as F32Tensor);
     }
-    return { loss: scalarOf(outputs.loss), grads };
+    return { loss: scalarOf(outputs.loss), grads, logits: outputs.logits as F32Tensor | undefined };
   }
 }
 

@@ -81,6 +81,13 @@ export const erfOp = unary('Erf', erfOf, (x, g) =>
   mul(g, mul(scalar(2 / Math.sqrt(Math.PI)), exp(neg(mul(x, x))))),
 );
 export const sigmoidOp = unary('Sigmoid', sigmoidOf, (_x, g, y) => mul(g, mul(y, sub(scalar(1), y))));
+/** log(1 + eˣ), which is -log σ(-x). */
+export const softplusOp = unary(
+  'Softplus',
+  softplusOf,
+  (x, g) => mul(g, sigmoid(x)),
+  [1, -2, 30, -0.5, 0.7, -120],
+);
 
 /** -1, 0 or 1. It is flat, so nothing behind it gets a gradient through here. */
 export const signOp: Op<NoAttrs> = {
@@ -164,6 +171,10 @@ export function erfOf(x: number): number {
   return (2 / Math.sqrt(Math.PI)) * total;
 }
 
+function softplusOf(x: number): number {
+  return Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+}
+
 function sigmoidOf(x: number): number {
   return 1 / (1 + Math.exp(-x));
 }
@@ -177,6 +188,7 @@ export const exp = (x: Tensor): Tensor => apply('exp', expOp, [x], null)[0];
 export const log = (x: Tensor): Tensor => apply('log', logOp, [x], null)[0];
 export const sqrt = (x: Tensor): Tensor => apply('sqrt', sqrtOp, [x], null)[0];
 export const sigmoid = (x: Tensor): Tensor => apply('sigmoid', sigmoidOp, [x], null)[0];
+export const softplus = (x: Tensor): Tensor => apply('softplus', softplusOp, [x], null)[0];
 export const tanh = (x: Tensor): Tensor => apply('tanh', tanhOp, [x], null)[0];
 export const cos = (x: Tensor): Tensor => apply('cos', cosOp, [x], null)[0];
 export const sin = (x: Tensor): Tensor => apply('sin', sinOp, [x], null)[0];

@@ -52,6 +52,7 @@ async function* encoded(examples: readonly Example[]): AsyncGenerator<Example, E
     unended: 0,
     empty: 0,
     startedTwice: 0,
+    alike: 0,
     cutTurns: 0,
     unread: [],
   };

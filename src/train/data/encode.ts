@@ -2,6 +2,7 @@
 import { UserError } from '../../base/errors.js';
 import { type ChatSegment, chatSegments, renderChat } from '../../formats/chat.js';
 import type { Tokenizer } from '../../formats/tokenizerCore.js';
+import type { RowContent } from './forms.js';
 import { instructionAsMessages, instructionAsPrompt } from './instruction.js';
 import type { Row } from './rows.js';
 import { holds, UnreadKeys } from './unread.js';
@@ -44,6 +45,8 @@ export interface EncodeStats {
   empty: number;
   /** Rows of text that spell the token which the tokenizer puts before each text too: it stands there twice. */
   startedTwice: number;
+  /** Pairs whose two answers are the same: nothing is learned of which is better. */
+  alike: number;
   /** Turns to learn of which the chat template leaves something out. */
   cutTurns: number;
   /** Keys of conversations that the chat template does not read. */
@@ -66,6 +69,7 @@ export function emptyStats(): EncodeStats {
     unended: 0,
     empty: 0,
     startedTwice: 0,
+    alike: 0,
     cutTurns: 0,
     unread: [],
     tokens: 0,
@@ -75,7 +79,7 @@ export function emptyStats(): EncodeStats {
 }
 
 /** A sequence before it is cut. */
-interface Sequence {
+export interface Sequence {
   ids: number[];
   supervised: boolean[];
   /** Whether it says where the model has to stop. */
@@ -100,12 +104,8 @@ export async function* encodeEach(
   tokenizer: Tokenizer,
   options: EncodeRowsOptions,
 ): AsyncGenerator<Example, EncodeStats, void> {
-  const { maxLength, source = 'the data' } = options;
-  if (!Number.isInteger(maxLength) || maxLength < 2) {
-    throw new UserError(`the maximum length must be a whole number of at least 2 tokens, not ${maxLength}`);
-  }
   const stats = emptyStats();
-  const encode = encoderOf(tokenizer, options, source, stats);
+  const encode = rowEncoder(tokenizer, options, stats);
   for await (const row of rows) {
     stats.rows++;
     const sequences = encode(row);
@@ -113,38 +113,60 @@ export async function* encodeEach(
       stats.dropped++;
       stats.unanswered++;
     }
-    if (answerOf(row)?.trim() === '') stats.empty++;
+    if (isEmpty(row)) stats.empty++;
     if (sequences.some(({ ids }) => tokenizer.startsTwice(ids))) stats.startedTwice++;
-    for (const { ids, supervised, ended } of sequences) {
-      stats.longest = Math.max(stats.longest, ids.length);
-      const length = supervised.lastIndexOf(true, maxLength - 1) + 1;
-      if (length === 0) {
+    for (const sequence of sequences) {
+      stats.longest = Math.max(stats.longest, sequence.ids.length);
+      const cut = cutSequence(sequence, options.maxLength, row.line);
+      if (!cut) {
         stats.dropped++;
         continue;
       }
-      if (supervised.includes(true, maxLength)) stats.truncated++;
-      else if (!ended) stats.unended++;
-      const example = {
-        ids: Int32Array.from(ids.slice(0, length)),
-        supervised: Uint8Array.from(supervised.slice(0, length), Number),
-        line: row.line,
-      };
+      if (cut.truncated) stats.truncated++;
+      else if (!sequence.ended) stats.unended++;
       stats.examples++;
-      stats.tokens += length;
-      stats.supervisedTokens += example.supervised.reduce((sum, target) => sum + target, 0);
-      yield example;
+      countTokens(stats, cut.example);
+      yield cut.example;
     }
   }
-  if (stats.examples === 0) {
-    if (stats.rows > 0 && stats.unanswered === stats.rows) {
-      throw new UserError(`${source}: no row has a turn of the assistant to learn`);
-    }
-    throw new UserError(
-      `${source}: none of the ${stats.rows} rows has anything to learn within ${maxLength} tokens ` +
-        `(the longest has ${stats.longest})`,
-    );
-  }
+  refuseNone(stats, options);
   return stats;
+}
+
+/** A sequence up to its last target within the limit; undefined where there is none. */
+export function cutSequence(
+  { ids, supervised }: Sequence,
+  maxLength: number,
+  line: number,
+): { example: Example; truncated: boolean } | undefined {
+  const length = supervised.lastIndexOf(true, maxLength - 1) + 1;
+  if (length === 0) return undefined;
+  const example = {
+    ids: Int32Array.from(ids.slice(0, length)),
+    supervised: Uint8Array.from(supervised.slice(0, length), Number),
+    line,
+  };
+  return { example, truncated: supervised.includes(true, maxLength) };
+}
+
+/** Counts the tokens of a sequence that is kept. */
+export function countTokens(stats: EncodeStats, { ids, supervised }: Example): void {
+  stats.tokens += ids.length;
+  stats.supervisedTokens += supervised.reduce((sum, target) => sum + target, 0);
+}
+
+/** Throws UserError where no row gave an example. */
+export function refuseNone(
+  { examples, rows, unanswered, longest }: EncodeStats,
+  { maxLength, source = SOURCE }: EncodeRowsOptions,
+): void {
+  if (examples > 0) return;
+  if (rows > 0 && unanswered === rows) {
+    throw new UserError(`${source}: no row has a turn of the assistant to learn`);
+  }
+  throw new UserError(
+    `${source}: none of the ${rows} rows has anything to learn within ${maxLength} tokens (the longest has ${longest})`,
+  );
 }
 
 /** As encodeEach, all at once. */
@@ -165,12 +187,19 @@ export async function encodeRows(
 type Encoder = (row: Row) => Sequence[];
 type RowOf<K extends Row['kind']> = Extract<Row, { kind: K }>;
 
-function encoderOf(
+/** Names rows that come from no file. */
+const SOURCE = 'the data';
+
+/** Encodes one row after the other, as encodeEach has it. Throws UserError where the options are wrong. */
+export function rowEncoder(
   tokenizer: Tokenizer,
   options: EncodeRowsOptions,
-  source: string,
   stats: Pick<EncodeStats, 'cutTurns' | 'unread'>,
 ): Encoder {
+  const { maxLength, source = SOURCE } = options;
+  if (!Number.isInteger(maxLength) || maxLength < 2) {
+    throw new UserError(`the maximum length must be a whole number of at least 2 tokens, not ${maxLength}`);
+  }
   const all = options.lossOn === 'all';
   const ended = (ids: readonly number[]) =>
     ids.length > 0 && tokenizer.eosIds.includes(ids[ids.length - 1]) ? ids : [...ids, eosOf(tokenizer)];
@@ -249,10 +278,10 @@ function messagesEncoder(
   };
 }
 
-/** What a row has the model say, where it is one text. */
-function answerOf(row: Row): string | undefined {
-  if (row.kind === 'completion') return row.completion;
-  return row.kind === 'instruction' ? row.output : undefined;
+/** Whether what a row has the model say is one text with nothing in it. */
+export function isEmpty(row: RowContent): boolean {
+  if (row.kind === 'completion') return row.completion.trim() === '';
+  return row.kind === 'instruction' && row.output.trim() === '';
 }
 
 /** Joins pieces. Nothing stands before the first token, so it is no target. */

@@ -14,7 +14,7 @@ import type { EncodeStats, Example } from './encode.js';
 import type { ExampleSource } from './source.js';
 
 /** Goes up with each change of what is kept, and of what rows become: files of another are made anew. */
-const VERSION = 3;
+const VERSION = 4;
 const TARGET = 1 << 31;
 /** Tokens are written in pieces of this many. */
 const BUFFER_TOKENS = 2 ** 18;
@@ -31,6 +31,7 @@ const footerSchema = z.object({
     unanswered: count,
     unended: count,
     startedTwice: count,
+    alike: count,
     cutTurns: count,
     unread: z.array(z.string()),
     empty: count,

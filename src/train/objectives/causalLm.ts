@@ -23,10 +23,12 @@ export const causalLm: Objective<Example, RowContent> = {
     return { losses: crossEntropy(logits, input('targetIds', 'int32', ['targets'])), logits };
   },
   measure: () => ({ result: (loss) => ({ perplexity: Math.exp(loss) }) }),
-  // All that stands before what is learned.
-  beginning({ ids, supervised }) {
-    const learned = supervised.indexOf(1);
-    const opening = Math.min(OPENING.tokens, Math.max(1, Math.floor(ids.length * OPENING.share)));
-    return ids.subarray(0, learned > 1 ? learned : opening);
-  },
+  beginning: beginningOf,
 };
+
+/** All that stands before what is learned. */
+export function beginningOf({ ids, supervised }: Example): Int32Array {
+  const learned = supervised.indexOf(1);
+  const opening = Math.min(OPENING.tokens, Math.max(1, Math.floor(ids.length * OPENING.share)));
+  return ids.subarray(0, learned > 1 ? learned : opening);
+}
