@@ -8,6 +8,12 @@ import { camelCase } from '../base/names.js';
 
 /** What each is here: an option, or an option and the value that says the same. */
 const OPTIONS: Readonly<Record<string, string>> = {
+  // TRL, LLaMA-Factory, axolotl on preferences
+  pref_beta: 'beta',
+  pref_loss: 'lossType',
+  rl: 'objective',
+  rl_beta: 'beta',
+  max_completion_length: 'maxLength',
   // transformers' TrainingArguments
   num_train_epochs: 'epochs',
   per_device_train_batch_size: 'batchSize',
@@ -108,6 +114,9 @@ const REASONS: Readonly<Record<string, readonly string[]>> = {
     ...['lora_parameters', 'lora_config', 'peft_config'],
   ],
   'the model brings its chat template': ['template'],
+  'the reference is what the model was before, computed once': [
+    ...['ref_model', 'precompute_ref_log_probs', 'reference_free', 'force_use_ref_model', 'ref_adapter_name'],
+  ],
   'nothing here corresponds': [
     ...[
       'stage',

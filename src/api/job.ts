@@ -93,7 +93,7 @@ const baseShape = {
   data: rowFiles
     .meta({ valueName: 'file' })
     .describe(
-      'training rows: JSONL, JSON, CSV, TSV or Parquet of messages, conversations, prompt and completion, instruction and output, or text',
+      'training rows: JSONL, JSON, CSV, TSV or Parquet of messages, conversations, prompt and completion, instruction and output, or text; of prompt, chosen and rejected for dpo and orpo',
     ),
   evalData: rowFiles
     .meta({ valueName: 'file' })

@@ -47,6 +47,7 @@ describe('examples', () => {
     expect((await readdir(join(root, 'examples'))).sort()).toEqual([
       'evaluate.mjs',
       'generate.mjs',
+      'preferences.mjs',
       'swap-adapters.mjs',
       'train.mjs',
     ]);
@@ -80,6 +81,13 @@ describe('examples', () => {
     expect(cool.replace('cool', 'keen')).not.toBe(keen);
     expect(neither).toMatch(/^neither:/);
     expect(keen.replace('keen', 'neither')).not.toBe(neither);
+  });
+
+  it('preferences: the right reports win', async () => {
+    const output = await example('preferences', model, '10');
+    expect(numberAfter('step 0: held-out loss ', output)).toBeCloseTo(Math.LN2, 2);
+    expect(numberAfter('step 10: held-out loss ', output)).toBeLessThan(0.69);
+    expect(numberAfter('margin ', output.slice(output.indexOf('step 10')))).toBeGreaterThan(0.01);
   });
 
   it('evaluate: tells both losses, and refuses in one sentence', async () => {
