@@ -45,7 +45,8 @@ export function largestMicroBatch(
   rowsOfExample = 1,
 ): MicroSize {
   const examples = Math.floor(microBatchTokens / (rowsOfExample * length));
-  return { rows: rowsOfExample * Math.max(1, Math.min(examplesOfStep, examples)), length, rowsOfExample };
+  const rows = rowsOfExample * Math.max(1, Math.min(examplesOfStep, examples));
+  return { rows, length, ...(rowsOfExample > 1 && { rowsOfExample }) };
 }
 
 /** Node with the engine and its thread; of each node of a loaded graph, of each token of the tokenizer: fitted to bench/plan.mjs. */
