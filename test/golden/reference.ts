@@ -125,9 +125,10 @@ export async function openTensors(
 }
 
 const fetched = (file: string) => join(process.env.LOWRANK_MODELS ?? golden('../../.cache/models'), file);
-/** SmolLM2-135M-Instruct and Gemma 3 270M as scripts/fetch_models.py lays them down. */
+/** SmolLM2-135M-Instruct, Gemma 3 270M and all-MiniLM-L6-v2 as scripts/fetch_models.py lays them down. */
 export const smollm2Gguf = fetched('SmolLM2-135M-Instruct.Q4_1.gguf');
 export const gemma3Gguf = fetched('gemma-3-270m-q4_k_m.gguf');
+export const minilm = fetched('all-MiniLM-L6-v2');
 
 /** The name that PEFT's files have for a trainable tensor. */
 export function peftKey(trainable: string): string {
