@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { markOf, self } from '../formats/io/owner.js';
 import { contentOf, stagedIn } from '../formats/io/staging.js';
 import { writeFolderAtomic } from '../formats/io/write.js';
+import { EVENTS_FILE, readEvents } from '../train/tensorboard.js';
 import type { Metric } from './metric.js';
 import { type ClaimOptions, RunFolder, type RunRecord, readRun, readUnfinishedRun } from './runFolder.js';
 
@@ -262,4 +263,26 @@ describe('a run folder', () => {
     await expect(claim()).rejects.toThrow(/exists already/);
     expect(await content()).not.toContain('checkpoints');
   });
+});
+
+it('writes what an objective measures under the tags that other tools use', async () => {
+  const folder = await claim();
+  await folder.begin(record, 0, { tensorboard: true });
+  await folder.record({ ...step(1), rewardsMargins: 0.5, rewardsAccuracies: 0.75 } as Metric);
+  await folder.record({
+    kind: 'eval',
+    step: 1,
+    loss: 2,
+    perplexity: 4,
+    rewardsChosen: 0.25,
+    tokens: 1,
+    best: true,
+  });
+  const found = (await readEvents(join(path, EVENTS_FILE))).map(({ scalars }) => scalars);
+  expect(found[0]).toMatchObject({
+    'train/loss': 1,
+    'train/rewards/margins': 0.5,
+    'train/rewards/accuracies': 0.75,
+  });
+  expect(found[1]).toEqual({ 'eval/loss': 2, 'eval/perplexity': 4, 'eval/rewards/chosen': 0.25 });
 });
