@@ -23,6 +23,7 @@ import { type TrainEvent, trainLoop } from '../train/loop.js';
 import { findLearningRate, type LrEvent, type LrRangeInput, parseLrRange } from '../train/lrFinder.js';
 import type { Objective } from '../train/objective.js';
 import { causalLm } from '../train/objectives/causalLm.js';
+import { objectiveOf } from '../train/objectives/index.js';
 import { type ObjectiveInput, objectiveFor, parseObjective } from '../train/objectives/named.js';
 import type { TrainOptions } from '../train/options.js';
 import { prepared } from '../train/preparation.js';
@@ -215,9 +216,9 @@ async function onExamples<T>(
   ) => Promise<T>,
 ): Promise<T> {
   const parts = parseModelTrainOptions(options);
-  const { name = causalLm.name } = parts.objective ?? {};
+  const name = parts.objective?.name ?? objectiveOf(engine.base).name;
   if (name !== causalLm.name) {
-    throw new UserError(`ranks and starts are planned for next tokens, not for objective ${name}`);
+    throw new UserError(`ranks and starts are planned for next tokens, not for ${name}`);
   }
   const { batchSize, microBatchTokens, seed } = parts.hyper;
   const { train, close } = await examplesOf(engine, causalLm, parts);

@@ -307,6 +307,11 @@ describe('bad input is refused in one sentence', () => {
     );
     const stray = await train('bad.jsonl', 'bad', '--labels', 'x,y');
     expect(stray.stderr).toContain('--labels is for a classifier');
+    await write('classes.jsonl', classes(4));
+    const planned = await train('classes.jsonl', 'bad', ...task, '--r', 'auto');
+    expect(planned.stderr).toContain(
+      'ranks and starts are planned for next tokens, not for sequence-classification',
+    );
     const plain = await run(root, ['predict', '--model', 'model', '--text', 'a', ...engine]);
     expect(plain.stderr).toContain(
       'the model predicts the next token: generate with it, or open it for a task',
