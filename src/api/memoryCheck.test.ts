@@ -6,10 +6,17 @@ import { imaginedModel } from '../models/imagined.js';
 import { parseModelConfig } from '../models/index.js';
 import { nextToken } from '../train/data/nextToken.js';
 import { causalLm } from '../train/objectives/causalLm.js';
+import { objectiveOf } from '../train/objectives/index.js';
 import { parseTrainOptions, type TrainInput } from '../train/options.js';
 import { loadModel } from './loadModel.js';
 import { embeddedModel } from './locate.js';
-import { availableMemory, longestOf, type MemoryJob, refuseBeyondMemory } from './memoryCheck.js';
+import {
+  availableMemory,
+  forecastMemory,
+  longestOf,
+  type MemoryJob,
+  refuseBeyondMemory,
+} from './memoryCheck.js';
 
 const config = parseModelConfig('config', {
   model_type: 'llama',
@@ -60,6 +67,26 @@ describe('a job that cannot fit', () => {
     expect(said(job(), needed / 1.16)).toContain(
       `needs about ${needed.toFixed(1)} MB of memory, and there are`,
     );
+  });
+
+  it('has all rows of a batch at once where they are compared, and is told to take fewer', () => {
+    const model = imaginedModel(
+      { ...config, task: { kind: 'embedding', pooling: 'mean', normalize: true } },
+      'float32',
+    );
+    const objective = objectiveOf(model);
+    const of = (batchSize: number, rowsOfExample: number, microBatchTokens = 512) => ({
+      ...job({ batchSize, microBatchTokens }, { longest: 65, model }),
+      objective,
+      rowsOfExample,
+    });
+    const needs = (...args: Parameters<typeof of>) => forecastMemory(of(...args)) / 1e6;
+    expect(needs(64, 2)).toBeGreaterThan(1.5 * needs(32, 2));
+    expect(needs(64, 3)).toBeGreaterThan(1.2 * needs(64, 2));
+    expect(needs(64, 2, 4096)).toBe(needs(64, 2));
+    const text = said(of(64, 2), needs(64, 2) / 1.5);
+    expect(text).toContain('--batch-size 32 needs');
+    expect(text).not.toContain('--micro-batch-tokens');
   });
 
   it('names each option that makes it fit by itself, with what it needs then', () => {

@@ -5,6 +5,7 @@ import { readGguf } from '../formats/gguf/reader.js';
 import { GGUF_DTYPES, type GgmlType, type GgufDType, ggufDTypes } from '../formats/gguf/types.js';
 import { refuseExisting } from '../formats/io/write.js';
 import { weightDType } from '../formats/safetensors.js';
+import type { TaskKind } from '../formats/task.js';
 import type { Tokenizer } from '../formats/tokenizer.js';
 import type { Runtime } from '../graph/runtime/session.js';
 import type { Adapter } from '../methods/adapter.js';
@@ -32,6 +33,8 @@ export interface SavedModel {
   format: MergedFormat;
   /** Absent: each tensor's own. */
   dtype?: GgufDType;
+  /** What the model answers, where that is not the next token. */
+  task?: TaskKind;
 }
 
 /** The format of an output by its name. */
@@ -61,7 +64,8 @@ export async function writeMerged(
       );
     }
     await writeMergedModel(path, runtime, model, adapter, { dtype, tokenizer, ...options });
-    return { format, dtype };
+    const { task } = model.config;
+    return { format, dtype, ...(task && { task: task.kind }) };
   }
   if (!options.overwrite) await refuseExisting(path);
   const notice = ggufNotice(model);

@@ -6,7 +6,7 @@ import { quantizeOption } from '../api/quantizedBase.js';
 import { type CommandSpec, exitCodes, parseOptions } from './command.js';
 import { locating } from './download.js';
 import { shellWord } from './flags.js';
-import { generateHint } from './hints.js';
+import { generateHint, predictHint } from './hints.js';
 import {
   adaptersOption,
   dtypeOption,
@@ -55,10 +55,12 @@ export const merge: CommandSpec = {
       onProgress: showsWork(terminal),
       ...locating(terminal),
     });
+    const folderHint = async () =>
+      saved.task
+        ? predictHint({ model: output })
+        : generateHint({ model: output }, await openingOfRun(adapter[0] ?? model));
     const [place, use] =
-      format === 'gguf'
-        ? ['file', `llama-cli --model ${shellWord(output)}`]
-        : ['folder', generateHint({ model: output }, await openingOfRun(adapter[0] ?? model))];
+      format === 'gguf' ? ['file', `llama-cli --model ${shellWord(output)}`] : ['folder', await folderHint()];
     terminal.emit({
       kind: 'saved',
       what: 'model',

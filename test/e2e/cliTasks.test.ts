@@ -225,7 +225,8 @@ describe('an encoder of sentences', () => {
       return scores[i] === Math.max(...scores);
     });
     expect(right.length).toBeGreaterThan(12);
-    await run(root, ['merge', '--model', 'model', '--adapter', 'sentences', '--output', 'encoder']);
+    const whole = await run(root, ['merge', '--adapter', 'sentences', '--output', 'encoder']);
+    expect(whole.stdout).toContain('to use it: lowrank predict --model encoder --text ...');
     const merged = jsonLines((await run(root, [...embed, '--model', 'encoder'])).stdout);
     for (const [i, { embedding }] of merged.entries())
       expect(dot(embedding as number[], vectors[i])).toBeCloseTo(1, 4);

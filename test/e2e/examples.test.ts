@@ -45,6 +45,7 @@ describe('examples', () => {
 
   it('are all tried here', async () => {
     expect((await readdir(join(root, 'examples'))).sort()).toEqual([
+      'embed.mjs',
       'evaluate.mjs',
       'generate.mjs',
       'preferences.mjs',
@@ -88,6 +89,15 @@ describe('examples', () => {
     expect(numberAfter('step 0: held-out loss ', output)).toBeCloseTo(Math.LN2, 2);
     expect(numberAfter('step 10: held-out loss ', output)).toBeLessThan(0.69);
     expect(numberAfter('margin ', output.slice(output.indexOf('step 10')))).toBeGreaterThan(0.01);
+  });
+
+  it('embed: a text comes nearer to what belongs to it than to another', async () => {
+    const output = await example('embed', model);
+    const [report, another] = /^after: (\S+) to its report, (\S+) to another$/m
+      .exec(output)!
+      .slice(1)
+      .map(Number);
+    expect(report).toBeGreaterThan(another + 0.1);
   });
 
   it('evaluate: tells both losses, and refuses in one sentence', async () => {
