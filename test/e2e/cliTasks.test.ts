@@ -241,6 +241,9 @@ describe('an encoder of sentences', () => {
     expect(scored.stderr).toMatch(
       /scored\.jsonl line 1: key "score": each pair is learned as one that belongs together/,
     );
+    await write('lone.jsonl', [{ anchor: 'a' }]);
+    const lone = await train('lone.jsonl', 'bad', ...task);
+    expect(lone.stderr).toContain('lone.jsonl line 1: key "positive": expected a text, found none');
     const single = await train('pairs.jsonl', 'bad', ...task, '--batch-size', '1');
     expect(single.stderr).toContain('an embedding learns from the other rows of its batch');
     const stray = await train('pairs.jsonl', 'bad', '--pooling', 'mean');

@@ -37,7 +37,8 @@ const SCORES = ['label', 'score'];
 const KINDS = ['single texts', 'pairs of texts', 'texts with a match and a negative'] as const;
 
 const textSchema = z.string({
-  error: ({ input }) => `expected a text, found ${Array.isArray(input) ? 'an array' : typeof input}`,
+  error: ({ input }) =>
+    `expected a text, found ${(input ?? null) === null ? 'none' : Array.isArray(input) ? 'an array' : typeof input}`,
 });
 
 function formOf(keys: readonly string[]): Form<SentencesContent> {
