@@ -248,11 +248,11 @@ export async function evaluateOn(
   }
   const work = endingWith(engine.closed, { onProgress, signal });
   work.signal?.throwIfAborted();
-  refuseNewHead(base, adapter);
   // Both are read first, so that what is wrong with a row is told before anything is computed.
   const data = generate ? await rereadable(given) : given;
   const rows =
     generate && (await loadAsked(data, tokenizer, objective, roomOf(base, adapter), generate, work));
+  refuseNewHead(base, adapter);
   const limits = { maxLength: exampleLimit(base, adapter, maxLength), lossOn, addEos };
   const loaded = await loadExamples(data, objective.reading, tokenizer, limits, work);
   const measured = measureOn({ runtime, session }, active, objective, loaded, work);

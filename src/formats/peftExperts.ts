@@ -33,7 +33,7 @@ const numbers = z.record(z.string(), z.number()).nullish();
 const schema = z.looseObject({
   target_parameters: z.array(z.string()).nullish(),
   target_modules: names.optional(),
-  layers_to_transform: z.unknown(),
+  layers_to_transform: z.unknown().optional(),
   r: z.int().positive().default(8),
   lora_alpha: z.number().default(8),
   rank_pattern: numbers,
@@ -58,6 +58,12 @@ export interface StackedExperts {
  * with `place`, for parameters that are neither stacked experts nor the matrix of a layer.
  */
 export function stackedExperts(place: string, raw: unknown): StackedExperts | undefined {
+  const { target_parameters: given } = checkJson(
+    place,
+    raw,
+    z.looseObject({ target_parameters: z.unknown().optional() }),
+  );
+  if (given === undefined || given === null) return undefined;
   const c = checkJson(place, raw, schema);
   const { target_parameters: parameters, target_modules: modules } = c;
   if (!parameters?.length) return undefined;
