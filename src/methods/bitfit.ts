@@ -1,12 +1,8 @@
-import * as z from 'zod';
 import { UserError } from '../base/errors.js';
-import { checkJson } from '../formats/io/json.js';
-import type { Method } from './method.js';
-
-const options = z.strictObject({});
+import { methodOfModel } from './ofModel.js';
 
 /** BitFit (Ben Zaken et al., arXiv:2106.10199): only the model's own biases train; the result is a whole model. */
-export const bitfit: Method<Record<string, never>> = {
+export const bitfit = methodOfModel({
   name: 'bitfit',
   card: {
     title: 'BitFit',
@@ -15,12 +11,6 @@ export const bitfit: Method<Record<string, never>> = {
     inference: 'nothing',
     merges: true,
     peft: null,
-  },
-  startsAtBase: true,
-  options,
-  parse(place, config) {
-    checkJson(place, config, options);
-    return {};
   },
   select(_, { parameters, trained }) {
     const biases = [...parameters].filter(([name]) => name.endsWith('.bias') && !trained.includes(name));
@@ -31,4 +21,4 @@ export const bitfit: Method<Record<string, never>> = {
     }
     return biases.map(([name, shape]) => ({ name, shape, init: null }));
   },
-};
+});

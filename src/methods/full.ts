@@ -1,11 +1,7 @@
-import * as z from 'zod';
-import { checkJson } from '../formats/io/json.js';
-import type { Method } from './method.js';
-
-const options = z.strictObject({});
+import { methodOfModel } from './ofModel.js';
 
 /** Full fine-tuning, LoRA's baseline: the same step with every tensor of the model selected. */
-export const full: Method<Record<string, never>> = {
+export const full = methodOfModel({
   name: 'full',
   card: {
     title: 'Full fine-tuning',
@@ -15,11 +11,5 @@ export const full: Method<Record<string, never>> = {
     merges: true,
     peft: null,
   },
-  startsAtBase: true,
-  options,
-  parse(place, config) {
-    checkJson(place, config, options);
-    return {};
-  },
   select: (_, { parameters }) => [...parameters].map(([name, shape]) => ({ name, shape, init: null })),
-};
+});

@@ -27,13 +27,13 @@ export async function writeOwnFolder(
 ): Promise<void> {
   const { peftType, encode } = method.folder!;
   const saved = method.savedTensors?.(config, values) ?? values;
-  const heads = trainables.filter(isOfModel).map(({ name }) => [name, values.get(name)!] as const);
+  const heads = new Set(trainables.filter(isOfModel).map(({ name }) => name));
+  const added = [...saved].filter(([name]) => !heads.has(name));
   const tensors = new Map(
-    [...new Map([...saved, ...heads])].map(([name, t]) => {
-      const known = trainables.find((one) => one.name === name);
-      const key = known && isOfModel(known) ? headName(name) : fileNameOf(method, name);
-      return [key, { shape: t.dims, data: t.data }];
-    }),
+    [
+      ...added.map(([name, t]) => [fileNameOf(method, name), t] as const),
+      ...[...heads].map((name) => [headName(name), values.get(name)!] as const),
+    ].map(([key, t]) => [key, { shape: t.dims, data: t.data }]),
   );
   const keys = { peft_type: peftType, ...encode(config), base_model_name_or_path: baseName };
   const own = head ? { ...keys, task_type: peftTaskType(head.task) } : keys;
